@@ -1,0 +1,1 @@
+"""Cirra's Python SDK: an async and a sync client of the public API, and the `cirra` command."""

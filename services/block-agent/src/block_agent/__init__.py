@@ -1,0 +1,1 @@
+"""One per storage host: volume back ends; for now enrolment, heartbeat and inventory."""

@@ -1,0 +1,1 @@
+"""One per compute host: the image cache, instance folders, and domains under libvirt."""

@@ -1,0 +1,1 @@
+"""The EC2 and OpenStack metadata trees for cloud-init, reached through a proxy on each host."""

@@ -1,0 +1,1 @@
+"""One per host: bridges, taps, DHCP namespaces with dnsmasq, metadata proxies."""

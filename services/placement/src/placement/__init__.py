@@ -1,0 +1,1 @@
+"""Hosts, inventories, claims, filter-and-weigh scheduling, and the detector of silent hosts."""
