@@ -1,1 +1,1 @@
-"""What every Cirra service uses: event log, bus, sagas, reconcile, leases, settings, telemetry, errors, ids."""
+"""What every Cirra service uses: event log, bus, sagas, reconcile, leases, settings, telemetry, ids."""

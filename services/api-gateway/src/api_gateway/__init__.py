@@ -1,1 +1,1 @@
-"""The front door: the public gRPC API, image upload and download; authenticates, authorises, validates, answers."""
+"""The front door: the public gRPC API, image upload and download, authentication, authorisation."""
