@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD := .build
 UV := $(BUILD)/uv/bin/uv
-BUF := tools/buf/node_modules/.bin/buf
+BUF := tools/buf/node_modules/@bufbuild/buf-linux-$(if $(filter aarch64,$(shell uname -m)),aarch64,x64)/bin/buf
 RELEASED := proto/released.binpb
 MEMBERS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml libs/*/pyproject.toml) sdk/pyproject.toml deploy/pyproject.toml))
 
@@ -133,7 +133,7 @@ $(VENV)/.members.stamp: $(VENV)/.lock.stamp $(MEMBERS:=/pyproject.toml) | proto
 # buf comes from npm and serves `make lint` alone, so only lint asks for Node.js.
 $(BUF): tools/buf/package-lock.json
 	@command -v npm >/dev/null || tools/apt-install nodejs npm
-	@npm ci --prefix tools/buf --ignore-scripts --no-audit --no-fund --silent </dev/null
+	@npm ci --prefix tools/buf --ignore-scripts --no-audit --no-fund --loglevel error </dev/null
 	@touch $@
 
 # google/rpc and its like, where buf finds them (buf.yaml).

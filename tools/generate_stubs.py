@@ -1,8 +1,8 @@
 """Generates the Python stubs of Cirra's contract: proto/ → libs/proto/src/cirra.
 
-Messages (`*_pb2.py`), gRPC stubs (`*_pb2_grpc.py`) and their annotations (`.pyi`, by mypy-protobuf). Imports of
-google/{protobuf,rpc,api,type,longrunning} are resolved from the installed libraries. Nothing is done while the
-digest of the inputs equals the last run's, and a file whose content stays the same keeps its modification time.
+Messages (`*_pb2.py`), gRPC stubs (`*_pb2_grpc.py`) and their annotations (`.pyi`, by mypy-protobuf). Imports
+of google/{protobuf,rpc,api,type,longrunning} are resolved from the installed libraries. Nothing is done while
+the digest of the inputs equals the last run's; a file whose content stays the same keeps its modification time.
 
 Usage: generate_stubs.py [--force]; exits non-zero with protoc's own messages when a file is wrong.
 """
