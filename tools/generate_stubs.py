@@ -2,7 +2,7 @@
 
 Messages (`*_pb2.py`), gRPC stubs (`*_pb2_grpc.py`) and their annotations (`.pyi`, by mypy-protobuf). Imports
 of google/{protobuf,rpc,api,type,longrunning} are resolved from the installed libraries. Nothing is done while
-the digest of the inputs equals the last run's; a file whose content stays the same keeps its modification time.
+the digest of the inputs equals the last run's, and an unchanged file keeps its modification time.
 
 Usage: generate_stubs.py [--force]; exits non-zero with protoc's own messages when a file is wrong.
 """
