@@ -1,0 +1,63 @@
+"""Ids are UUIDv7 (RFC 9562, section 5.7): they sort by time of birth. Resource names follow AIP-122."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import NewType
+from uuid import UUID, uuid5
+
+InstanceId = NewType("InstanceId", UUID)
+PortId = NewType("PortId", UUID)
+SagaId = NewType("SagaId", UUID)
+
+_HOST_NAMESPACE = UUID("5a3b1f0e-4a55-5d27-9c0e-6d1d2b9b6f3a")
+
+
+def uuid7(
+    *,
+    now_ns: Callable[[], int] = time.time_ns,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+) -> UUID:
+    """48 bits of Unix milliseconds, then 74 random bits."""
+    milliseconds = now_ns() // 1_000_000
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(random_bytes(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
+
+
+def host_aggregate_id(host: str) -> UUID:
+    """A host's aggregate id: UUIDv5 of its name, so that everyone can tell it without asking."""
+    return uuid5(_HOST_NAMESPACE, host)
+
+
+def device_suffix(object_id: str | UUID) -> str:
+    """The last eleven hexadecimal digits: an interface name holds 15, and a UUIDv7 begins with the time."""
+    return UUID(str(object_id)).hex[-11:]
+
+
+def bridge_device(network_id: str | UUID) -> str:
+    return f"brq{device_suffix(network_id)}"
+
+
+def tap_device(port_id: str | UUID) -> str:
+    return f"tap{device_suffix(port_id)}"
+
+
+def dhcp_namespace(network_id: str | UUID) -> str:
+    return f"qdhcp-{UUID(str(network_id))}"
+
+
+def parse_uuid(text: str) -> UUID | None:
+    """The UUID that a text is, or None."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def last_segment(resource_name: str) -> str:
+    """`projects/a/instances/b` → `b`; a bare uid or display name is itself."""
+    return resource_name.rsplit("/", 1)[-1]
