@@ -16,6 +16,7 @@ BUILD := .build
 UV := $(BUILD)/uv/bin/uv
 BUF := tools/buf/node_modules/@bufbuild/buf-linux-$(if $(filter aarch64,$(shell uname -m)),aarch64,x64)/bin/buf
 RELEASED := proto/released.binpb
+TESTS := $(wildcard tests/unit tests/contract tests/integration tests/e2e)
 MEMBERS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml libs/*/pyproject.toml) sdk/pyproject.toml deploy/pyproject.toml))
 
 # Without NAME, `make e2e` and `make bench` say what there is to name.
@@ -42,7 +43,7 @@ rebuild: setup ## Rebuild the read models from the event log
 ##@ Check
 .PHONY: test
 test: setup ## Unit, contract and integration tests, and the demo as a smoke test
-	@$(BIN)/pytest tests/unit tests/contract tests/integration tests/e2e -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/pytest $(TESTS) -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: e2e
 e2e: setup ## End-to-end tests of one area: make e2e NAME=smoke
