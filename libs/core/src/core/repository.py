@@ -1,0 +1,138 @@
+"""Loading aggregates from the log and appending what happened to them.
+
+One `save` is one append: all of its events, of however many aggregates, and their constraint rows, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from core.aggregate import Aggregate, constraints_of, schema_version, upcast
+from core.errors import CirraError, Conflict, NotFound
+from core.eventlog.errors import VersionConflict
+from core.eventlog.log import EventLog
+from core.eventlog.types import Append, Appended, Constraint, Context, NewEvent, RecordedEvent
+from core.ids import uuid7
+from core.sealing import Keyring
+
+A = TypeVar("A", bound=Aggregate)
+R = TypeVar("R")
+
+MAX_ATTEMPTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Where the log stands after a save. `position` is that of its last event; 0 when nothing had happened."""
+
+    position: int
+    recorded_at: datetime | None = None
+
+
+class Repository:
+    """Aggregates of one log.
+
+    `context` tells who asks and in which trace; it is called once per append.
+    """
+
+    def __init__(self, log: EventLog, keyring: Keyring, context: Callable[[], Context]) -> None:
+        self._log = log
+        self._keyring = keyring
+        self._context = context
+
+    @property
+    def log(self) -> EventLog:
+        return self._log
+
+    async def find(self, aggregate_class: type[A], aggregate_id: UUID, *, up_to: int | None = None) -> A | None:
+        """The aggregate as the log has it, or as it was at position `up_to`; None if nothing happened to it."""
+        recorded = await self._log.read_aggregate(aggregate_id, up_to_position=up_to)
+        aggregate: A | None = None
+        for entry in recorded:
+            event_class = aggregate_class.event_classes.get(entry.type)
+            if event_class is None:
+                raise CirraError(f"{aggregate_class.__name__} {aggregate_id} has an event of foreign type {entry.type}")
+            event = cast("Any", event_class)(
+                originator_id=aggregate_id,
+                originator_version=entry.version,
+                timestamp=entry.recorded_at,
+                data=await self._decode(event_class, entry),
+            )
+            aggregate = event.mutate(aggregate)
+        return aggregate
+
+    async def load(self, aggregate_class: type[A], aggregate_id: UUID, *, up_to: int | None = None) -> A:
+        """As `find`; `NotFound` if nothing happened to it."""
+        aggregate = await self.find(aggregate_class, aggregate_id, up_to=up_to)
+        if aggregate is None:
+            raise NotFound(f"no {aggregate_class.kind} {aggregate_id}")
+        return aggregate
+
+    async def save(self, *aggregates: Aggregate) -> Saved:
+        """Appends what happened to the aggregates since they were loaded, all or nothing.
+
+        Raises `VersionConflict`, `UniqueViolation`, `LimitExceeded`, `LogUnavailable` (retryable).
+        """
+        pending = [(aggregate, event) for aggregate in aggregates for event in aggregate.pending_events]
+        if not pending:
+            return Saved(0)
+        events: list[NewEvent] = []
+        constraints: list[Constraint] = []
+        for aggregate, event in pending:
+            message = event.data  # type: ignore[attr-defined]
+            topic = message.DESCRIPTOR.full_name
+            sealed = await self._keyring.seal(event.originator_id, message)
+            events.append(
+                NewEvent(
+                    aggregate_type=aggregate.kind,
+                    aggregate_id=event.originator_id,
+                    version=event.originator_version,
+                    type=topic,
+                    data=sealed.SerializeToString(deterministic=True),
+                    event_id=uuid7(),
+                    schema_version=schema_version(topic),
+                )
+            )
+            constraints.extend(constraints_of(event.originator_id, message))
+        appended = await self._append(events, constraints)
+        for aggregate in aggregates:
+            aggregate.pending_events.clear()
+        return Saved(appended.last_position, appended.recorded_at)
+
+    async def _append(self, events: Sequence[NewEvent], constraints: Iterable[Constraint]) -> Appended:
+        return await self._log.append(
+            Append(events=tuple(events), constraints=tuple(constraints), context=self._context())
+        )
+
+    async def change(self, aggregate_class: type[A], aggregate_id: UUID, decide: Callable[[A], Any]) -> tuple[A, Saved]:
+        """Loads, decides, appends; on a version conflict decides again on what is there now.
+
+        `decide` records events on the aggregate, or raises to refuse. Raises `NotFound`, `Conflict` after
+        `MAX_ATTEMPTS`, and what `decide` and `save` raise.
+        """
+
+        async def once() -> tuple[A, Saved]:
+            aggregate = await self.load(aggregate_class, aggregate_id)
+            decide(aggregate)
+            return aggregate, await self.save(aggregate)
+
+        return await again_on_conflict(once)
+
+    async def _decode(self, event_class: type[Aggregate.Event], entry: RecordedEvent) -> Any:
+        message = event_class.message_class.FromString(entry.data)
+        upcast(message, entry.schema_version)
+        return await self._keyring.unseal(entry.aggregate_id, message)
+
+
+async def again_on_conflict(once: Callable[[], Awaitable[R]]) -> R:
+    """Runs `once` until it meets no version conflict; `Conflict` after `MAX_ATTEMPTS`."""
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            return await once()
+        except VersionConflict as conflict:
+            last = conflict
+    raise Conflict(f"changed by others {MAX_ATTEMPTS} times in a row; try again") from last

@@ -1,0 +1,135 @@
+"""What a saga is: typed parameters and a table of steps. One file per saga holds nothing else but the steps' code."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+
+from cirra.operations.v1 import operations_pb2
+from core.errors import CirraError
+
+P = TypeVar("P", bound=Message)
+M = TypeVar("M", bound=Message)
+
+StepKey = tuple[str, str]  # (step, item)
+
+
+class StepError(CirraError):
+    """A step's effect failed for good. `reschedule`: the saga may try again from its restart step, elsewhere."""
+
+    reason = "STEP_FAILED"
+
+    def __init__(
+        self, message: str, *, reason: str = "STEP_FAILED", remedy: str = "", reschedule: bool = False
+    ) -> None:
+        super().__init__(message, reason=reason, remedy=remedy)
+        self.reschedule = reschedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepContext(Generic[P]):
+    """What a step's `do` and `undo` are given.
+
+    `services`: the conductor's clients and repositories. `error`: why it is undone. `touch()`: progress was made,
+    the deadline starts anew. `describe(text)`: a few words for the timeline.
+    """
+
+    saga_id: UUID
+    params: P
+    services: Any
+    step: str
+    item: str
+    attempt: int
+    results: Mapping[StepKey, AnyMessage]
+    earlier: tuple[tuple[StepKey, AnyMessage], ...] = ()
+    error: operations_pb2.OperationError | None = None
+    touch: Callable[[], None] = lambda: None
+    describe: Callable[[str], None] = lambda text: None
+
+    def result(self, step: str, message_class: type[M], item: str = "") -> M:
+        """What an earlier step gave; KeyError if it has not succeeded."""
+        found = self.find_result(step, message_class, item)
+        if found is None:
+            raise KeyError(f"step {step} of saga {self.saga_id} has no result")
+        return found
+
+    def find_result(self, step: str, message_class: type[M], item: str = "") -> M | None:
+        packed = self.results.get((step, item))
+        return None if packed is None else _unpack(packed, message_class)
+
+    def earlier_results(self, step: str, message_class: type[M]) -> list[M]:
+        """What a step gave in the attempts before this one, oldest first."""
+        return [_unpack(packed, message_class) for (name, _), packed in self.earlier if name == step]
+
+
+Do = Callable[[StepContext[P]], Awaitable[Message | None]]
+Undo = Callable[[StepContext[P]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(Generic[P]):
+    """One effect and how to take it back. Both may be repeated; the undo of what never happened succeeds.
+
+    `each`: the name of a repeated string field of the parameters: the step runs once per item.
+    `deadline`: of one run of `do`, renewed by progress up to `deadline_cap`; it stands still while the bus is away.
+    `pivot`: once it has succeeded the saga only goes forward.
+    """
+
+    name: str
+    do: Do[P]
+    undo: Undo[P] | None = None
+    no_undo: str = ""
+    each: str = ""
+    deadline: timedelta = timedelta(seconds=60)
+    deadline_cap: timedelta = timedelta(minutes=30)
+    pivot: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.undo is None) == (not self.no_undo):
+            raise TypeError(f"step {self.name}: give an undo, or say in no_undo why there is none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saga(Generic[P]):
+    """`restart_from`: the step from which another attempt is made after a failure that may go better elsewhere."""
+
+    name: str
+    params: type[P]
+    steps: tuple[Step[P], ...]
+    restart_from: str = ""
+    max_attempts: int = 1
+    forward_only: bool = False
+    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        index = {step.name: number for number, step in enumerate(self.steps)}
+        if len(index) != len(self.steps):
+            raise TypeError(f"saga {self.name} has two steps of one name")
+        if self.restart_from and self.restart_from not in index:
+            raise TypeError(f"saga {self.name} would restart from an unknown step {self.restart_from}")
+        object.__setattr__(self, "_index", index)
+
+    def step(self, name: str) -> Step[P]:
+        return self.steps[self._index[name]]
+
+    def position(self, name: str) -> int:
+        return self._index[name]
+
+    def keys(self, params: P) -> list[StepKey]:
+        """Every (step, item), in order."""
+        return [
+            (step.name, item) for step in self.steps for item in (getattr(params, step.each) if step.each else ("",))
+        ]
+
+
+def _unpack(packed: AnyMessage, message_class: type[M]) -> M:
+    message = message_class()
+    if not packed.Unpack(message):
+        raise TypeError(f"a step's result is {packed.type_url}, not {message_class.DESCRIPTOR.full_name}")
+    return message
