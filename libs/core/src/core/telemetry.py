@@ -1,0 +1,156 @@
+"""Traces: OpenTelemetry spans, where they go, and how a trace and a correlation id travel (W3C Trace Context).
+
+`configure` is called once per process. Without an exporter spans are still made: their trace ids are in the logs, in
+the event log's metadata and in message headers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from core.ids import uuid7
+from core.settings import ServiceSettings
+
+TRACEPARENT = "traceparent"
+_EXPORT_DELAY_MS = 200
+_CORRELATION_FORMAT = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_propagator = TraceContextTextMapPropagator()
+_correlation_id: ContextVar[str] = ContextVar("cirra_correlation_id", default="")
+
+
+class Telemetry:
+    """The running exporters of this process; `shutdown` sends what is still queued."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Export what is queued; False if that took longer than *timeout_s*."""
+        return self._provider.force_flush(int(timeout_s * 1000))
+
+    def shutdown(self) -> None:
+        self._provider.shutdown()
+
+
+class JsonFileExporter(SpanExporter):
+    """Appends one JSON object per finished span, in one write per batch, so that processes may share a file."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered and in append mode: a batch is one write(2), which O_APPEND keeps whole.
+        self._file = path.open("ab", buffering=0)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        lines = (json.dumps(_span_as_dict(span), default=str) + "\n" for span in spans)
+        self._file.write("".join(lines).encode())
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        self._file.close()
+
+
+def configure(service: str, settings: ServiceSettings) -> Telemetry:
+    """Set the process's tracer provider. A second call adds exporters to the first one's provider."""
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        resource = Resource.create({"service.name": service, "service.instance.id": settings.replica})
+        provider = TracerProvider(resource=resource)
+        trace.set_tracer_provider(provider)
+    for exporter in _exporters(settings):
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_EXPORT_DELAY_MS))
+    return Telemetry(provider)
+
+
+def tracer() -> trace.Tracer:
+    """The tracer of all of Cirra's spans."""
+    return trace.get_tracer("cirra")
+
+
+def inject(carrier: MutableMapping[str, str], context: Context | None = None) -> None:
+    """Put the current span, or that of *context*, into *carrier* as `traceparent`; nothing when there is none."""
+    _propagator.inject(carrier, context)
+
+
+def traceparent() -> str:
+    """The current span as a `traceparent` text, "" when there is none."""
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return carrier.get(TRACEPARENT, "")
+
+
+def extract(carrier: Mapping[str, str]) -> Context:
+    """The context of the span that *carrier* names; an empty one when it names none, or badly."""
+    return _propagator.extract(dict(carrier))
+
+
+def correlation_id() -> str:
+    """What ties together all that one request of a client caused; "" outside of any request."""
+    return _correlation_id.get()
+
+
+def set_correlation_id(value: str) -> None:
+    """For the rest of this task. Prefer `correlated`; this is for a task that serves one request only."""
+    _correlation_id.set(value)
+
+
+@contextmanager
+def correlated(value: str) -> Iterator[None]:
+    """Within it, `correlation_id()` is *value*."""
+    token = _correlation_id.set(value)
+    try:
+        yield
+    finally:
+        _correlation_id.reset(token)
+
+
+def valid_correlation_id(value: str) -> bool:
+    """Ids come from clients, and end in logs and headers: letters, digits and `._:-`, at most 128."""
+    return _CORRELATION_FORMAT.fullmatch(value) is not None
+
+
+def new_correlation_id() -> str:
+    return str(uuid7())
+
+
+def _exporters(settings: ServiceSettings) -> Iterator[SpanExporter]:
+    if settings.otlp_endpoint:
+        # Imported here: it costs 50 ms, and most processes of a test don't export.
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        insecure = not settings.otlp_endpoint.startswith("https://")
+        yield OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=insecure)
+    if settings.trace_file is not None:
+        yield JsonFileExporter(settings.trace_file)
+
+
+def _span_as_dict(span: ReadableSpan) -> dict[str, Any]:
+    context = span.get_span_context()
+    return {
+        "name": span.name,
+        "service": span.resource.attributes.get("service.name", ""),
+        "instance": span.resource.attributes.get("service.instance.id", ""),
+        "trace_id": f"{context.trace_id:032x}" if context else "",
+        "span_id": f"{context.span_id:016x}" if context else "",
+        "parent_id": f"{span.parent.span_id:016x}" if span.parent else "",
+        "kind": span.kind.name,
+        # Unix time in nanoseconds.
+        "start": span.start_time,
+        "end": span.end_time,
+        "attributes": dict(span.attributes or {}),
+        "events": [{"name": event.name, "attributes": dict(event.attributes or {})} for event in span.events],
+        "status": span.status.status_code.name,
+        "status_message": span.status.description or "",
+    }
