@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rebuild=options.rebuild,
             on_progress=lambda message: print(message, file=sys.stderr, flush=True),
         )
-    except GuestBuildError as error:
+    except (GuestBuildError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(image.path)

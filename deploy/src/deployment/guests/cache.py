@@ -70,7 +70,7 @@ def _lookup(record: Path) -> GuestImage | None:
     try:
         image = GuestImage.from_record(record.read_text(), record.parent)
         return image if image.path.stat().st_size == image.size_bytes else None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise GuestBuildError(f"{record} is not a record of this cache: {error}", f"rm {record}") from error

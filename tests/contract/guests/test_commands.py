@@ -1,0 +1,46 @@
+"""How the builder runs the machine's tools: what it returns, and what its errors say."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployment.guests import GuestBuildError
+from deployment.guests.commands import require_tools, run
+
+
+def test_output_is_returned_and_input_passed() -> None:
+    assert run(["cat"], timeout_s=10, remedy="", stdin="through") == "through"
+
+
+def test_a_failure_carries_the_end_of_what_the_tool_said() -> None:
+    with pytest.raises(GuestBuildError) as caught:
+        run(["sh", "-c", "echo it broke >&2; exit 3"], timeout_s=10, remedy="mend it")
+    assert "exited with 3:\nit broke" in caught.value.problem
+    assert caught.value.remedy == "mend it"
+
+
+def test_a_missing_tool_is_named() -> None:
+    with pytest.raises(GuestBuildError, match="no-such-tool is not installed"):
+        run(["no-such-tool"], timeout_s=10, remedy="install it")
+
+
+def test_all_missing_tools_are_named_with_their_packages() -> None:
+    with pytest.raises(GuestBuildError, match=r"apt-get install .* pack-a pack-b") as caught:
+        require_tools({"sh": "dash", "no-such-tool-b": "pack-b", "no-such-tool-a": "pack-a"})
+    assert "no-such-tool-a, no-such-tool-b" in caught.value.problem
+
+
+def test_a_tool_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    script = f"sleep 300 & echo $! >{pid_file}; wait"
+    started = time.monotonic()
+    with pytest.raises(GuestBuildError, match=r"longer than 0\.5 s"):
+        run(["sh", "-c", script], timeout_s=0.5, remedy="")
+    assert time.monotonic() - started < 10
+    child = int(pid_file.read_text())
+    # Killed: gone, or a zombie that waits for its new parent.
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
