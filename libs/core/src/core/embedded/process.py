@@ -16,7 +16,6 @@ from typing import Self
 import psutil
 
 _KILL_TIMEOUT_S = 10.0
-_KILL_POLL_S = 0.01
 
 
 class ServerProcess:
@@ -97,26 +96,19 @@ class ServerProcess:
 
     async def kill(self) -> None:
         """End the server and all its descendants by SIGKILL and wait until they are gone."""
-        descendants = self._descendants()
+        descendants = []
+        for found in self._descendants():
+            with suppress(ProcessLookupError):
+                descendants.append(ServerProcess.adopt(found.pid))
         self.send_to_all(signal.SIGKILL)
-        await self.wait(_KILL_TIMEOUT_S)
-        async with asyncio.timeout(_KILL_TIMEOUT_S):
-            while not all(_has_ended(process) for process in descendants):
-                await asyncio.sleep(_KILL_POLL_S)
+        for process in (self, *descendants):
+            await process.wait(_KILL_TIMEOUT_S)
 
     def _descendants(self) -> set[psutil.Process]:
         try:
             return set(psutil.Process(self.pid).children(recursive=True))
         except psutil.NoSuchProcess:
             return set()
-
-
-def _has_ended(process: psutil.Process) -> bool:
-    # An orphan stays a zombie for as long as init is slow to reap it; it holds nothing any more.
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def death_signal_prefix(number: signal.Signals) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ nats-server (measured on 2.15.1; tests/integration/security proves them) shape t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +67,7 @@ HOST_BRIDGE = (
 )
 
 
-def host_permissions(cell: str, host: str, agents: Sequence[str] = AGENTS) -> Permissions:
+def host_permissions(cell: str, host: str) -> Permissions:
     """One host: pulls and acknowledges its own agents' commands, reports and beats for itself; no more.
 
     Raises InvalidArgument if a name could widen a subject.
@@ -76,7 +75,7 @@ def host_permissions(cell: str, host: str, agents: Sequence[str] = AGENTS) -> Pe
     stream = Subjects(check_cell(cell)).commands_stream
     identity = Identity.host(host)
     publish: list[str] = []
-    for agent in agents:
+    for agent in AGENTS:
         consumer = consumer_name(host, agent)
         publish += (
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
