@@ -1,0 +1,19 @@
+"""Read models: events in the order of their positions, rows and checkpoint in one transaction."""
+
+from __future__ import annotations
+
+from core.projection.checkpoints import ProjectionState
+from core.projection.errors import HistoryChanged, ProjectionHalted
+from core.projection.projection import Projection
+from core.projection.projector import Progress, Projector
+from core.projection.tail import EventTail
+
+__all__ = [
+    "EventTail",
+    "HistoryChanged",
+    "Progress",
+    "Projection",
+    "ProjectionHalted",
+    "ProjectionState",
+    "Projector",
+]

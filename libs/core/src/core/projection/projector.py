@@ -1,0 +1,284 @@
+"""Runs one projection: one active replica, events in order, rows and checkpoint in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import asyncpg
+import structlog
+
+from core.bus.connection import Bus
+from core.eventlog.connections import backoff, is_transient
+from core.eventlog.errors import LeaseLost
+from core.eventlog.leases import Lease, Leases
+from core.eventlog.log import EventLog
+from core.eventlog.types import RecordedEvent
+from core.projection.checkpoints import Checkpoints, ProjectionState
+from core.projection.errors import ApplyFailed, CheckpointMoved, HistoryChanged
+from core.projection.projection import Projection
+from core.projection.tail import BATCH, EventTail
+from core.projection.watcher import CheckpointWatcher
+
+_log = structlog.get_logger(__name__)
+
+LEASE_TTL = timedelta(seconds=6)
+_LOOK_AGAIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Of a rebuild: the checkpoint, the head that it makes for, and events per second so far."""
+
+    position: int
+    target: int
+    events_per_s: float
+
+
+class Projector:
+    """`run` it on every replica of the service: one holds the lease and applies, all can wait for positions.
+
+    The service's `schema` lies in the log's database: the fencing number of the lease is checked in each
+    transaction, so a projector that was paused and replaced writes nothing any more.
+    """
+
+    def __init__(
+        self,
+        projection: Projection,
+        *,
+        log: EventLog,
+        bus: Bus,
+        leases: Leases,
+        schema: str,
+        holder: str,
+        pool: asyncpg.Pool | None = None,
+        lease_ttl: timedelta = LEASE_TTL,
+        batch: int = BATCH,
+        stall_s: float = 2.0,
+    ) -> None:
+        self.projection = projection
+        self._event_log = log
+        self._bus = bus
+        self._leases = leases
+        self._pool = pool or log.pool
+        self._holder = holder
+        self._lease_name = f"projection:{schema}:{projection.name}"
+        self._lease_ttl = lease_ttl
+        self._batch = batch
+        self._stall_s = stall_s
+        self._checkpoints = Checkpoints(schema, projection.name)
+        self._watcher = CheckpointWatcher(self._pool, self._checkpoints)
+        self._running = False
+        self._tried_halt: tuple[int, int] | None = None
+
+    async def prepare(self) -> None:
+        """Makes the schema, the checkpoint and, for a new projection, its tables. Safe on several replicas at once."""
+        async with self._pool.acquire() as connection:
+            await self._checkpoints.prepare(connection)
+            async with connection.transaction():
+                if await self._checkpoints.add(connection, self.projection.version):
+                    await self._checkpoints.lock(connection)
+                    await self._make_tables(connection)
+
+    async def run(self) -> None:
+        """For ever. Postgres or NATS away: waits."""
+        await self._patiently(self.prepare)
+        self._running = True
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watcher.run(), name=f"watch {self._lease_name}")
+                tasks.create_task(self._lead(), name=f"lead {self._lease_name}")
+        finally:
+            self._running = False
+
+    def position(self) -> int:
+        """The checkpoint as far as this replica knows; never ahead of the rows."""
+        return self._watcher.position
+
+    async def state(self) -> ProjectionState | None:
+        """The checkpoint as it is in Postgres; None before `prepare`."""
+        return await self._checkpoints.load(self._pool)
+
+    async def wait_for(self, position: int, timeout: float) -> bool:  # noqa: ASYNC109
+        """True once the rows hold all events up to `position`; False when they don't after `timeout` seconds.
+
+        Raises ProjectionHalted when the projection stands still before `position`.
+        """
+        return await self._watcher.wait_for(position, timeout)
+
+    async def resume(self) -> None:
+        """Takes a halt back: the active projector tries the event again."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._checkpoints.lock(connection)
+            await self._checkpoints.clear_halt(connection)
+
+    async def rebuild(self, progress: Callable[[Progress], None] | None = None) -> Progress:
+        """Drops the read model and waits until it is built again up to the head of now.
+
+        Whichever replica is active does the work; this one when nobody else runs. ProjectionHalted on poison.
+        """
+        await self._patiently(self.prepare)
+        target = (await self._event_log.head()).position
+        await self._restart(None)
+        helper = None if self._running else asyncio.create_task(self.run())
+        try:
+            return await self._watch_rebuild(target, progress)
+        finally:
+            if helper is not None:
+                helper.cancel()
+                await asyncio.gather(helper, return_exceptions=True)
+
+    async def _watch_rebuild(self, target: int, progress: Callable[[Progress], None] | None) -> Progress:
+        began = time.monotonic()
+        while True:
+            reached = await self._watcher.wait_for(target, _LOOK_AGAIN_S)
+            state = await self.state()
+            position = state.position if state else 0
+            seconds = max(time.monotonic() - began, 1e-9)
+            report = Progress(position, target, position / seconds)
+            if progress is not None:
+                progress(report)
+            if reached and position >= target:
+                return report
+
+    async def _lead(self) -> None:
+        while True:
+            try:
+                async with self._leases.hold(self._lease_name, self._holder, self._lease_ttl) as held:
+                    _log.info("projection.active", projection=self.projection.name, holder=self._holder)
+                    self._tried_halt = None
+                    await held.run(self._project(held.lease))
+            except LeaseLost as error:
+                _log.warning("projection.lease_lost", projection=self.projection.name, error=str(error))
+
+    async def _project(self, lease: Lease) -> None:
+        pauses = backoff()
+        while True:
+            try:
+                state = await self._ready_state()
+                if state is None:
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+                    continue
+                async with EventTail(
+                    self._bus,
+                    self._event_log,
+                    after=state.position,
+                    event_id=state.event_id,
+                    epoch=state.epoch,
+                    stall_s=self._stall_s,
+                ) as tail:
+                    while True:
+                        events = await tail.next(self._batch)
+                        state = await self._advance(lease, state, events)
+                        pauses = backoff()
+            except CheckpointMoved as error:
+                _log.info("projection.checkpoint_moved", projection=self.projection.name, reason=str(error))
+            except HistoryChanged as error:
+                _log.error("projection.history_changed", projection=self.projection.name, error=str(error))
+                await self._patiently(lambda: self._restart(lease))
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                _log.warning("projection.database_away", projection=self.projection.name, error=repr(error))
+                await asyncio.sleep(next(pauses))
+
+    async def _ready_state(self) -> ProjectionState | None:
+        """Where to go on; None while there is nothing to do here: halted, or another version's read model.
+
+        A halt is tried once by each holder of the lease: a restart with mended code goes on by itself.
+        """
+        state = await self.state()
+        if state is None:
+            await self.prepare()
+            return None
+        if state.version > self.projection.version:
+            _log.error("projection.superseded", projection=state.name, version=state.version)
+            return None
+        if state.version < self.projection.version:
+            _log.warning("projection.new_version", projection=state.name, version=self.projection.version)
+            await self._restart(None)
+            return await self.state()
+        if state.halted_at is not None:
+            attempt = (state.generation, state.halted_at)
+            if self._tried_halt == attempt:
+                return None
+            self._tried_halt = attempt
+        return state
+
+    async def _advance(
+        self, lease: Lease, state: ProjectionState, events: Sequence[RecordedEvent]
+    ) -> ProjectionState:
+        """Applies the events; on failure those before the failing one, then that one alone, then it halts."""
+        try:
+            return await self._apply(lease, state, events)
+        except ApplyFailed as failure:
+            if failure.index > 0:
+                state = await self._apply(lease, state, events[: failure.index])
+            try:
+                state = await self._apply(lease, state, events[failure.index : failure.index + 1])
+            except ApplyFailed as final:
+                await self._halt(lease, state, final)
+                raise CheckpointMoved(f"halted at {final.position}") from final
+            return await self._advance(lease, state, rest) if (rest := events[failure.index + 1 :]) else state
+
+    async def _apply(
+        self, lease: Lease, state: ProjectionState, events: Sequence[RecordedEvent]
+    ) -> ProjectionState:
+        """All of the events, in one transaction with the checkpoint. ApplyFailed: none of them."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._checkpoints.lock_as(connection, state)
+            await self._leases.check(connection, lease)
+            for index, event in enumerate(events):
+                try:
+                    await self.projection.apply(connection, event)
+                except Exception as error:
+                    if _is_about_the_connection(error, connection):
+                        raise
+                    raise ApplyFailed(index, event.position, error) from error
+            last = events[-1]
+            await self._checkpoints.advance(connection, last)
+        return replace(
+            state, position=last.position, epoch=last.epoch, event_id=last.event_id, halted_at=None, error=""
+        )
+
+    async def _halt(self, lease: Lease, state: ProjectionState, failure: ApplyFailed) -> None:
+        _log.error("projection.halted", projection=state.name, position=failure.position, exc_info=failure)
+        self._tried_halt = (state.generation, failure.position)
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._checkpoints.lock_as(connection, state)
+            await self._leases.check(connection, lease)
+            await self._checkpoints.halt(connection, failure.position, str(failure))
+
+    async def _restart(self, lease: Lease | None) -> None:
+        """Empty tables and checkpoint 0, in one transaction; the active projector notices at its next one."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._checkpoints.lock(connection)
+            if lease is not None:
+                await self._leases.check(connection, lease)
+            await self._make_tables(connection)
+            await self._checkpoints.restart(connection, self.projection.version)
+
+    async def _make_tables(self, connection: asyncpg.Connection) -> None:
+        await self.projection.reset(connection)
+        await connection.execute(self.projection.ddl)
+
+    async def _patiently(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Tries until Postgres is there."""
+        for pause in backoff():
+            try:
+                return await action()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                _log.warning("projection.database_away", projection=self.projection.name, error=repr(error))
+                await asyncio.sleep(pause)
+
+
+def _is_about_the_connection(error: Exception, connection: asyncpg.Connection) -> bool:
+    """Postgres away, not the event's fault. asyncpg's InterfaceError is also a wrong number of arguments."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return bool(connection.is_closed())
+    return is_transient(error)

@@ -1,0 +1,124 @@
+"""Waiting until a projection has reached a position, on whichever replica the active projector runs.
+
+NOTIFY tells of each checkpoint; a slow poll backs it, and a quick one stands in while nobody listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import asyncpg
+import structlog
+
+from core.eventlog.connections import backoff, is_transient
+from core.projection.checkpoints import Checkpoints
+from core.projection.errors import ProjectionHalted
+
+_log = structlog.get_logger(__name__)
+
+_POLL_S = 1.0
+_POLL_WITHOUT_LISTENING_S = 0.05
+
+Waiter = tuple[int, asyncio.Future[None]]
+
+
+class CheckpointWatcher:
+    """`run` once per replica; `wait_for` works without it as well, by polling."""
+
+    def __init__(self, pool: asyncpg.Pool, checkpoints: Checkpoints) -> None:
+        self._pool = pool
+        self._checkpoints = checkpoints
+        self._position = 0
+        self._listening = False
+        self._waiters: set[Waiter] = set()
+
+    @property
+    def position(self) -> int:
+        """The checkpoint as far as it is known here."""
+        return self._position
+
+    async def run(self) -> None:
+        """Listens for ever, on one connection of the pool."""
+        pauses = backoff()
+        while True:
+            try:
+                await self._listen()
+                pauses = backoff()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                _log.warning("projection.not_listening", projection=self._checkpoints.name, error=repr(error))
+            await asyncio.sleep(next(pauses))
+
+    async def wait_for(self, position: int, timeout_s: float) -> bool:
+        """True once the checkpoint is at `position` or beyond; False when it is not in time.
+
+        Raises ProjectionHalted when it can't get there because the projection has halted.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self._position < position:
+            waiter: Waiter = (position, asyncio.get_running_loop().create_future())
+            self._waiters.add(waiter)
+            try:
+                if await self._poll(position):
+                    return True
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return False
+                poll_s = _POLL_S if self._listening else _POLL_WITHOUT_LISTENING_S
+                await asyncio.wait({waiter[1]}, timeout=min(poll_s, remaining))
+            finally:
+                self._waiters.discard(waiter)
+        return True
+
+    async def _poll(self, position: int) -> bool:
+        state = await self._checkpoints.load(self._pool)
+        if state is None:
+            return False
+        self._position = state.position
+        if state.position >= position:
+            return True
+        if state.halted_at is not None and state.halted_at <= position:
+            raise ProjectionHalted(state.name, state.halted_at, state.position, state.error)
+        return False
+
+    async def _listen(self) -> None:
+        async with self._pool.acquire() as connection:
+            ended = asyncio.Event()
+
+            def on_end(_: object) -> None:
+                ended.set()
+
+            connection.add_termination_listener(on_end)
+            try:
+                await connection.add_listener(self._checkpoints.channel, self._on_notification)
+                self._listening = True
+                self._wake_all()  # they looked before we listened
+                await ended.wait()
+            finally:
+                self._listening = False
+                if not connection.is_closed():
+                    connection.remove_termination_listener(on_end)
+                    await connection.remove_listener(self._checkpoints.channel, self._on_notification)
+
+    def _on_notification(self, connection: object, pid: int, channel: str, payload: object) -> None:
+        name, _, position = str(payload).rpartition(" ")
+        if name == self._checkpoints.name and position.isdigit():
+            self._announce(int(position))
+
+    def _announce(self, position: int) -> None:
+        """Wakes those who waited for it. News without progress (a halt, a reset) makes all look for themselves."""
+        progress = position > self._position
+        self._position = position
+        if not progress:
+            self._wake_all()
+            return
+        for wanted, future in self._waiters:
+            if wanted <= position and not future.done():
+                future.set_result(None)
+
+    def _wake_all(self) -> None:
+        for _, future in self._waiters:
+            if not future.done():
+                future.set_result(None)

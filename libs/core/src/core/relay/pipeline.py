@@ -1,0 +1,138 @@
+"""Publishing events in order with many in flight.
+
+Every message expects the stream's last sequence to be the one before its own position, so the server refuses
+whatever would break the order: a gap, a repetition, another relay's double. An acknowledgement of one message
+therefore vouches for all before it, and only every so many ask for one. After any trouble nothing is repeated here:
+`PipelineBroken` is raised, and the relay looks at the stream again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Sequence
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.api import Header
+
+from core.bus.connection import Bus
+from core.bus.envelope import event_headers, event_subject
+from core.eventlog.types import RecordedEvent
+
+# JetStream drops what comes without being asked for once a stream has 10,000 messages waiting.
+_WINDOW = 4096
+_ACK_EVERY = 64
+_YIELD_EVERY = 64
+_EXPECTED_LAST_SEQUENCE = Header.EXPECTED_LAST_SEQUENCE.value
+
+
+class PipelineBroken(Exception):
+    """What was sent after `acked` may or may not be in the stream."""
+
+    def __init__(self, reason: str, acked: int) -> None:
+        super().__init__(f"{reason} (acknowledged up to {acked})")
+        self.acked = acked
+
+
+class Pipeline:
+    """Sends events from `position` + 1 on. `sent` and `acked` are positions."""
+
+    def __init__(
+        self, bus: Bus, position: int, *, ack_timeout_s: float, window: int = _WINDOW, ack_every: int = _ACK_EVERY
+    ) -> None:
+        self.sent = position
+        self.acked = position
+        self._bus = bus
+        self._ack_timeout_s = ack_timeout_s
+        self._window = window
+        self._ack_every = ack_every
+        self._asked = position
+        self._broken: str | None = None
+        self._news = asyncio.Event()
+        self._inbox = ""
+        self._subscription: Subscription | None = None
+        self._stop_listening = bus.on_connected(lambda: self._break("the connection was lost"))
+
+    async def __aenter__(self) -> Pipeline:
+        self._inbox = self._bus.nc.new_inbox()
+        try:
+            self._subscription = await self._bus.nc.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        except nats.errors.Error as error:
+            self._stop_listening()
+            raise PipelineBroken(f"can't subscribe: {error}", self.acked) from error
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._stop_listening()
+        if self._subscription is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await self._subscription.unsubscribe()
+
+    @property
+    def settled(self) -> bool:
+        return self.acked == self.sent
+
+    async def send(self, events: Sequence[RecordedEvent]) -> None:
+        """Puts the next events, which follow `sent` without a gap, on their way; waits for room in the window."""
+        for event in events:
+            if event.position != self.sent + 1:
+                raise ValueError(f"event {event.position} does not follow {self.sent}")
+            while self.sent - self.acked >= self._window:
+                await self._progress()
+            await self._publish(event, ask=event is events[-1] or event.position - self._asked >= self._ack_every)
+            if event.position % _YIELD_EVERY == 0:
+                await asyncio.sleep(0)  # lets the connection write, and acknowledgements in
+        self._raise_if_broken()
+
+    async def settle(self) -> None:
+        """Waits until everything sent is acknowledged."""
+        while not self.settled:
+            await self._progress()
+        self._raise_if_broken()
+
+    async def _publish(self, event: RecordedEvent, *, ask: bool) -> None:
+        headers = event_headers(self._bus.cell, event)
+        headers[_EXPECTED_LAST_SEQUENCE] = str(event.position - 1)
+        reply = f"{self._inbox}.{event.position}" if ask else ""
+        try:
+            await self._bus.nc.publish(event_subject(self._bus.cell, event), event.data, reply, headers)
+        except nats.errors.Error as error:
+            raise PipelineBroken(f"can't publish {event.position}: {error}", self.acked) from error
+        self.sent = event.position
+        if ask:
+            self._asked = event.position
+
+    async def _progress(self) -> None:
+        """Until something has been acknowledged. Silence is a failure: an acknowledgement can be lost for ever."""
+        self._raise_if_broken()
+        self._news.clear()
+        try:
+            await asyncio.wait_for(self._news.wait(), self._ack_timeout_s)
+        except TimeoutError:
+            self._break(f"no acknowledgement within {self._ack_timeout_s:g} s")
+        self._raise_if_broken()
+
+    async def _on_answer(self, message: Msg) -> None:
+        position = int(message.subject.rpartition(".")[2])
+        if message.headers and message.headers.get(Header.STATUS.value):
+            self._break("no stream takes the events")
+            return
+        answer = json.loads(message.data)
+        if "error" in answer:
+            self._break(f"event {position} was refused: {answer['error'].get('description', answer['error'])}")
+        elif answer.get("seq") != position:
+            self._break(f"event {position} was stored as {answer.get('seq')}")
+        else:
+            self.acked = max(self.acked, position)
+            self._news.set()
+
+    def _break(self, reason: str) -> None:
+        self._broken = self._broken or reason
+        self._news.set()
+
+    def _raise_if_broken(self) -> None:
+        if self._broken is not None:
+            raise PipelineBroken(self._broken, self.acked)

@@ -1,0 +1,128 @@
+"""The relay: one replica at a time publishes the log to stream EVENTS.
+
+The lease keeps replicas from working at the same time for nothing; it is not what makes them safe. That is the
+expected sequence of each message: two relays publish the same events, and the stream takes each once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import nats.errors
+import structlog
+
+from core.bus.connection import Bus
+from core.bus.streams import StreamSettings
+from core.errors import Unavailable
+from core.eventlog.connections import backoff, is_transient
+from core.eventlog.errors import LeaseLost
+from core.eventlog.leases import Lease, Leases
+from core.eventlog.log import EventLog
+from core.eventlog.types import RecordedEvent
+from core.relay.mirror import Mirror, Mirrored
+from core.relay.pipeline import Pipeline, PipelineBroken
+
+_log = structlog.get_logger(__name__)
+
+LEASE_NAME = "relay"
+LEASE_TTL = timedelta(seconds=6)
+_READ_LIMIT = 1000
+
+
+class Relay:
+    """`run` it on every replica of the conductor. `position`: how far the stream is known to mirror the log."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        leases: Leases,
+        bus: Bus,
+        *,
+        holder: str,
+        settings: StreamSettings | None = None,
+        lease_name: str = LEASE_NAME,
+        lease_ttl: timedelta = LEASE_TTL,
+        refill: int = 10_000,
+        ack_timeout_s: float = 2.0,
+        idle_check_s: float = 2.0,
+    ) -> None:
+        self.position = 0
+        self._event_log = log
+        self._leases = leases
+        self._bus = bus
+        self._holder = holder
+        self._lease_name = lease_name
+        self._lease_ttl = lease_ttl
+        self._ack_timeout_s = ack_timeout_s
+        self._idle_check_s = idle_check_s
+        self._mirror = Mirror(log, bus, settings or StreamSettings(), refill=refill)
+
+    async def run(self) -> None:
+        """For ever: waits for the lease, then relays until it is lost."""
+        while True:
+            try:
+                async with self._leases.hold(self._lease_name, self._holder, self._lease_ttl) as held:
+                    _log.info("relay.active", holder=self._holder)
+                    await held.run(self._relay(held.lease))
+            except LeaseLost as error:
+                _log.warning("relay.lease_lost", holder=self._holder, error=str(error))
+
+    async def _relay(self, lease: Lease) -> None:
+        """Verify, publish until something is amiss, verify again. NATS or Postgres away: wait."""
+        pauses = backoff()
+        while True:
+            await self._bus.wait_connected()
+            try:
+                mirrored = await self._verified(lease)
+                async with Pipeline(self._bus, mirrored.position, ack_timeout_s=self._ack_timeout_s) as pipeline:
+                    pauses = backoff()
+                    await self._publish(pipeline, mirrored)
+                continue
+            except (PipelineBroken, nats.errors.Error, Unavailable) as error:
+                _log.warning("relay.interrupted", error=str(error), kind=type(error).__name__)
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                _log.warning("relay.log_away", error=str(error))
+            await asyncio.sleep(next(pauses))
+
+    async def _verified(self, lease: Lease) -> Mirrored:
+        """How far the stream mirrors the log; it is rebuilt first when it does not."""
+        mirrored = await self._mirror.verify()
+        while mirrored is None:
+            if not await self._leases.renew(lease):  # a relay that was paused must not delete what another built
+                raise LeaseLost(lease.name, lease.holder, lease.fencing)
+            await self._mirror.rebuild()
+            mirrored = await self._mirror.verify()
+        self.position = mirrored.position
+        return mirrored
+
+    async def _publish(self, pipeline: Pipeline, mirrored: Mirrored) -> None:
+        """Returns when the stream has to be verified again; PipelineBroken when publishing failed."""
+        while True:
+            events = await self._event_log.read(after=pipeline.sent, limit=_READ_LIMIT)
+            if not events:
+                await pipeline.settle()
+                self.position = pipeline.acked
+                if not await self._wait_for_more(Mirrored(pipeline.acked, mirrored.epoch)):
+                    return
+            elif _within_epoch(events, mirrored.epoch):
+                await pipeline.send(events)
+                self.position = pipeline.acked
+            else:
+                _log.warning("relay.epoch_changed", epoch=mirrored.epoch, position=pipeline.sent)
+                await pipeline.settle()
+                return
+
+    async def _wait_for_more(self, mirrored: Mirrored) -> bool:
+        """True when the log has grown; False when the stream or the log is not what it was."""
+        while not await self._event_log.wait_beyond(mirrored.position, timeout=self._idle_check_s):
+            if not await self._mirror.is_at(mirrored):
+                _log.warning("relay.stream_changed", position=mirrored.position)
+                return False
+        return True
+
+
+def _within_epoch(events: list[RecordedEvent], epoch: int) -> bool:
+    return events[-1].epoch <= epoch
