@@ -1,6 +1,9 @@
 """Loading aggregates from the log and appending what happened to them.
 
 One `save` is one append: all of its events, of however many aggregates, and their constraint rows, or nothing.
+
+A request id is used once: an append that answers a request claims it, in the scope `REQUESTS`, for its first event.
+Who asks again finds there what was done (`request_key`, `request_owner`).
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
+from eventsourcing.utils import resolve_topic
+
 from core.aggregate import Aggregate, constraints_of, schema_version, upcast
 from core.errors import CirraError, Conflict, NotFound
 from core.eventlog.errors import VersionConflict
 from core.eventlog.log import EventLog
-from core.eventlog.types import Append, Appended, Constraint, Context, NewEvent, RecordedEvent
+from core.eventlog.types import Append, Appended, Constraint, Context, NewEvent, RecordedEvent, UniqueClaim
 from core.ids import uuid7
 from core.sealing import Keyring
 
@@ -23,6 +28,7 @@ A = TypeVar("A", bound=Aggregate)
 R = TypeVar("R")
 
 MAX_ATTEMPTS = 16
+REQUESTS = "request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,8 @@ class Repository:
         if not pending:
             return Saved(0)
         events: list[NewEvent] = []
-        constraints: list[Constraint] = []
+        context = self._context()
+        constraints: list[Constraint] = list(request_claims(context, *_place(pending[0][1])))
         for aggregate, event in pending:
             message = event.data  # type: ignore[attr-defined]
             topic = message.DESCRIPTOR.full_name
@@ -98,15 +105,15 @@ class Repository:
                 )
             )
             constraints.extend(constraints_of(event.originator_id, message))
-        appended = await self._append(events, constraints)
+        appended = await self._append(events, constraints, context)
         for aggregate in aggregates:
             aggregate.pending_events.clear()
         return Saved(appended.last_position, appended.recorded_at)
 
-    async def _append(self, events: Sequence[NewEvent], constraints: Iterable[Constraint]) -> Appended:
-        return await self._log.append(
-            Append(events=tuple(events), constraints=tuple(constraints), context=self._context())
-        )
+    async def _append(
+        self, events: Sequence[NewEvent], constraints: Iterable[Constraint], context: Context
+    ) -> Appended:
+        return await self._log.append(Append(events=tuple(events), constraints=tuple(constraints), context=context))
 
     async def change(self, aggregate_class: type[A], aggregate_id: UUID, decide: Callable[[A], Any]) -> tuple[A, Saved]:
         """Loads, decides, appends; on a version conflict decides again on what is there now.
@@ -136,3 +143,56 @@ async def again_on_conflict(once: Callable[[], Awaitable[R]]) -> R:
         except VersionConflict as conflict:
             last = conflict
     raise Conflict(f"changed by others {MAX_ATTEMPTS} times in a row; try again") from last
+
+
+def request_key(actor: str, request_id: str) -> str:
+    """The key of a request in the scope `REQUESTS`: ids are the actor's own, two actors may choose the same."""
+    return f"{actor}/{request_id}"
+
+
+def request_owner(aggregate_id: UUID, version: int) -> str:
+    """The owner of a request: the place of the first event of the append that answered it."""
+    return f"{aggregate_id}@{version}"
+
+
+def parse_request_owner(owner: str) -> tuple[UUID, int]:
+    """The inverse: aggregate id and version."""
+    aggregate_id, _, version = owner.partition("@")
+    return UUID(aggregate_id), int(version)
+
+
+def request_claims(context: Context | RecordedEvent, aggregate_id: UUID, version: int) -> tuple[UniqueClaim, ...]:
+    """What an append with this metadata claims, whose first event is at this place.
+
+    Only the append that answers a request does, not what that leads to later: this names its cause.
+    """
+    if not context.request_id or context.causation_id:
+        return ()
+    key = request_key(context.actor, context.request_id)
+    return (UniqueClaim(REQUESTS, key, request_owner(aggregate_id, version)),)
+
+
+def _place(event: Any) -> tuple[UUID, int]:
+    return event.originator_id, event.originator_version
+
+
+class RecordedConstraints:
+    """The constraint rows that a log's events imply, for a rebuild. Called with every event, in order of position.
+
+    The modules with the aggregates of all events must be imported: they say what constrains what.
+    """
+
+    def __init__(self) -> None:
+        self._claimed: tuple[str, str] | None = None
+
+    def __call__(self, entry: RecordedEvent) -> list[Constraint]:
+        request = (entry.actor, entry.request_id)
+        # The events of one append follow one another; its first one claimed the request for all.
+        constraints: list[Constraint] = []
+        if request != self._claimed:
+            constraints.extend(request_claims(entry, entry.aggregate_id, entry.version))
+        self._claimed = request if entry.request_id and not entry.causation_id else None
+        message = resolve_topic(entry.type).message_class.FromString(entry.data)
+        upcast(message, entry.schema_version)
+        constraints.extend(constraints_of(entry.aggregate_id, message))
+        return constraints
