@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -44,3 +46,24 @@ def test_a_tool_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) 
     child = int(pid_file.read_text())
     # Killed: gone, or a zombie that waits for its new parent.
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.root
+def test_what_is_contained_dies_with_its_runner(tmp_path: Path) -> None:
+    """As when a builder is killed: neither the mount nor the process that holds it survives."""
+    mark = tmp_path / "mounted"
+    script = f"mount -t tmpfs none {tmp_path} && touch {mark} && echo here && sleep 300"
+    runner = (
+        "import subprocess, sys\n"
+        "from deployment.guests.commands import contained\n"
+        f"subprocess.run(contained(['sh', '-c', {script!r}]))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", runner], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        assert not mark.exists()  # the mount is not ours to see
+        descendants = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        gone, alive = psutil.wait_procs(descendants, timeout=10)
+    assert gone
+    assert alive == []

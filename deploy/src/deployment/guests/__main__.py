@@ -13,7 +13,10 @@ from deployment.guests.image import GUEST_KINDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 with the path on standard output, else 1; progress and errors go to standard error."""
+    """The exit code: 0 with the path on standard output, 1 on an error, 130 on Ctrl-C.
+
+    Progress and errors go to standard error.
+    """
     parser = argparse.ArgumentParser(prog="python -m deployment.guests", description=__doc__)
     parser.add_argument("kind", choices=GUEST_KINDS)
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE_DIR, metavar="DIR")
@@ -29,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (GuestBuildError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     print(image.path)
     return 0
 

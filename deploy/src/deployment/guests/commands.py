@@ -38,6 +38,19 @@ def find_tool(name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
+def contained(argv: Sequence[str | Path]) -> list[str | Path]:
+    """`argv` such that its mounts, and whatever it starts, end with it, and it with the thread that runs it.
+
+    Even on SIGKILL: mount and process namespaces (unshare(1)), and a parent-death signal (setpriv(1)). Nobody
+    else sees its mounts. It needs root.
+    """
+    return [
+        "setpriv", "--pdeathsig", "KILL",
+        "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
+        *argv,
+    ]  # fmt: skip
+
+
 def run(
     argv: Sequence[str | Path],
     *,

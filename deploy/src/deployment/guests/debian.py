@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from deployment.guests.commands import require_tools, run
+from deployment.guests.commands import contained, require_tools, run
 from deployment.guests.disk import DISK_TOOLS, write_bootable_qcow2
 from deployment.guests.recipe import FILES_DIR, OnProgress, Recipe
 
@@ -78,10 +78,9 @@ def assemble(work: Path, image: Path, on_progress: OnProgress) -> None:
     on_progress(f"debian: installing {SUITE} (about a minute)")
     sources = apt_sources([Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")])
     command = mmdebstrap_command(root, initramfs_tools, sources)
-    # A mount namespace of its own, so that /proc, /sys and /dev in the tree are seen by nobody else: neither
-    # they nor what a recursive removal would do to them outlive the command.
+    # Contained, since it mounts /proc, /sys and the machine's /dev in the tree, which will be removed.
     run(
-        ["unshare", "--mount", "--propagation", "private", *command],
+        contained(command),
         timeout_s=1200,
         remedy="see that this machine reaches its package mirror (apt-get update)",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployment.guests.commands import run
+from deployment.guests.commands import contained, run
 from deployment.guests.errors import GuestBuildError
 
 DISK_TOOLS = {
@@ -16,6 +16,7 @@ DISK_TOOLS = {
     "mke2fs": "e2fsprogs",
     "mount": "mount",
     "qemu-img": "qemu-utils",
+    "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "unshare": "util-linux",
 }
@@ -105,10 +106,8 @@ def _install_extlinux(raw: Path, work: Path) -> None:
     mount_point = work / "mount"
     mount_point.mkdir()
     run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", _INSTALL_EXTLINUX, "install-extlinux",
-         str(_PARTITION_OFFSET_BYTES), raw, mount_point],
+        contained(["sh", "-c", _INSTALL_EXTLINUX, "sh", str(_PARTITION_OFFSET_BYTES), raw, mount_point]),
         timeout_s=60,
-        remedy="this needs a kernel with loop devices and ext4, and the right to mount (in a container: "
-        "--privileged)",
-    )  # fmt: skip
+        remedy="this needs a kernel with loop devices and ext4, and the right to mount (in a container: --privileged)",
+    )
     mount_point.rmdir()

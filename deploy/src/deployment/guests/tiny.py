@@ -82,9 +82,7 @@ def assemble(work: Path, image: Path, on_progress: OnProgress) -> None:
     on_progress(f"tiny: packing busybox and the modules of kernel {kernel.release}")
     boot = work / "root" / "boot"
     (boot / "extlinux").mkdir(parents=True)
-    (boot / "initrd.gz").write_bytes(
-        pack(guest_tree(busybox, applets, collect_modules(kernel.modules_dir, MODULES)))
-    )
+    (boot / "initrd.gz").write_bytes(pack(guest_tree(busybox, applets, collect_modules(kernel.modules_dir, MODULES))))
     kernel.image.rename(boot / "vmlinuz")
     (boot / "extlinux" / "extlinux.conf").write_bytes((FILES_DIR / "tiny" / "extlinux.conf").read_bytes())
     on_progress("tiny: writing the disk")
