@@ -1,0 +1,1 @@
+"""Instances, flavors, key pairs: aggregates, commands, sagas."""

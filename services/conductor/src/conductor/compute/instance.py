@@ -1,0 +1,228 @@
+"""The instance: a guest, what it is made of, where it runs, and who is at work on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import field
+from datetime import datetime
+from typing import cast
+from uuid import UUID
+
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.compute.v1 import compute_pb2 as public
+from cirra.compute.v1 import events_pb2 as pb
+from core.aggregate import Aggregate, applies, constrains
+from core.errors import FailedPrecondition
+from core.eventlog.types import Constraint, CounterAdd
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from conductor.hosts.observation import Observation, ReportClock
+
+
+class Instance(Aggregate, kind="instance"):
+    """`domain`: what its host shall make true; `observation`: what the host last said of it."""
+
+    project_id: str = ""
+    user_id: str = ""
+    display_name: str = ""
+    hostname: str = ""
+    flavor: public.FlavorSummary = field(default_factory=public.FlavorSummary)
+    image_id: str = ""
+    nics: list[public.InstanceNic] = field(default_factory=list)
+    availability_zone: str = ""
+    host: str = ""
+    virt_type: str = ""
+    # The saga that may change desired state; empty: none, reconcile repairs.
+    task_id: str = ""
+    delete_task_id: str = ""
+    active: bool = False
+    erred: bool = False
+    deleted: bool = False
+    metadata_fetched: bool = False
+    domain: agent.DesiredObject | None = None
+    observation: Observation[agent.DomainObserved] | None = None
+    report_clock: ReportClock = field(default_factory=ReportClock)
+
+    # --- decisions
+
+    def assign_host(self, task_id: str, host: str, virt_type: str, availability_zone: str) -> None:
+        """The saga has a claim there. Repeating it changes nothing."""
+        self._require_task(task_id)
+        if self.host != host:
+            self.record(pb.InstanceHostAssigned(host=host, virt_type=virt_type, availability_zone=availability_zone))
+
+    def release_host(self, task_id: str, host: str) -> None:
+        self._require_task(task_id)
+        if self.host == host:
+            self.record(pb.InstanceHostReleased(host=host))
+
+    def desire_domain(self, task_id: str, wanted: agent.DesiredObject) -> agent.DesiredObject:
+        """Sets what the host shall make true; answers it with its generation. The same wish again is one wish."""
+        self._require_task(task_id)
+        if self.domain is not None and _same_wish(self.domain, wanted):
+            return self.domain
+        desired = agent.DesiredObject()
+        desired.CopyFrom(wanted)
+        desired.generation = self.domain.generation + 1 if self.domain is not None else 1
+        self.record(pb.InstanceDomainDesired(desired=desired))
+        return desired
+
+    def observe_domain(self, report: agent.Report) -> None:
+        """A host's claim; older ones, and ones that change nothing, leave no trace."""
+        if report.host != self.host and (self.domain is None or report.host != self.domain.host):
+            return
+        if not self.report_clock.is_news(report):
+            return
+        observed = Observation(report.generation, report.domain, report.failure)
+        if self.observation is not None and observed == self.observation:
+            return
+        self.record(
+            pb.InstanceDomainObserved(
+                host=report.host,
+                boot_id=report.boot_id,
+                sequence=report.sequence,
+                generation=report.generation,
+                observed=report.domain,
+                failure=report.failure if report.HasField("failure") else None,
+            )
+        )
+
+    def activate(self, task_id: str, launch_time: datetime) -> None:
+        self._require_task(task_id)
+        if not self.active:
+            moment = Timestamp()
+            moment.FromDatetime(launch_time)
+            self.record(pb.InstanceActivated(launch_time=moment))
+        self.end_task(task_id)
+
+    def fail(self, task_id: str, fault: public.Fault) -> None:
+        """Its saga gave up: ERROR, with a cause that a person can act on."""
+        self._require_task(task_id)
+        if not self.erred:
+            self.record(pb.InstanceErred(fault=fault))
+
+    def start_task(self, task: str, task_id: str) -> None:
+        if self.task_id == task_id:
+            return
+        if self.task_id:
+            raise FailedPrecondition(
+                f"instance {self.id} is busy with another task", remedy="wait until its task state is empty"
+            )
+        self.record(pb.InstanceTaskStarted(task=task, task_id=task_id))
+
+    def end_task(self, task_id: str) -> None:
+        if self.task_id == task_id:
+            self.record(pb.InstanceTaskEnded(task_id=task_id))
+
+    def request_delete(self, task_id: str) -> None:
+        if not self.delete_task_id:
+            self.record(pb.InstanceDeleteRequested(task_id=task_id))
+
+    def delete(self, task_id: str) -> None:
+        """Everything of it is gone."""
+        if self.deleted:
+            return
+        self._require_task(task_id)
+        self.record(
+            pb.InstanceDeleted(
+                project_id=self.project_id, flavor=self.flavor, image_id=self.image_id, task_id=task_id
+            )
+        )
+
+    def metadata_was_fetched(self, host: str, fetched: agent.MetadataFetched) -> None:
+        """Only the first time is an event."""
+        if not self.metadata_fetched and not self.deleted:
+            self.record(pb.InstanceMetadataFetched(path=fetched.path, user_agent=fetched.user_agent, host=host))
+
+    def _require_task(self, task_id: str) -> None:
+        if self.task_id != task_id:
+            raise FailedPrecondition(f"instance {self.id} is not in the hands of task {task_id}")
+
+    # --- what happened
+
+    @applies(pb.InstanceCreated)
+    def _created(self, event: pb.InstanceCreated) -> None:
+        self.project_id, self.user_id = event.project_id, event.user_id
+        self.display_name, self.hostname = event.display_name, event.hostname
+        self.flavor, self.image_id = event.flavor, event.image_id
+        self.nics = list(event.nics)
+        self.availability_zone = event.availability_zone
+        self.task_id = event.task_id
+
+    @applies(pb.InstanceHostAssigned)
+    def _host_assigned(self, event: pb.InstanceHostAssigned) -> None:
+        self.host, self.virt_type = event.host, event.virt_type
+        self.observation = None
+
+    @applies(pb.InstanceHostReleased)
+    def _host_released(self, event: pb.InstanceHostReleased) -> None:
+        self.host = ""
+
+    @applies(pb.InstanceNicAttached)
+    def _nic_attached(self, event: pb.InstanceNicAttached) -> None:
+        self.nics.append(event.nic)
+
+    @applies(pb.InstanceNicDetached)
+    def _nic_detached(self, event: pb.InstanceNicDetached) -> None:
+        self.nics = [nic for nic in self.nics if nic.port != event.port]
+
+    @applies(pb.InstanceDomainDesired)
+    def _domain_desired(self, event: pb.InstanceDomainDesired) -> None:
+        self.domain = event.desired
+
+    @applies(pb.InstanceDomainObserved)
+    def _domain_observed(self, event: pb.InstanceDomainObserved) -> None:
+        self.report_clock = self.report_clock.after(event.host, event.boot_id, event.sequence)
+        self.observation = Observation(event.generation, event.observed, event.failure)
+
+    @applies(pb.InstanceActivated)
+    def _activated(self, event: pb.InstanceActivated) -> None:
+        self.active = True
+
+    @applies(pb.InstanceErred)
+    def _erred(self, event: pb.InstanceErred) -> None:
+        self.erred = True
+
+    @applies(pb.InstanceTaskStarted)
+    def _task_started(self, event: pb.InstanceTaskStarted) -> None:
+        self.task_id = event.task_id
+
+    @applies(pb.InstanceTaskEnded)
+    def _task_ended(self, event: pb.InstanceTaskEnded) -> None:
+        self.task_id = ""
+
+    @applies(pb.InstanceDeleteRequested)
+    def _delete_requested(self, event: pb.InstanceDeleteRequested) -> None:
+        self.delete_task_id = event.task_id
+
+    @applies(pb.InstanceMetadataFetched)
+    def _metadata_fetched(self, event: pb.InstanceMetadataFetched) -> None:
+        self.metadata_fetched = True
+
+    @applies(pb.InstanceDeleted)
+    def _deleted(self, event: pb.InstanceDeleted) -> None:
+        self.deleted, self.task_id = True, ""
+
+
+def _same_wish(present: agent.DesiredObject, wanted: agent.DesiredObject) -> bool:
+    copy = agent.DesiredObject()
+    copy.CopyFrom(wanted)
+    copy.generation = present.generation
+    return cast("bool", copy == present)
+
+
+def _usage(project_id: str, image_id: str, flavor: public.FlavorSummary, sign: int) -> Iterable[Constraint]:
+    yield CounterAdd("quota/instances", project_id, sign)
+    yield CounterAdd("quota/vcpus", project_id, sign * flavor.vcpus)
+    yield CounterAdd("quota/memory_mib", project_id, sign * flavor.memory_mib)
+    yield CounterAdd("image-users", image_id, sign)
+
+
+@constrains(pb.InstanceCreated)
+def _taken(instance_id: UUID, event: pb.InstanceCreated) -> Iterable[Constraint]:
+    return _usage(event.project_id, event.image_id, event.flavor, 1)
+
+
+@constrains(pb.InstanceDeleted)
+def _given_back(instance_id: UUID, event: pb.InstanceDeleted) -> Iterable[Constraint]:
+    return _usage(event.project_id, event.image_id, event.flavor, -1)

@@ -1,0 +1,191 @@
+"""Saga `instance-create`: from an accepted request to a running guest, or back to nothing but an ERROR with a cause."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.compute.v1 import compute_pb2 as public
+from cirra.conductor.v1.sagas_pb2 import HostClaimed, InstanceCreateParams
+from cirra.network.v1 import network_pb2 as network_api
+from cirra.placement.v1 import scheduling_pb2 as scheduling
+from core.errors import CirraError
+from core.saga import Saga, Step, StepContext, StepError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from conductor.compute import teardown
+from conductor.compute.domain import domain_spec, domain_wish, port_wish
+from conductor.compute.instance import Instance
+from conductor.hosts.settle import told_and_done
+from conductor.image.image import Image
+from conductor.network.network import Network
+from conductor.network.port import Port
+from conductor.services import Services
+
+Context = StepContext[InstanceCreateParams]
+
+BUILD_DEADLINE = timedelta(minutes=10)
+MAX_HOSTS = 3
+
+
+async def accept(ctx: Context) -> None:
+    """The request, its addresses and its quota were taken in the append that started this saga."""
+
+
+async def give_up(ctx: Context) -> None:
+    """The instance stays, in ERROR with the cause, for a person to read and delete."""
+
+    def decide(instance: Instance) -> None:
+        task_id = str(ctx.saga_id)
+        if instance.task_id != task_id:
+            return
+        if ctx.error is not None and ctx.error.reason != "CANCELLED":
+            instance.fail(task_id, _fault(ctx))
+        instance.end_task(task_id)
+
+    await _services(ctx).repository.change(Instance, _instance_id(ctx), decide)
+
+
+async def allocate_port(ctx: Context) -> None:
+    """The address was taken in the append that started this saga."""
+
+
+async def free_port(ctx: Context) -> None:
+    await teardown.release_port(_services(ctx), ctx.item, ctx.params.instance_id)
+
+
+async def claim_host(ctx: Context) -> HostClaimed:
+    request = scheduling.ClaimRequest()
+    request.CopyFrom(ctx.params.claim)
+    request.attempt = ctx.attempt
+    request.excluded_hosts.extend(claimed.host for claimed in ctx.earlier_results("claim_host", HostClaimed))
+    try:
+        response = await _services(ctx).placement.Claim(request)
+    except CirraError as error:
+        if error.retryable:
+            raise
+        raise StepError(_with_history(ctx, error.message), reason=error.reason, remedy=error.remedy) from error
+    claimed = HostClaimed(
+        host=response.host, virt_type=response.virt_type, availability_zone=response.availability_zone
+    )
+    await _services(ctx).repository.change(
+        Instance,
+        _instance_id(ctx),
+        lambda instance: instance.assign_host(
+            str(ctx.saga_id), claimed.host, claimed.virt_type, claimed.availability_zone
+        ),
+    )
+    ctx.describe(f"on {claimed.host}")
+    return claimed
+
+
+async def release_claim(ctx: Context) -> None:
+    await teardown.release_claim(_services(ctx), ctx.params.instance_id, str(ctx.saga_id), ctx.attempt)
+
+
+async def bind_port(ctx: Context) -> None:
+    services, host = _services(ctx), _host(ctx)
+    instance = await services.repository.load(Instance, _instance_id(ctx))
+    port = await services.repository.load(Port, UUID(ctx.item))
+    network = await services.repository.load(Network, UUID(port.network_id))
+    wish = port_wish(host, port, network, instance.hostname, ctx.params.instance_id)
+    port, _ = await services.repository.change(
+        Port, port.id, lambda it: it.bind(host, network_api.PORT_BINDING_STATE_ACTIVE, wish)
+    )
+    await told_and_done(
+        services, port.bindings[host].desired, Port, lambda it: it.observation(host), lambda facts: facts.wired
+    )
+    ctx.describe(f"{', '.join(fixed.ip_address for fixed in port.fixed_ips)} on {host}")
+
+
+async def unbind_port(ctx: Context) -> None:
+    claimed = ctx.find_result("claim_host", HostClaimed)
+    if claimed is not None:
+        await teardown.unbind_port(_services(ctx), ctx.item, claimed.host)
+
+
+async def build(ctx: Context) -> None:
+    """Disk and domain, not started: the one step that may create a disk."""
+    instance = await _tell_domain(ctx, agent.DESIRED_POWER_OFF, create=True)
+    cached = instance.observation is not None and instance.observation.facts.image_cached
+    ctx.describe("image from the host's cache" if cached else "image downloaded")
+
+
+async def remove_domain(ctx: Context) -> None:
+    claimed = ctx.find_result("claim_host", HostClaimed)
+    if claimed is not None:
+        await teardown.remove_domain(_services(ctx), ctx.params.instance_id, str(ctx.saga_id), claimed.host)
+
+
+async def start(ctx: Context) -> None:
+    await _tell_domain(ctx, agent.DESIRED_POWER_ON, create=False)
+
+
+async def activate(ctx: Context) -> None:
+    await _services(ctx).repository.change(
+        Instance, _instance_id(ctx), lambda instance: instance.activate(str(ctx.saga_id), datetime.now(UTC))
+    )
+
+
+INSTANCE_CREATE = Saga(
+    name="instance-create",
+    params=InstanceCreateParams,
+    steps=(
+        Step(name="accept", do=accept, undo=give_up),
+        Step(name="allocate_port", do=allocate_port, undo=free_port, each="port_ids"),
+        Step(name="claim_host", do=claim_host, undo=release_claim),
+        Step(name="bind_port", do=bind_port, undo=unbind_port, each="port_ids"),
+        Step(name="build", do=build, undo=remove_domain, deadline=BUILD_DEADLINE),
+        Step(name="start", do=start, no_undo="build's undo removes the domain", pivot=True),
+        Step(name="activate", do=activate, no_undo="after the pivot"),
+    ),
+    restart_from="claim_host",
+    max_attempts=MAX_HOSTS,
+)
+
+
+async def _tell_domain(ctx: Context, power: agent.DesiredPower, *, create: bool) -> Instance:
+    """Makes the domain so on its host, and waits until the host has said that it is."""
+    repository, host = _services(ctx).repository, _host(ctx)
+    instance = await repository.load(Instance, _instance_id(ctx))
+    image = await repository.load(Image, UUID(instance.image_id))
+    ports = [await repository.load(Port, UUID(port_id)) for port_id in ctx.params.port_ids]
+    networks = [await repository.load(Network, UUID(port.network_id)) for port in ports]
+    spec = domain_spec(instance, image, list(zip(ports, networks, strict=True)), power)
+    wish = domain_wish(host, spec, create=create)
+    instance, _ = await repository.change(
+        Instance, instance.id, lambda it: it.desire_domain(str(ctx.saga_id), wish)
+    )
+    assert instance.domain is not None
+    wanted = agent.DOMAIN_STATE_RUNNING if power == agent.DESIRED_POWER_ON else agent.DOMAIN_STATE_SHUTOFF
+    await told_and_done(
+        _services(ctx), instance.domain, Instance, lambda it: it.observation, lambda facts: facts.state == wanted
+    )
+    return await repository.load(Instance, instance.id)
+
+
+def _services(ctx: Context) -> Services:
+    services: Services = ctx.services
+    return services
+
+
+def _instance_id(ctx: Context) -> UUID:
+    return UUID(ctx.params.instance_id)
+
+
+def _host(ctx: Context) -> str:
+    return ctx.result("claim_host", HostClaimed).host
+
+
+def _fault(ctx: Context) -> public.Fault:
+    assert ctx.error is not None
+    now = Timestamp()
+    now.GetCurrentTime()
+    return public.Fault(reason=ctx.error.reason, message=ctx.error.message, remedy=ctx.error.remedy, time=now)
+
+
+def _with_history(ctx: Context, message: str) -> str:
+    """No host is left after failures elsewhere: those are the news."""
+    causes = "; ".join(f"{failure.reason}: {failure.message}" for failure in ctx.failures)
+    return f"{message} (after {causes})" if causes else message

@@ -1,0 +1,98 @@
+"""Saga `instance-delete`: all forward. A host that is out of reach is cleaned when it returns."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from cirra.conductor.v1.sagas_pb2 import InstanceDeleteParams
+from core.saga import Saga, SagaRun, Step, StepContext, StepError
+from core.saga.state import SagaStatus
+
+from conductor.compute import teardown
+from conductor.compute.instance import Instance
+from conductor.services import Services
+
+Context = StepContext[InstanceDeleteParams]
+
+_FORWARD = "a delete only goes forward"
+
+
+async def stop_running_task(ctx: Context) -> None:
+    """A create that is under way is cancelled; past its pivot, it is waited for."""
+    if not ctx.params.running_task_id:
+        return
+    repository, saga_id = _services(ctx).repository, UUID(ctx.params.running_task_id)
+    await repository.change(SagaRun, saga_id, lambda run: run.request_cancel("the instance is deleted"))
+
+    async def ended() -> bool | None:
+        run = await repository.load(SagaRun, saga_id)
+        if run.status is SagaStatus.STUCK:
+            raise StepError(
+                f"saga {saga_id} ({run.saga}) is stuck", reason="SAGA_STUCK", remedy="retry or resolve that saga first"
+            )
+        return run.status.ended or None
+
+    await _services(ctx).changes.until(saga_id, ended)
+
+
+async def take_over(ctx: Context) -> None:
+    await _services(ctx).repository.change(
+        Instance, _instance_id(ctx), lambda it: it.start_task("instance-delete", str(ctx.saga_id))
+    )
+
+
+async def remove_domain(ctx: Context) -> None:
+    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    if instance.host:
+        gone = await teardown.remove_domain(
+            _services(ctx), ctx.params.instance_id, str(ctx.saga_id), instance.host
+        )
+        ctx.describe(f"on {instance.host}" if gone else f"{instance.host} is down: pending there")
+
+
+async def unbind_port(ctx: Context) -> None:
+    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    if instance.host:
+        await teardown.unbind_port(_services(ctx), ctx.item, instance.host)
+
+
+async def release_port(ctx: Context) -> None:
+    await teardown.release_port(_services(ctx), ctx.item, ctx.params.instance_id)
+
+
+async def release_claim(ctx: Context) -> None:
+    await teardown.release_claim(
+        _services(ctx), ctx.params.instance_id, str(ctx.saga_id), teardown.ANY_ATTEMPT
+    )
+
+
+async def settle(ctx: Context) -> None:
+    await _services(ctx).repository.change(
+        Instance, _instance_id(ctx), lambda it: it.delete(str(ctx.saga_id))
+    )
+
+
+INSTANCE_DELETE = Saga(
+    name="instance-delete",
+    params=InstanceDeleteParams,
+    steps=(
+        Step(name="stop_running_task", do=stop_running_task, no_undo=_FORWARD, deadline=timedelta(minutes=15)),
+        Step(name="take_over", do=take_over, no_undo=_FORWARD),
+        Step(name="remove_domain", do=remove_domain, no_undo=_FORWARD),
+        Step(name="unbind_port", do=unbind_port, no_undo=_FORWARD, each="port_ids"),
+        Step(name="release_port", do=release_port, no_undo=_FORWARD, each="port_ids"),
+        Step(name="release_claim", do=release_claim, no_undo=_FORWARD),
+        Step(name="settle", do=settle, no_undo=_FORWARD),
+    ),
+    forward_only=True,
+)
+
+
+def _services(ctx: Context) -> Services:
+    services: Services = ctx.services
+    return services
+
+
+def _instance_id(ctx: Context) -> UUID:
+    return UUID(ctx.params.instance_id)

@@ -1,0 +1,85 @@
+"""Taking an instance's parts away: the undos of a create and the steps of a delete. Absent is success, each time."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.placement.v1 import scheduling_pb2 as scheduling
+
+from conductor.compute.domain import domain_absent
+from conductor.compute.instance import Instance
+from conductor.hosts.settle import gone_or_out_of_reach
+from conductor.network.port import Port
+from conductor.services import Services
+
+ANY_ATTEMPT = 2**31 - 1
+
+
+async def remove_domain(services: Services, instance_id: str, task_id: str, host: str) -> bool:
+    """True once nothing of the guest is on the host; False: the host is down, and learns of it when it returns.
+
+    Says absent even of what was never asked for: the tombstone refuses a build that comes late.
+    """
+    instance, _ = await services.repository.change(
+        Instance, UUID(instance_id), lambda it: it.desire_domain(task_id, domain_absent(host, instance_id))
+    )
+    assert instance.domain is not None
+    return await gone_or_out_of_reach(
+        services,
+        instance.domain,
+        Instance,
+        lambda it: it.observation,
+        lambda facts: facts.state == agent.DOMAIN_STATE_ABSENT,
+    )
+
+
+async def unbind_port(services: Services, port_id: str, host: str) -> bool:
+    """True once the port is off the host; False: the host is down, and learns of it when it returns."""
+    port = await services.repository.find(Port, UUID(port_id))
+    if port is None or host not in port.bindings:
+        return True
+    port, _ = await services.repository.change(Port, port.id, lambda it: it.unbind(host))
+    gone = await gone_or_out_of_reach(
+        services, port.bindings[host].desired, Port, lambda it: it.observation(host), lambda facts: facts.absent
+    )
+    await services.repository.change(Port, port.id, lambda it: it.binding_removed(host))
+    return gone
+
+
+async def release_port(services: Services, port_id: str, instance_id: str) -> None:
+    """A port made for the instance goes with it; one that was there before is free again."""
+    port = await services.repository.find(Port, UUID(port_id))
+    if port is None or port.deleted:
+        return
+
+    def decide(it: Port) -> None:
+        if it.device_id == instance_id:
+            it.release_device()
+
+    await services.repository.change(Port, port.id, decide)
+
+
+async def release_claim(services: Services, instance_id: str, task_id: str, attempt: int) -> None:
+    """Gives the host's capacity back; held as "pending clean-up" while a host that is down still has the guest."""
+    instance = await services.repository.load(Instance, UUID(instance_id))
+    pending = bool(instance.host) and not _confirmed_absent(instance)
+    await services.placement.ReleaseClaim(
+        scheduling.ReleaseClaimRequest(claim_id=instance_id, attempt=attempt, pending_cleanup=pending)
+    )
+    if instance.host:
+        await services.repository.change(
+            Instance, instance.id, lambda it: it.release_host(task_id, instance.host)
+        )
+
+
+def _confirmed_absent(instance: Instance) -> bool:
+    """Never asked for there, or said to be gone."""
+    if instance.domain is None or instance.domain.host != instance.host:
+        return True
+    observation = instance.observation
+    return (
+        observation is not None
+        and observation.generation >= instance.domain.generation
+        and observation.facts.state == agent.DOMAIN_STATE_ABSENT
+    )

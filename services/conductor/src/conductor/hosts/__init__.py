@@ -1,0 +1,1 @@
+"""What hosts shall do and what they say: desired state, commands, reports."""

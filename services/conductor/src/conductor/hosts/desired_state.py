@@ -1,0 +1,133 @@
+"""What every host shall have: one row per object, projected from the events that change it.
+
+A row stays until its host has confirmed that the object is absent, so a host that was away learns of deletions.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.compute.v1 import events_pb2 as compute
+from cirra.network.v1 import events_pb2 as network
+from cirra.placement.v1 import events_pb2 as placement
+from core.eventlog.schema import quote_identifier
+from core.eventlog.types import RecordedEvent
+
+DDL = """
+CREATE TABLE desired (
+    host text NOT NULL, agent text NOT NULL, kind text NOT NULL, object_id uuid NOT NULL,
+    generation bigint NOT NULL, absent boolean NOT NULL, image_id text NOT NULL, payload bytea NOT NULL,
+    position bigint NOT NULL,
+    PRIMARY KEY (host, kind, object_id)
+);
+CREATE INDEX desired_by_position ON desired (host, agent, position);
+CREATE TABLE hosts (host text PRIMARY KEY, down boolean NOT NULL);
+"""
+
+_UPSERT = """
+INSERT INTO desired (host, agent, kind, object_id, generation, absent, image_id, payload, position)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (host, kind, object_id) DO UPDATE
+SET generation = excluded.generation, absent = excluded.absent, image_id = excluded.image_id,
+    payload = excluded.payload, position = excluded.position
+"""
+
+
+class DesiredStateProjection:
+    """Projection `conductor-desired`."""
+
+    name = "conductor-desired"
+    version = 1
+    ddl = DDL
+
+    async def reset(self, connection: asyncpg.Connection) -> None:
+        await connection.execute("DROP TABLE IF EXISTS desired, hosts")
+
+    async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
+        match event.type:
+            case "cirra.compute.v1.InstanceDomainDesired":
+                await self._wish(connection, compute.InstanceDomainDesired.FromString(event.data).desired, event)
+            case "cirra.network.v1.PortBindingDesired":
+                await self._wish(connection, network.PortBindingDesired.FromString(event.data).desired, event)
+            case "cirra.compute.v1.InstanceDomainObserved":
+                domain = compute.InstanceDomainObserved.FromString(event.data)
+                if domain.observed.state == agent.DOMAIN_STATE_ABSENT:
+                    await self._confirm(connection, domain.host, "domain", domain.generation, event)
+            case "cirra.network.v1.PortBindingObserved":
+                port = network.PortBindingObserved.FromString(event.data)
+                if port.observed.absent:
+                    await self._confirm(connection, port.host, "port", port.generation, event)
+            case "cirra.placement.v1.HostUp":
+                await self._host(connection, placement.HostUp.FromString(event.data).host, down=False)
+            case "cirra.placement.v1.HostDown":
+                await self._host(connection, placement.HostDown.FromString(event.data).host, down=True)
+
+    async def _wish(
+        self, connection: asyncpg.Connection, desired: agent.DesiredObject, event: RecordedEvent
+    ) -> None:
+        # Only the command of a saga's build step may create: what is kept for reconcile may not.
+        kept = agent.DesiredObject()
+        kept.CopyFrom(desired)
+        kept.create = False
+        await connection.execute(
+            _UPSERT,
+            desired.host,
+            desired.agent,
+            desired.kind,
+            event.aggregate_id,
+            desired.generation,
+            desired.absent,
+            desired.domain.image.image_id,
+            kept.SerializeToString(),
+            event.position,
+        )
+
+    async def _confirm(
+        self, connection: asyncpg.Connection, host: str, kind: str, generation: int, event: RecordedEvent
+    ) -> None:
+        await connection.execute(
+            "DELETE FROM desired WHERE host = $1 AND kind = $2 AND object_id = $3 AND absent AND generation <= $4",
+            host,
+            kind,
+            event.aggregate_id,
+            generation,
+        )
+
+    async def _host(self, connection: asyncpg.Connection, host: str, *, down: bool) -> None:
+        await connection.execute(
+            "INSERT INTO hosts VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET down = excluded.down",
+            host,
+            down,
+        )
+
+
+class DesiredState:
+    """Reads the projection, in any replica."""
+
+    def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
+        self._pool = pool
+        self._schema = quote_identifier(schema)
+
+    async def of_host(self, host: str, agent_name: str, since: int) -> list[agent.DesiredObject]:
+        """The objects whose desired state changed after position `since`; all of them for 0."""
+        rows = await self._pool.fetch(
+            f"SELECT payload FROM {self._schema}.desired WHERE host = $1 AND agent = $2 AND position > $3 "
+            "ORDER BY position",
+            host,
+            agent_name,
+            since,
+        )
+        return [agent.DesiredObject.FromString(row["payload"]) for row in rows]
+
+    async def host_uses_image(self, host: str, image_id: str) -> bool:
+        """Whether a guest that is assigned to the host is made of the image."""
+        found = await self._pool.fetchval(
+            f"SELECT EXISTS (SELECT FROM {self._schema}.desired WHERE host = $1 AND image_id = $2 AND NOT absent)",
+            host,
+            image_id,
+        )
+        return bool(found)
+
+    async def host_is_down(self, host: str) -> bool:
+        down = await self._pool.fetchval(f"SELECT down FROM {self._schema}.hosts WHERE host = $1", host)
+        return bool(down)

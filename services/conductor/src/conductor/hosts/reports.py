@@ -1,0 +1,87 @@
+"""What hosts say, taken in: a report is a claim, and becomes an event only where the aggregate finds it to be news."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+from cirra.agent.v1 import desired_pb2 as agent
+from core.aggregate import Aggregate
+from core.bus import Poison, Received
+from core.context import acting
+from core.errors import NotFound
+from core.ids import parse_uuid
+from core.repository import Repository
+
+from conductor.compute.instance import Instance
+from conductor.network.port import Port
+
+log = structlog.get_logger(__name__)
+
+A = TypeVar("A", bound=Aggregate)
+
+FACTS = ("DomainObserved", "PortObserved", "LeaseSeen", "AddressSeen", "MetadataFetched", "OrphanSeen", "Failure")
+"""The facts that the conductor takes in; inventory is placement's."""
+
+
+class ReportHandler:
+    """Handles the messages of the stream of reports."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._by_fact: Mapping[str, Callable[[agent.Report, UUID], Awaitable[None]]] = {
+            "domain": self._domain,
+            "port": self._port,
+            "lease": self._lease,
+            "address": self._address,
+            "metadata": self._metadata,
+            "orphan": self._orphan,
+        }
+
+    async def __call__(self, received: Received) -> None:
+        report = received.decode(agent.Report)
+        _, _, host, agent_name, _, object_id = received.subject.split(".", 5)
+        if (report.host, report.agent, report.object_id) != (host, agent_name, object_id):
+            raise Poison(f"a report of {host}'s {agent_name} agent speaks for another")
+        fact = report.WhichOneof("facts") or report.kind
+        handle, subject_id = self._by_fact.get(fact), parse_uuid(object_id)
+        if handle is None or subject_id is None:
+            raise Poison(f"report of unknown kind {fact!r} about {object_id!r}")
+        with acting(actor=f"host/{report.host}/{report.agent}"):
+            try:
+                await handle(report, subject_id)
+            except NotFound:
+                log.warning("report about an unknown object", host=report.host, fact=fact, object_id=object_id)
+
+    async def _domain(self, report: agent.Report, instance_id: UUID) -> None:
+        await self._repository.change(Instance, instance_id, lambda it: it.observe_domain(report))
+
+    async def _port(self, report: agent.Report, port_id: UUID) -> None:
+        await self._repository.change(Port, port_id, lambda it: it.observe(report))
+
+    async def _lease(self, report: agent.Report, port_id: UUID) -> None:
+        lease = report.lease
+        await self._repository.change(
+            Port, port_id, lambda it: it.lease_seen(report.host, lease.ip_address, lease.client_hostname)
+        )
+
+    async def _address(self, report: agent.Report, port_id: UUID) -> None:
+        await self._repository.change(
+            Port, port_id, lambda it: it.address_seen(report.host, report.address.ip_address)
+        )
+
+    async def _metadata(self, report: agent.Report, instance_id: UUID) -> None:
+        await self._repository.change(
+            Instance, instance_id, lambda it: it.metadata_was_fetched(report.host, report.metadata)
+        )
+
+    async def _orphan(self, report: agent.Report, object_id: UUID) -> None:
+        log.warning(
+            "orphan on a host: left alone",
+            host=report.host,
+            kind=report.kind,
+            object_id=str(object_id),
+            description=report.orphan.description,
+        )

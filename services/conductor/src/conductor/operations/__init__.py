@@ -1,0 +1,1 @@
+"""Sagas that are under way, for whoever must go on with them."""

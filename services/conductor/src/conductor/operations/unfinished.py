@@ -1,0 +1,72 @@
+"""Which sagas have not ended, and whose runner fell silent.
+
+A conductor replica is alive while it holds its lease `conductor/<replica>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+import asyncpg
+from cirra.operations.v1 import events_pb2 as pb
+from core.eventlog.schema import quote_identifier
+from core.eventlog.types import RecordedEvent
+
+DDL = "CREATE TABLE unfinished (saga_id uuid PRIMARY KEY, runner text NOT NULL, stuck boolean NOT NULL DEFAULT false);"
+
+_ENDED = frozenset(f"cirra.operations.v1.{name}" for name in ("SagaCompleted", "SagaUnwound", "SagaResolved"))
+
+
+def runner_lease(replica: str) -> str:
+    """The name of a replica's lease."""
+    return f"conductor/{replica}"
+
+
+class UnfinishedProjection:
+    """Projection `conductor-unfinished`."""
+
+    name = "conductor-unfinished"
+    version = 1
+    ddl = DDL
+
+    async def reset(self, connection: asyncpg.Connection) -> None:
+        await connection.execute("DROP TABLE IF EXISTS unfinished")
+
+    async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
+        if event.aggregate_type != "saga":
+            return
+        saga_id = event.aggregate_id
+        match event.type.rsplit(".", 1)[-1]:
+            case "SagaStarted":
+                runner = pb.SagaStarted.FromString(event.data).runner
+                await connection.execute("INSERT INTO unfinished VALUES ($1, $2)", saga_id, runner)
+            case "SagaAdopted":
+                runner = pb.SagaAdopted.FromString(event.data).runner
+                await connection.execute("UPDATE unfinished SET runner = $2 WHERE saga_id = $1", saga_id, runner)
+            case "SagaStuck":
+                await connection.execute("UPDATE unfinished SET stuck = true WHERE saga_id = $1", saga_id)
+            case "SagaRetried":
+                await connection.execute("UPDATE unfinished SET stuck = false WHERE saga_id = $1", saga_id)
+            case _ if event.type in _ENDED:
+                await connection.execute("DELETE FROM unfinished WHERE saga_id = $1", saga_id)
+
+
+class UnfinishedSagas:
+    """Reads the projection against the leases of the replicas, which live in the log's schema."""
+
+    def __init__(self, pool: asyncpg.Pool, schema: str, log_schema: str, replica: str) -> None:
+        self._pool = pool
+        self._unfinished = f"{quote_identifier(schema)}.unfinished"
+        self._leases = f"{quote_identifier(log_schema)}.leases"
+        self._replica = replica
+
+    async def orphaned(self) -> Iterable[UUID]:
+        """Runs of replicas that hold no lease any more, and our own: what of those broke off is gone on with."""
+        rows = await self._pool.fetch(
+            f"SELECT saga_id FROM {self._unfinished} u WHERE NOT stuck AND (runner = $1 OR NOT EXISTS ("
+            f" SELECT FROM {self._leases} l WHERE l.name = 'conductor/' || u.runner"
+            " AND l.expires_at > clock_timestamp())) ORDER BY saga_id LIMIT 200",
+            self._replica,
+        )
+        return [row["saga_id"] for row in rows]
