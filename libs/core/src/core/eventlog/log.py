@@ -1,0 +1,204 @@
+"""The event log: Cirra's only source of truth. Appends are grouped; positions are gapless and in commit order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from core.eventlog.connections import CONNECT_TIMEOUT_S, LIMITS, WRITER_SETTINGS, backoff, is_transient
+from core.eventlog.errors import LogUnavailable
+from core.eventlog.schema import check_schema_name, migrate, packaged, quote_identifier
+from core.eventlog.types import Append, Appended, Counter, Head, RecordedEvent
+from core.eventlog.watch import HeadWatch
+from core.eventlog.writer import Writer
+
+MIGRATIONS = ("log_0001", "log_0002_append", "leases_0001")
+
+_COLUMNS = (
+    "position, epoch, event_id, aggregate_type, aggregate_id, version, type, schema_version, data,"
+    " recorded_at, actor, request_id, causation_id, correlation_id, traceparent"
+)
+
+_log = structlog.get_logger(__name__)
+
+
+class EventLog:
+    """A log in one schema of a Postgres database. Made by `open`.
+
+    `pool` is for whatever else lives in the same database: projections, leases, sealing keys.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, schema: str, writer: Writer, watch: HeadWatch) -> None:
+        self.pool = pool
+        self.schema = schema
+        self._writer = writer
+        self._watch = watch
+        self._quoted = quote_identifier(schema)
+
+    @classmethod
+    async def open(
+        cls, dsn: str, *, schema: str, pool_size: int = 10, patience_s: float = 60.0, poll_interval_s: float = 1.0
+    ) -> EventLog:
+        """Connects and creates the schema when it is absent; replicas may do so at once.
+
+        `patience_s`: how long this call, and every append, waits for a Postgres that is away before it raises
+        LogUnavailable. `poll_interval_s`: how late `wait_beyond` is at most when a notification got lost.
+        """
+        check_schema_name(schema)
+        pool = await _patiently_open(dsn, schema, pool_size, patience_s)
+
+        async def connect_writer() -> asyncpg.Connection:
+            return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=WRITER_SETTINGS)
+
+        async def connect_listener() -> asyncpg.Connection:
+            return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=LIMITS)
+
+        watch = HeadWatch(connect_listener, schema, poll_interval_s=poll_interval_s)
+        writer = Writer(connect_writer, schema, patience_s=patience_s, appended=watch.saw)
+        return cls(pool, schema, writer, watch)
+
+    async def close(self) -> None:
+        """Finishes what is being appended, for a bounded time, and closes the connections."""
+        await self._writer.close()
+        await self._watch.close()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self.pool.close()
+        except TimeoutError:
+            _log.warning("connections of the event log were in use when it was closed", schema=self.schema)
+            self.pool.terminate()
+
+    async def append(self, append: Append) -> Appended:
+        """Appends all the events and applies their constraints, or nothing of it; returns once it is durable.
+
+        Raises VersionConflict, UniqueViolation, LimitExceeded or CounterUnderflow when it does not fit,
+        InvalidAppend when it never could, LogUnavailable when Postgres is away for too long. After the last,
+        or after a cancellation, the append may have happened: appending the same event ids again is safe and
+        returns where they are.
+        """
+        return await self._writer.append(append)
+
+    async def read(self, *, after: int, limit: int = 1000, up_to: int | None = None) -> list[RecordedEvent]:
+        """The events that follow position `after`, at most `limit`, none beyond `up_to`. Without gaps."""
+        rows = await self.pool.fetch(
+            f"SELECT {_COLUMNS} FROM {self._quoted}.events"
+            " WHERE position > $1 AND ($2::bigint IS NULL OR position <= $2) ORDER BY position LIMIT $3",
+            after,
+            up_to,
+            limit,
+        )
+        return [RecordedEvent(*row) for row in rows]
+
+    async def read_aggregate(
+        self, aggregate_id: UUID, *, after_version: int = 0, up_to_position: int | None = None
+    ) -> list[RecordedEvent]:
+        """An aggregate's events in order of version; `up_to_position` answers AS OF."""
+        rows = await self.pool.fetch(
+            f"SELECT {_COLUMNS} FROM {self._quoted}.events WHERE aggregate_id = $1 AND version > $2"
+            " AND ($3::bigint IS NULL OR position <= $3) ORDER BY version",
+            aggregate_id,
+            after_version,
+            up_to_position,
+        )
+        return [RecordedEvent(*row) for row in rows]
+
+    async def list_events(
+        self,
+        *,
+        aggregate_id: UUID | None = None,
+        aggregate_type: str | None = None,
+        correlation_id: str | None = None,
+        after: int = 0,
+        up_to: int | None = None,
+        limit: int = 1000,
+    ) -> list[RecordedEvent]:
+        """The events that all given filters let through, in order of position, at most `limit`."""
+        filters: dict[str, Any] = {
+            "aggregate_id =": aggregate_id,
+            "aggregate_type =": aggregate_type,
+            "correlation_id <> '' AND correlation_id =": correlation_id,  # as the partial index says it
+            "position <=": up_to,
+        }
+        given = [(condition, value) for condition, value in filters.items() if value is not None]
+        conditions = "".join(f" AND {condition} ${n}" for n, (condition, _) in enumerate(given, 3))
+        rows = await self.pool.fetch(
+            f"SELECT {_COLUMNS} FROM {self._quoted}.events WHERE position > $1{conditions} ORDER BY position LIMIT $2",
+            after,
+            limit,
+            *(value for _, value in given),
+        )
+        return [RecordedEvent(*row) for row in rows]
+
+    async def position_at(self, moment: datetime) -> int:
+        """The last position that was recorded at or before the moment (an aware datetime); 0 before the first."""
+        position: int = await self.pool.fetchval(f"SELECT {self._quoted}.position_at($1)", moment)
+        return position
+
+    async def head(self) -> Head:
+        """Where the log ends now."""
+        rows = await self.pool.fetch(f"SELECT position, epoch, recorded_at FROM {self._quoted}.head")
+        return Head(*rows[0])
+
+    async def raise_epoch(self) -> Head:
+        """After a restore or a lossy promotion: what follows is of a new epoch. Returns the new head."""
+        rows = await self.pool.fetch(
+            f"UPDATE {self._quoted}.head SET epoch = epoch + 1 RETURNING position, epoch, recorded_at"
+        )
+        return Head(*rows[0])
+
+    async def wait_beyond(self, position: int, *, timeout: float) -> bool:  # noqa: ASYNC109
+        """Waits until the log is longer than `position`: False when it is not after `timeout` seconds."""
+        return await self._watch.wait_beyond(position, timeout=timeout)
+
+    async def counter(self, scope: str, key: str) -> Counter:
+        """What is used and the limit; a counter that was never touched is unlimited."""
+        row = await self.pool.fetchrow(
+            f'SELECT used, "limit" FROM {self._quoted}.counters WHERE scope = $1 AND key = $2', scope, key
+        )
+        return Counter(0, None) if row is None else Counter(*row)
+
+    async def counters(self, scope: str) -> dict[str, Counter]:
+        """All counters of a scope that were ever touched, by key."""
+        rows = await self.pool.fetch(
+            f'SELECT key, used, "limit" FROM {self._quoted}.counters WHERE scope = $1 ORDER BY key', scope
+        )
+        return {key: Counter(used, limit) for key, used, limit in rows}
+
+    async def unique_owner(self, scope: str, key: str) -> str | None:
+        """Who has the key, if anybody."""
+        owner: str | None = await self.pool.fetchval(
+            f"SELECT owner FROM {self._quoted}.unique_keys WHERE scope = $1 AND key = $2", scope, key
+        )
+        return owner
+
+
+async def _patiently_open(dsn: str, schema: str, pool_size: int, patience_s: float) -> asyncpg.Pool:
+    """A pool on a database that has the schema."""
+    clock: Callable[[], float] = asyncio.get_running_loop().time
+    deadline = clock() + patience_s
+    for pause in backoff():
+        pool = asyncpg.create_pool(
+            dsn, min_size=1, max_size=pool_size, timeout=CONNECT_TIMEOUT_S, server_settings=LIMITS
+        )
+        try:
+            await pool
+            async with pool.acquire() as connection:
+                await migrate(connection, schema, packaged(*MIGRATIONS))
+            return pool
+        except BaseException as error:
+            with suppress(asyncpg.InterfaceError):  # it was never connected
+                pool.terminate()
+            if not is_transient(error):
+                raise
+            if clock() + pause > deadline:
+                raise LogUnavailable(f"Postgres is away for {patience_s:g} s: {error!r}") from error
+            _log.warning("event log not reached, trying on", schema=schema, error=repr(error))
+        await asyncio.sleep(pause)
+    raise AssertionError("backoff has no end")
