@@ -36,7 +36,8 @@ class StepError(CirraError):
 class StepContext(Generic[P]):
     """What a step's `do` and `undo` are given.
 
-    `services`: the conductor's clients and repositories. `error`: why it is undone. `touch()`: progress was made,
+    `services`: the conductor's clients and repositories. `error`: why it is undone; `failures`: why this
+    and earlier attempts failed, oldest first. `touch()`: progress was made,
     the deadline starts anew. `describe(text)`: a few words for the timeline.
     """
 
@@ -49,6 +50,7 @@ class StepContext(Generic[P]):
     results: Mapping[StepKey, AnyMessage]
     earlier: tuple[tuple[StepKey, AnyMessage], ...] = ()
     error: operations_pb2.OperationError | None = None
+    failures: tuple[operations_pb2.OperationError, ...] = ()
     touch: Callable[[], None] = lambda: None
     describe: Callable[[str], None] = lambda text: None
 

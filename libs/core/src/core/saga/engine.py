@@ -265,6 +265,7 @@ class SagaEngine:
             results={at: record.result for at, record in run.steps.items() if record.result is not None},
             earlier=tuple(run.earlier),
             error=run.error,
+            failures=tuple(run.failures),
             touch=touch,
             describe=describe,
         )

@@ -52,6 +52,7 @@ class SagaRun(Aggregate, kind="saga"):
     steps: dict[StepKey, StepRecord] = field(default_factory=dict)
     earlier: list[tuple[StepKey, AnyMessage]] = field(default_factory=list)
     error: operations_pb2.OperationError | None = None
+    failures: list[operations_pb2.OperationError] = field(default_factory=list)
     rescheduling: bool = False
     cancelled: bool = False
 
@@ -86,6 +87,7 @@ class SagaRun(Aggregate, kind="saga"):
     @applies(pb.StepFailed)
     def _step_failed(self, event: pb.StepFailed) -> None:
         self.error = event.error
+        self.failures.append(event.error)
         self.rescheduling = event.reschedule
 
     @applies(pb.StepUndone)
