@@ -58,7 +58,13 @@ class BusSubscription:
         self._subscription: Subscription | None = None
 
     async def attach(self, client: Client) -> None:
-        self._subscription = await client.subscribe(self.subject, queue=self._queue, cb=self._handler)
+        self._subscription = await client.subscribe(self.subject, queue=self._queue, cb=self._receive)
+
+    async def _receive(self, message: Msg) -> None:
+        try:
+            await self._handler(message)
+        except Exception as error:
+            log.exception("bus.handler_failed", subject=message.subject, error=repr(error))
 
     async def unsubscribe(self) -> None:
         self._bus.forget(self)

@@ -29,8 +29,11 @@ _SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 class HasHeaders(Protocol):
     """A message of nats-py, from a subscription or from a stream directly."""
 
-    headers: dict[str, str] | None
-    data: bytes
+    @property
+    def headers(self) -> dict[str, str] | None: ...
+
+    @property
+    def data(self) -> bytes | None: ...
 
 
 def event_subject(cell: str, event: RecordedEvent) -> str:

@@ -122,10 +122,12 @@ class PullLoop:
                     self._start(message)
         finally:
             keeper.cancel()
+            # First of all no more requests: what is given back must not come to us again.
+            for message in await puller.close():
+                await self._answer(message, _nak(0.0))
             for task in self._in_flight:
                 task.cancel()
             await asyncio.gather(keeper, *self._in_flight, return_exceptions=True)
-            await puller.close()
 
     async def _wait_for_a_slot(self) -> None:
         while len(self._in_flight) >= self._concurrency:

@@ -79,10 +79,16 @@ class Puller:
             await self._request(wanted, timeout_s)
         return [self._buffer.popleft() for _ in range(min(wanted, len(self._buffer)))]
 
-    async def close(self) -> None:
-        """Ends the session; the server drops the requests of an inbox that nobody reads."""
+    async def close(self) -> list[Msg]:
+        """Ends the session; the server drops the requests of an inbox that nobody reads.
+
+        Returns what had arrived and was not fetched.
+        """
         self._stop_listening()
         await self._end_session()
+        left = list(self._buffer)
+        self._buffer.clear()
+        return left
 
     def _raise_if_missing(self) -> None:
         if self._missing is not None:

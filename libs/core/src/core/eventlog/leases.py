@@ -118,9 +118,9 @@ class Leases:
         try:
             yield held
         finally:
-            await _cancel(renewal)
-            if not held.lost.is_set():
-                held.lost.set()
+            was_lost = held.lost.is_set()
+            await _cancel(renewal)  # which sets `lost`
+            if not was_lost:
                 try:
                     await self.release(held.lease)
                 except Exception as error:

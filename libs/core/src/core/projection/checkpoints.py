@@ -7,7 +7,10 @@ commit has ended, never makes an append wait for a projection's fsync.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 from uuid import UUID
 
 import asyncpg
@@ -81,12 +84,13 @@ class Checkpoints:
             " ON CONFLICT (name) DO NOTHING"
         )
 
-    async def prepare(self, connection: asyncpg.Connection) -> None:
+    async def prepare(self, pool: asyncpg.Pool) -> None:
         """Makes schema and table when they are absent."""
-        await migrate(connection, self.schema, (_MIGRATION,))
+        async with pool.acquire() as connection:
+            await migrate(cast(asyncpg.Connection, connection), self.schema, (_MIGRATION,))
 
-    async def load(self, executor: asyncpg.Pool | asyncpg.Connection) -> ProjectionState | None:
-        return _state(await executor.fetchrow(self._select, self.name))
+    async def load(self, pool: asyncpg.Pool) -> ProjectionState | None:
+        return _state(await pool.fetchrow(self._select, self.name))
 
     async def add(self, connection: asyncpg.Connection, version: int) -> bool:
         """Adds the projection at position 0; False when it is there already."""
@@ -120,6 +124,13 @@ class Checkpoints:
     async def restart(self, connection: asyncpg.Connection, version: int) -> None:
         """Back to position 0, for this version of the projection."""
         await connection.execute(self._restart, self.name, self.channel, version)
+
+
+@asynccontextmanager
+async def transaction(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the pool within a transaction."""
+    async with pool.acquire() as connection, connection.transaction():
+        yield cast(asyncpg.Connection, connection)
 
 
 def _state(row: asyncpg.Record | None) -> ProjectionState | None:

@@ -17,7 +17,7 @@ from core.eventlog.errors import LeaseLost
 from core.eventlog.leases import Lease, Leases
 from core.eventlog.log import EventLog
 from core.eventlog.types import RecordedEvent
-from core.projection.checkpoints import Checkpoints, ProjectionState
+from core.projection.checkpoints import Checkpoints, ProjectionState, transaction
 from core.projection.errors import ApplyFailed, CheckpointMoved, HistoryChanged
 from core.projection.projection import Projection
 from core.projection.tail import BATCH, EventTail
@@ -76,12 +76,11 @@ class Projector:
 
     async def prepare(self) -> None:
         """Makes the schema, the checkpoint and, for a new projection, its tables. Safe on several replicas at once."""
-        async with self._pool.acquire() as connection:
-            await self._checkpoints.prepare(connection)
-            async with connection.transaction():
-                if await self._checkpoints.add(connection, self.projection.version):
-                    await self._checkpoints.lock(connection)
-                    await self._make_tables(connection)
+        await self._checkpoints.prepare(self._pool)
+        async with transaction(self._pool) as connection:
+            if await self._checkpoints.add(connection, self.projection.version):
+                await self._checkpoints.lock(connection)
+                await self._make_tables(connection)
 
     async def run(self) -> None:
         """For ever. Postgres or NATS away: waits."""
@@ -111,7 +110,7 @@ class Projector:
 
     async def resume(self) -> None:
         """Takes a halt back: the active projector tries the event again."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             await self._checkpoints.lock(connection)
             await self._checkpoints.clear_halt(connection)
 
@@ -228,7 +227,7 @@ class Projector:
         self, lease: Lease, state: ProjectionState, events: Sequence[RecordedEvent]
     ) -> ProjectionState:
         """All of the events, in one transaction with the checkpoint. ApplyFailed: none of them."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             await self._checkpoints.lock_as(connection, state)
             await self._leases.check(connection, lease)
             for index, event in enumerate(events):
@@ -247,14 +246,14 @@ class Projector:
     async def _halt(self, lease: Lease, state: ProjectionState, failure: ApplyFailed) -> None:
         _log.error("projection.halted", projection=state.name, position=failure.position, exc_info=failure)
         self._tried_halt = (state.generation, failure.position)
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             await self._checkpoints.lock_as(connection, state)
             await self._leases.check(connection, lease)
             await self._checkpoints.halt(connection, failure.position, str(failure))
 
     async def _restart(self, lease: Lease | None) -> None:
         """Empty tables and checkpoint 0, in one transaction; the active projector notices at its next one."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             await self._checkpoints.lock(connection)
             if lease is not None:
                 await self._leases.check(connection, lease)

@@ -28,6 +28,7 @@ _log = structlog.get_logger(__name__)
 LEASE_NAME = "relay"
 LEASE_TTL = timedelta(seconds=6)
 _READ_LIMIT = 1000
+_SHORTER_LOG_PAUSE_S = 0.2
 
 
 class Relay:
@@ -100,14 +101,20 @@ class Relay:
 
     async def _publish(self, pipeline: Pipeline, mirrored: Mirrored) -> None:
         """Returns when the stream has to be verified again; PipelineBroken when publishing failed."""
+        told_of_more = False
         while True:
             events = await self._event_log.read(after=pipeline.sent, limit=_READ_LIMIT)
             if not events:
                 await pipeline.settle()
                 self.position = pipeline.acked
-                if not await self._wait_for_more(Mirrored(pipeline.acked, mirrored.epoch)):
+                if told_of_more:  # and there is none: the log became shorter
+                    await asyncio.sleep(_SHORTER_LOG_PAUSE_S)
+                    return
+                told_of_more = await self._wait_for_more(Mirrored(pipeline.acked, mirrored.epoch))
+                if not told_of_more:
                     return
             elif _within_epoch(events, mirrored.epoch):
+                told_of_more = False
                 await pipeline.send(events)
                 self.position = pipeline.acked
             else:
