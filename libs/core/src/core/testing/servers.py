@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,12 +28,14 @@ from nats.aio.client import Client
 
 from core.embedded.nats import EmbeddedNats
 from core.embedded.postgres import EmbeddedPostgres
-from core.natsauth.keys import NatsKeys, Nkey, NkeyKind
+from core.natsauth.keys import AccountKeys, NatsKeys, Nkey, NkeyKind
 from core.natsauth.permissions import Permissions, identity_permissions, inbox_prefix
 from core.natsauth.tokens import format_credentials, user_token
 from core.pki.authority import Authority
 from core.pki.files import write_private
 from core.pki.identity import Identity
+
+OnError = Callable[[Exception], Awaitable[None]]
 
 _CONNECT_TIMEOUT_S = 5
 _SCHEMAS_OF_CELL = """
@@ -65,18 +67,28 @@ class Cell:
         """A ``.creds`` file for *identity*, made at the first call."""
         path = self._folder / f"{identity.kind}-{identity.name}.creds"
         if not path.exists():
-            self._write_credentials(path, identity, identity_permissions(self.name, identity))
+            account = self.keys.hosts if identity.kind == "host" else self.keys.cirra
+            self._write_credentials(path, identity, identity_permissions(self.name, identity), account)
         return path
 
-    async def connect(self, identity: Identity) -> Client:
-        """A NATS connection with the rights and the inbox of *identity*; closed after the test."""
-        return await self._connect(self.credentials_of(identity), inbox_prefix(identity))
+    async def connect(self, identity: Identity, on_error: OnError | None = None) -> Client:
+        """A NATS connection with the rights and the inbox of *identity*; closed after the test.
 
-    async def connect_with(self, identity: Identity, permissions: Permissions) -> Client:
-        """As ``connect``, but with other rights: to see that a test of permissions can fail."""
+        *on_error* is awaited with each error that the server reports, permission violations among them.
+        """
+        return await self._connect(self.credentials_of(identity), inbox_prefix(identity), on_error)
+
+    async def connect_with(
+        self,
+        identity: Identity,
+        permissions: Permissions,
+        account: AccountKeys,
+        on_error: OnError | None = None,
+    ) -> Client:
+        """As ``connect``, but with rights and an account to choose: shows why the usual ones are so."""
         path = self._folder / f"{secrets.token_hex(4)}.creds"
-        self._write_credentials(path, identity, permissions)
-        return await self._connect(path, inbox_prefix(identity))
+        self._write_credentials(path, identity, permissions, account)
+        return await self._connect(path, inbox_prefix(identity), on_error)
 
     async def close(self) -> None:
         """Close the connections, drop the cell's streams and schemas."""
@@ -86,24 +98,26 @@ class Cell:
         await self._drop_streams()
         await self._drop_schemas()
 
-    def _write_credentials(self, path: Path, identity: Identity, permissions: Permissions) -> None:
+    def _write_credentials(
+        self, path: Path, identity: Identity, permissions: Permissions, account: AccountKeys
+    ) -> None:
         user = Nkey.generate(NkeyKind.USER)
-        account = self.keys.hosts if identity.kind == "host" else self.keys.cirra
         token = user_token(account.signer, str(identity), user.public, permissions, datetime.now(UTC))
         write_private(path, format_credentials(token, user.seed).encode())
 
-    async def _connect(self, credentials: Path, prefix: str) -> Client:
+    async def _connect(self, credentials: Path, prefix: str, on_error: OnError | None) -> Client:
         connection = await nats.connect(
             self.nats_url,
             user_credentials=str(credentials),
             inbox_prefix=prefix,
+            error_cb=on_error,
             connect_timeout=_CONNECT_TIMEOUT_S,
         )
         self._connections.append(connection)
         return connection
 
     async def _drop_streams(self) -> None:
-        connection = await self._connect(self.credentials, "_INBOX")
+        connection = await self.connect(Identity.service("test"))
         try:
             jetstream = connection.jetstream()
             for stream in await jetstream.streams_info():
