@@ -49,8 +49,6 @@ def over_the_wire(error: CirraError) -> CirraError:
     retryable=st.booleans(),
     remedy=st.text(max_size=50),
     metadata=st.dictionaries(st.sampled_from(("host", "limit", "used")), st.text(max_size=20)),
-        st.from_regex(r"[a-z_]{1,10}", fullmatch=True).filter(lambda k: k != "remedy"), st.text(max_size=20), max_size=3
-    ),
 )
 def test_an_error_arrives_as_it_was_raised(
     kind: type[CirraError], message: str, reason: str, retryable: bool, remedy: str, metadata: dict[str, str]

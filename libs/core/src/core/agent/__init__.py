@@ -1,0 +1,4 @@
+"""What the agents of a host share: identity, generations on disk, commands, reconcile, reports, heartbeats.
+
+See docs/adr/0007-agents.md.
+"""

@@ -1,0 +1,176 @@
+"""What this host was last told about each object: the guard against messages that come late or twice.
+
+`generations.json` holds, for every object, the highest generation acted on and whether that was its removal (a
+tombstone). It is written before the effect, with fsync and rename, so that after a crash no older wish is taken for
+news. The current boot is noted as well, once its desired state is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cirra.agent.v1.desired_pb2 import DesiredObject
+from core.errors import FailedPrecondition
+from core.pki.files import ensure_private_folder, write_private
+
+_FILE = "generations.json"
+_FORMAT = 1
+# A command lives for an hour on the bus; a tombstone outlives all of them.
+TOMBSTONE_KEPT_S = 24 * 3600.0
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`established`: it has been made on this host, and not been removed since. `since`: Unix time in seconds."""
+
+    generation: int
+    tombstone: bool
+    established: bool
+    since: float
+
+
+def key_of(desired: DesiredObject) -> Key:
+    return desired.kind, desired.object_id
+
+
+class GenerationStore:
+    """The records of one agent, in memory and in *folder*. Methods about one object are called one at a time."""
+
+    def __init__(self, folder: Path, *, now: Callable[[], float] = time.time) -> None:
+        """Reads what is there. Raises FailedPrecondition when that can't be read: guessing would undo the guard."""
+        self._path = folder / _FILE
+        self._now = now
+        self._records: dict[Key, Record] = {}
+        self._floors: dict[Key, int] = {}
+        self._fresh_boot_id = ""
+        self._version = self._saved = 0
+        self._writing = asyncio.Lock()
+        ensure_private_folder(folder)
+        _remove_unfinished(folder)
+        if self._path.exists():
+            self._load()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def generation(self, kind: str, object_id: str) -> int:
+        """The generation last acted on; 0 for an object that this host was never told about."""
+        record = self._records.get((kind, object_id))
+        return record.generation if record else 0
+
+    def knows(self, kind: str, object_id: str) -> bool:
+        return (kind, object_id) in self._records
+
+    def is_established(self, kind: str, object_id: str) -> bool:
+        record = self._records.get((kind, object_id))
+        return record is not None and record.established
+
+    def accepts(self, desired: DesiredObject) -> bool:
+        """Whether to act on it: not older than what was acted on or learnt; a removal wins a tie against a wish."""
+        record = self._records.get(key_of(desired))
+        if desired.generation < self._floors.get(key_of(desired), 0):
+            return False
+        if record is None or desired.generation > record.generation:
+            return True
+        return desired.generation == record.generation and (desired.absent or not record.tombstone)
+
+    def learn(self, desired: DesiredObject) -> None:
+        """The conductor wants this now: from here on, what is older is refused, even before this is acted on."""
+        key = key_of(desired)
+        self._floors[key] = max(desired.generation, self._floors.get(key, 0))
+
+    async def record(self, desired: DesiredObject) -> None:
+        """Note, durably, that *desired* (which `accepts` let pass) is being acted on."""
+        key = key_of(desired)
+        before = self._records.get(key)
+        is_noted = before is not None and (before.generation, before.tombstone) == (desired.generation, desired.absent)
+        # A write that failed (a full disk) is made up for.
+        if is_noted and self._saved == self._version:
+            return
+        established = before.established if before else False
+        self._records[key] = Record(desired.generation, desired.absent, established, self._now())
+        await self._save()
+
+    async def settle(self, desired: DesiredObject) -> None:
+        """Note that it was made so: it is established, or gone."""
+        before = self._records[key_of(desired)]
+        if before.established == desired.absent:
+            self._records[key_of(desired)] = replace(before, established=not desired.absent)
+            await self._save()
+
+    async def prune(self, wanted: Collection[Key]) -> list[Key]:
+        """Forget tombstones that the conductor no longer lists (it has the confirmation) and that are old; which."""
+        self._floors = {key: floor for key, floor in self._floors.items() if key in wanted}
+        oldest = self._now() - TOMBSTONE_KEPT_S
+        done = [
+            key
+            for key, record in self._records.items()
+            if record.tombstone and key not in wanted and record.since < oldest
+        ]
+        for key in done:
+            del self._records[key]
+        if done:
+            await self._save()
+        return done
+
+    def had_fresh_state_in(self, boot_id: str) -> bool:
+        """Whether the conductor was heard since the host booted."""
+        return self._fresh_boot_id == boot_id
+
+    async def note_fresh_state(self, boot_id: str) -> None:
+        if self._fresh_boot_id != boot_id:
+            self._fresh_boot_id = boot_id
+            await self._save()
+
+    async def _save(self) -> None:
+        """Returns once the present state is on disk; those who wait together share one write."""
+        self._version += 1
+        wanted = self._version
+        async with self._writing:
+            if self._saved >= wanted:
+                return
+            writes = self._version
+            await asyncio.to_thread(write_private, self._path, self._dump())
+            self._saved = writes
+
+    def _dump(self) -> bytes:
+        objects = {
+            f"{kind}/{object_id}": {
+                "generation": record.generation,
+                "tombstone": record.tombstone,
+                "established": record.established,
+                "since": record.since,
+            }
+            for (kind, object_id), record in self._records.items()
+        }
+        return json.dumps({"format": _FORMAT, "boot_id": self._fresh_boot_id, "objects": objects}, indent=1).encode()
+
+    def _load(self) -> None:
+        try:
+            content: dict[str, Any] = json.loads(self._path.read_bytes())
+            if content["format"] != _FORMAT:
+                raise ValueError(f"format {content['format']} is not {_FORMAT}")
+            self._fresh_boot_id = content["boot_id"]
+            for name, entry in content["objects"].items():
+                kind, _, object_id = name.partition("/")
+                self._records[kind, object_id] = Record(**entry)
+        except (ValueError, KeyError, TypeError) as error:
+            raise FailedPrecondition(
+                f"{self._path} is damaged: {error}",
+                reason="GENERATIONS_DAMAGED",
+                remedy="restore the file; or remove it once no command for this host is older than an hour",
+            ) from error
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """What a crash between write and rename left; the agent is this folder's only writer."""
+    for leftover in folder.glob(f".{_FILE}.*"):
+        leftover.unlink()

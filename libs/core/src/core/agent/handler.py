@@ -1,0 +1,65 @@
+"""What an agent implements for one kind of object."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from cirra.agent.v1.desired_pb2 import DesiredObject, Failure
+from core.errors import CirraError
+
+
+class AgentFailure(CirraError):
+    """The host can't make it so, and says why: an answer to the saga, not an infrastructure error.
+
+    *retryable*: the same on this host may work later. *reschedule*: another host may do better.
+    """
+
+    reason = "AGENT_FAILURE"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        remedy: str = "",
+        retryable: bool = False,
+        reschedule: bool = False,
+    ) -> None:
+        super().__init__(message, reason=reason, retryable=retryable, remedy=remedy)
+        self.reschedule = reschedule
+
+    def to_message(self) -> Failure:
+        return Failure(
+            reason=self.reason,
+            message=self.message,
+            remedy=self.remedy,
+            retryable=self.retryable,
+            reschedule=self.reschedule,
+        )
+
+
+class Handler(Protocol):
+    """One kind of object. Level-triggered: it observes, compares, acts, observes again, and tells the facts.
+
+    The same methods are called from a command, at start-up and on a timer; one at a time for an object, many objects
+    at the same time. They are idempotent. An `AgentFailure` is reported as the answer. Any other error is held for one
+    of the infrastructure: it is logged and the object tried again.
+    """
+
+    @property
+    def kind(self) -> str:
+        """The name of the fact in `Report.facts`: "domain", "port"."""
+
+    async def ensure(self, desired: DesiredObject) -> Message:
+        """Make it so; the facts observed afterwards (`DomainObserved`, `PortObserved`).
+
+        Only with `desired.create` may it make what holds data; else what is missing is an `AgentFailure`.
+        """
+
+    async def remove(self, desired: DesiredObject) -> Message:
+        """Make it absent; the facts observed afterwards. Absent already is success; the spec may be empty."""
+
+    async def known_objects(self) -> set[str]:
+        """Ids of the objects on this host that are Cirra's. One that the cloud never named is reported, not touched."""

@@ -1,0 +1,158 @@
+"""Making single objects as desired, whoever asks: a command, the start, or the timer.
+
+One at a time for an object, a bounded number at a time for the host. What is older than what was acted on is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import structlog
+from google.protobuf.message import Message
+
+from cirra.agent.v1.desired_pb2 import DesiredObject, OrphanSeen
+from core import metrics, telemetry
+from core.agent.generations import GenerationStore, Key, key_of
+from core.agent.handler import AgentFailure, Handler
+from core.agent.locks import KeyedLocks
+from core.agent.reporter import Reporter
+from core.errors import Poison
+
+_log = structlog.get_logger(__name__)
+
+Cause = Literal["command", "reconcile"]
+
+
+class Objects:
+    """The objects of one agent on this host."""
+
+    def __init__(
+        self,
+        agent: str,
+        handlers: Iterable[Handler],
+        store: GenerationStore,
+        reporter: Reporter,
+        *,
+        concurrency: int,
+        unbuilt_grace_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._agent = agent
+        self._handlers = {handler.kind: handler for handler in handlers}
+        self._store = store
+        self._reporter = reporter
+        self._locks = KeyedLocks()
+        self._slots = asyncio.Semaphore(concurrency)
+        self._unbuilt_grace_s = unbuilt_grace_s
+        self._monotonic = monotonic
+        self._unbuilt_since: dict[Key, tuple[int, float]] = {}
+
+    @property
+    def handlers(self) -> tuple[Handler, ...]:
+        return tuple(self._handlers.values())
+
+    async def apply(self, desired: DesiredObject, cause: Cause) -> None:
+        """Make it so and report the facts, or the failure; returns once JetStream has the report.
+
+        Raises Poison for a kind that this agent doesn't know, and what the handler raises other than AgentFailure.
+        """
+        handler = self._handlers.get(desired.kind)
+        if handler is None:
+            raise Poison(f"the {self._agent}-agent has no handler for a {desired.kind!r}")
+        async with self._locks.held(key_of(desired)):
+            if not self._store.accepts(desired):
+                await self._refuse(desired, cause)
+                return
+            await self._store.record(desired)
+            try:
+                async with self._slots:
+                    facts = await self._act(handler, desired, cause)
+            except AgentFailure as failure:
+                await self._fail(desired, failure, cause)
+                return
+            await self._store.settle(desired)
+            self._unbuilt_since.pop(key_of(desired), None)
+            # A removal is listed by the conductor until it has heard of it: it is said again as long as it is asked.
+            force = cause == "command" or desired.absent
+            await self._report(desired, facts, force=force)
+
+    async def report_orphans(self, known: dict[str, set[str]], listed: set[Key]) -> None:
+        """Tell of objects on this host (*known*, by kind) that the cloud neither lists nor ever named here."""
+        for kind, object_ids in known.items():
+            for object_id in sorted(object_ids):
+                if (kind, object_id) in listed or self._store.knows(kind, object_id):
+                    continue
+                seen = OrphanSeen(description=f"{kind} {object_id} is on this host and the cloud has no record of it")
+                if await self._reporter.report(kind, object_id, seen, generation=0):
+                    _log.warning("orphan", kind=kind, object_id=object_id)
+
+    async def _act(self, handler: Handler, desired: DesiredObject, cause: Cause) -> Message:
+        verb = "remove" if desired.absent else "ensure"
+        began = self._monotonic()
+        outcome = "error"
+        try:
+            attributes = _attributes(desired, cause)
+            with telemetry.tracer().start_as_current_span(f"{verb} {desired.kind}", attributes=attributes):
+                facts = await (handler.remove(desired) if desired.absent else handler.ensure(desired))
+            outcome = "done"
+            return facts
+        except AgentFailure:
+            outcome = "failed"
+            raise
+        finally:
+            elapsed = self._monotonic() - began
+            metrics.COMMANDS.labels(self._agent, desired.kind, cause, outcome).observe(elapsed)
+
+    async def _refuse(self, desired: DesiredObject, cause: Cause) -> None:
+        acted_on = self._store.generation(desired.kind, desired.object_id)
+        _log.info("older wish ignored", **_attributes(desired, cause), acted_on=acted_on)
+        metrics.COMMANDS.labels(self._agent, desired.kind, cause, "refused").observe(0)
+        # Somebody does not know what was done since: perhaps the report of it was lost.
+        await self._reporter.repeat(desired.kind, desired.object_id)
+
+    async def _fail(self, desired: DesiredObject, failure: AgentFailure, cause: Cause) -> None:
+        if cause == "reconcile" and self._is_unbuilt(desired):
+            _log.info("not on this host yet", **_attributes(desired, cause), reason=failure.reason)
+            return
+        _log.warning("not as desired", **_attributes(desired, cause), reason=failure.reason, error=failure.message)
+        await self._report(desired, None, failure=failure, force=cause == "command")
+
+    async def _report(
+        self, desired: DesiredObject, facts: Message | None, *, failure: AgentFailure | None = None, force: bool
+    ) -> None:
+        await self._reporter.report(
+            desired.kind,
+            desired.object_id,
+            facts,
+            failure=failure.to_message() if failure else None,
+            generation=desired.generation,
+            force=force,
+        )
+
+    def _is_unbuilt(self, desired: DesiredObject) -> bool:
+        """Whether this host never had the object, and the command that may create it can still be under way.
+
+        Reconcile may create nothing, so that it must fail then; but to report that would fail the saga whose build has
+        only begun.
+        """
+        key = key_of(desired)
+        if desired.absent or self._store.is_established(*key):
+            return False
+        generation, since = self._unbuilt_since.get(key, (-1, 0.0))
+        if generation != desired.generation:
+            since = self._monotonic()
+            self._unbuilt_since[key] = (desired.generation, since)
+        return self._monotonic() - since < self._unbuilt_grace_s
+
+
+def _attributes(desired: DesiredObject, cause: Cause) -> dict[str, str | int | bool]:
+    return {
+        "kind": desired.kind,
+        "object_id": desired.object_id,
+        "generation": desired.generation,
+        "absent": desired.absent,
+        "cause": cause,
+    }

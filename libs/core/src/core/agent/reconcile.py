@@ -1,0 +1,141 @@
+"""The loop that asks the conductor what shall be, and has this host's objects made so.
+
+Every few seconds it asks for the difference, every minute for everything: a command that was lost is found by the
+first, an object that changed by itself by the second. Without the conductor it goes on asking, and nothing on the host
+changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import structlog
+
+from cirra.agent.v1.desired_pb2 import DesiredObject
+from cirra.agent.v1.host_pb2 import GetDesiredStateRequest, GetDesiredStateResponse
+from core.agent.generations import Key, key_of
+from core.agent.link import AgentLink
+from core.agent.objects import Objects
+from core.errors import CirraError, Poison
+
+_log = structlog.get_logger(__name__)
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 5.0
+
+
+class Reconciler:
+    """Compares with the conductor's desired state, for ever. `fresh` is set once it was heard since the host's boot."""
+
+    def __init__(
+        self,
+        link: AgentLink,
+        objects: Objects,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._link = link
+        self._objects = objects
+        self._monotonic = monotonic
+        self._since = 0
+        self._nudged = asyncio.Event()
+        self._full_due = 0.0
+        # The newest wish of each object whose turn has not come, and the tasks that bring the turn.
+        self._wanted: dict[Key, DesiredObject] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self.fresh = asyncio.Event()
+        if link.store.had_fresh_state_in(link.boot_id):
+            self.fresh.set()
+
+    def nudge(self) -> None:
+        """Reconcile everything soon, for instance because the hypervisor has come back."""
+        self._full_due = self._monotonic()
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """For ever; when cancelled, leaves every object as it is."""
+        try:
+            while True:
+                await self._once()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._link.settings.difference_interval_s):
+                        await self._nudged.wait()
+                self._nudged.clear()
+        finally:
+            await _cancel_all(self._tasks.values())
+
+    async def _once(self) -> None:
+        """Ask, and begin to make it so."""
+        full = self._since == 0 or self._monotonic() >= self._full_due
+        # Looked at before the question: what a command makes in between must not be taken for an orphan.
+        known = await self._known_objects() if full else {}
+        answer = await self._until_answered(0 if full else self._since)
+        await self._take_in(answer)
+        if full and answer.complete:
+            self._full_due = self._monotonic() + self._link.settings.full_interval_s
+            await self._after_full(answer, known)
+
+    async def _until_answered(self, since: int) -> GetDesiredStateResponse:
+        pause = _FIRST_PAUSE_S
+        request = GetDesiredStateRequest(host=self._link.host, agent=self._link.agent, since=since)
+        while True:
+            try:
+                answer: GetDesiredStateResponse = await self._link.conductor.GetDesiredState(request)
+                return answer
+            except CirraError as error:
+                _log.warning("no desired state", reason=error.reason, error=error.message, again_in_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    async def _take_in(self, answer: GetDesiredStateResponse) -> None:
+        # All are learnt before a command may be handled: an old one must not win because it came to its turn first.
+        for desired in answer.objects:
+            self._link.store.learn(desired)
+        await self._link.store.note_fresh_state(self._link.boot_id)
+        self._since = answer.position
+        self.fresh.set()
+        for desired in answer.objects:
+            self._want(desired)
+
+    async def _after_full(self, answer: GetDesiredStateResponse, known: dict[str, set[str]]) -> None:
+        listed = {key_of(desired) for desired in answer.objects}
+        for kind, object_id in await self._link.store.prune(listed):
+            self._link.reporter.forget(kind, object_id)
+        await self._objects.report_orphans(known, listed)
+
+    async def _known_objects(self) -> dict[str, set[str]]:
+        known: dict[str, set[str]] = {}
+        for handler in self._objects.handlers:
+            try:
+                known[handler.kind] = await handler.known_objects()
+            except CirraError as error:
+                _log.warning("can't look for orphans", kind=handler.kind, reason=error.reason, error=error.message)
+        return known
+
+    def _want(self, desired: DesiredObject) -> None:
+        """Have it made so, after what is being done to the object now; a newer wish replaces one that waits."""
+        key = key_of(desired)
+        self._wanted[key] = desired
+        if key not in self._tasks:
+            task = asyncio.create_task(self._make_so(key), name=f"reconcile {desired.kind} {desired.object_id}")
+            self._tasks[key] = task
+            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def _make_so(self, key: Key) -> None:
+        while (desired := self._wanted.pop(key, None)) is not None:
+            try:
+                await self._objects.apply(desired, "reconcile")
+            except Poison as error:
+                _log.error("unknown wish", object_id=desired.object_id, error=error.message)
+            except Exception:
+                # Held for a failure of the infrastructure: the next full comparison tries again.
+                _log.exception("reconcile failed", kind=desired.kind, object_id=desired.object_id)
+
+
+async def _cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    running = list(tasks)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
