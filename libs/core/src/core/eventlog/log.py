@@ -19,7 +19,7 @@ from core.eventlog.types import Append, Appended, Counter, Head, RecordedEvent
 from core.eventlog.watch import HeadWatch
 from core.eventlog.writer import Writer
 
-MIGRATIONS = ("log_0001", "log_0002_append", "leases_0001")
+MIGRATIONS = ("log_0001", "log_0002_append", "log_0003_repair", "leases_0001")
 
 _COLUMNS = (
     "position, epoch, event_id, aggregate_type, aggregate_id, version, type, schema_version, data,"
