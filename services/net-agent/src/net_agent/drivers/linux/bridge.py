@@ -1,0 +1,118 @@
+"""A network's bridge on this host, and the uplink that joins it to the provider's segment."""
+
+from __future__ import annotations
+
+from pyroute2 import IPRoute
+
+from core.ids import bridge_device
+from net_agent.drivers.base import NetworkFault
+from net_agent.drivers.linux.links import (
+    Link,
+    addresses,
+    alias,
+    all_links,
+    delete_link,
+    disable_ipv6,
+    get_link,
+    set_link,
+)
+from net_agent.model import Network
+
+ROLE = "network"
+
+
+def ensure_bridge(network: Network, uplink: str | None) -> None:
+    """The bridge is there and up: no spanning tree, no forwarding delay, the network's MTU, no IPv6 of its own.
+
+    uplink: the interface that becomes its port; None: the network ends on this host.
+    Raises NetworkFault when a name is taken by something else, or the uplink is in other use.
+    """
+    with IPRoute() as ip:
+        bridge = get_link(ip, network.bridge) or _create(ip, network)
+        if bridge.kind != "bridge" or bridge.alias not in ("", alias(ROLE, network.network_id)):
+            raise NetworkFault(
+                f"{network.bridge} exists and is not this network's bridge",
+                reason="DEVICE_NAME_TAKEN",
+                remedy=f"rename or remove the interface {network.bridge} on this host",
+            )
+        disable_ipv6(network.bridge)
+        set_link(ip, bridge, mtu=network.mtu, ifalias=alias(ROLE, network.network_id), state="up")
+        if uplink is not None:
+            _enslave_uplink(ip, bridge, network, uplink)
+
+
+def _create(ip: IPRoute, network: Network) -> Link:
+    ip.link("add", ifname=network.bridge, kind="bridge", br_stp_state=0, br_forward_delay=0, mtu=network.mtu)
+    bridge = get_link(ip, network.bridge)
+    if bridge is None:
+        raise NetworkFault(f"the bridge {network.bridge} vanished while it was made")
+    return bridge
+
+
+def _enslave_uplink(ip: IPRoute, bridge: Link, network: Network, uplink: str) -> None:
+    link = get_link(ip, uplink)
+    if link is None:
+        raise NetworkFault(
+            f"{uplink}, the interface of {network.physical_network}, does not exist",
+            reason="UPLINK_MISSING",
+            remedy="correct CIRRA_PHYSICAL_NETWORKS, or bring the interface back",
+            reschedule=True,
+        )
+    if link.master not in (None, bridge.index):
+        raise NetworkFault(
+            f"{uplink} already is a port of another bridge",
+            reason="UPLINK_TAKEN",
+            remedy=f"one flat network has {network.physical_network} to itself: use another one, or a VXLAN network",
+            reschedule=True,
+        )
+    if link.mtu < network.mtu:
+        raise NetworkFault(
+            f"{uplink} carries {link.mtu} octets, the network wants {network.mtu}",
+            reason="UPLINK_MTU_TOO_SMALL",
+            remedy=f"raise the interface's MTU, or lower the network's to {link.mtu}",
+            reschedule=True,
+        )
+    if link.master is None and addresses(ip, link):
+        # As a bridge port it would lose them: this may be how the host is reached.
+        raise NetworkFault(
+            f"{uplink} has addresses of the host",
+            reason="UPLINK_IN_USE",
+            remedy=f"give {network.physical_network} an interface of its own, without addresses",
+            reschedule=True,
+        )
+    set_link(ip, link, master=bridge.index, state="up")
+
+
+def bridge_stands(network: Network, uplink: str | None) -> bool:
+    """The bridge is up, and the uplink, if it has one, is its port."""
+    with IPRoute() as ip:
+        bridge = get_link(ip, network.bridge)
+        if bridge is None or not bridge.up or bridge.kind != "bridge":
+            return False
+        if uplink is None:
+            return True
+        link = get_link(ip, uplink)
+        return link is not None and link.up and link.master == bridge.index
+
+
+def bridge_ports(network_id: str) -> frozenset[str]:
+    """The names of all interfaces that are on this network's bridge."""
+    with IPRoute() as ip:
+        links = all_links(ip)
+    bridges = {link.index for link in links if link.owner(ROLE) == network_id}
+    return frozenset(link.name for link in links if link.master in bridges)
+
+
+def remove_bridge(network_id: str) -> None:
+    """Its ports are set free; nothing is left of it. Absent is success."""
+    with IPRoute() as ip:
+        for link in all_links(ip):
+            nameless = link.name == bridge_device(network_id) and link.kind == "bridge" and not link.alias
+            if link.owner(ROLE) == network_id or nameless:
+                delete_link(ip, link)
+
+
+def bridged_networks() -> frozenset[str]:
+    """The ids of all networks that have a bridge here."""
+    with IPRoute() as ip:
+        return frozenset(owner for link in all_links(ip) if (owner := link.owner(ROLE)) is not None)

@@ -1,0 +1,135 @@
+"""The rules of table `bridge cirra`, as nftables' JSON (libnftables-json(5)). Pure.
+
+Layout: `prerouting` sends what comes from a tap through the chain of that tap (found in the map `taps`), `input` keeps
+guests away from the host itself. Everything that comes and goes is an element or a chain of its own, so that a change
+for one port is one small transaction that touches no other. Security groups will hang off the same map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from net_agent.model import Port
+
+FAMILY, TABLE = "bridge", "cirra"
+TAPS, MEMBERS, UPLINKS = "taps", "members", "uplinks"
+PREROUTING, INPUT = "prerouting", "input"
+# Before conntrack and br_netfilter (NF_BR_PRI_NAT_DST_BRIDGED is -300).
+_PREROUTING_PRIORITY = -300
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The comment ends in a digest of the expressions: a rule in the kernel tells by it whether it is this one."""
+
+    expressions: tuple[Json, ...]
+    note: str
+
+    @property
+    def comment(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.expressions, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{self.note} #{digest}"
+
+
+def _meta(key: str) -> Json:
+    return {"meta": {"key": key}}
+
+
+def _payload(protocol: str, field: str) -> Json:
+    return {"payload": {"protocol": protocol, "field": field}}
+
+
+def _match(left: Json, right: Any, op: str = "==") -> Json:
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+def _one_of(values: Sequence[str]) -> Any:
+    return values[0] if len(values) == 1 else {"set": list(values)}
+
+
+_ACCEPT: Json = {"accept": None}
+_DROP: tuple[Json, Json] = ({"counter": None}, {"drop": None})
+
+
+def base_rules() -> Mapping[str, tuple[Rule, ...]]:
+    """The rules of the base chains, the same whatever is plugged."""
+    return {
+        PREROUTING: (
+            Rule(({"vmap": {"key": _meta("iifname"), "data": f"@{TAPS}"}},), "each tap has a chain"),
+            Rule(
+                (_match(_meta("iifname"), f"@{UPLINKS}"), _match(_payload("udp", "dport"), 67), *_DROP),
+                "others' DHCP clients are not ours to answer",
+            ),
+        ),
+        INPUT: (Rule((_match(_meta("iifname"), f"@{MEMBERS}"), *_DROP), "a bridge is no way into the host"),),
+    }
+
+
+def port_rules(port: Port) -> tuple[Rule, ...]:
+    """What a guest may send: frames from its own MAC address, ARP and IPv4 from its own addresses, DHCP as a client.
+
+    Everything else is dropped, IPv6 and tagged frames included. An ARP sender of 0.0.0.0 is a probe (RFC 5227).
+    """
+    own = [str(address) for address in port.addresses]
+    unset_or_own = _one_of(["0.0.0.0", *own])
+    rules = [
+        Rule((_match(_payload("ether", "saddr"), port.mac_address, "!="), *_DROP), "a foreign MAC address"),
+        Rule((_match(_payload("arp", "saddr ether"), port.mac_address, "!="), *_DROP), "ARP for a foreign MAC"),
+        Rule((_match(_payload("arp", "saddr ip"), unset_or_own, "!="), *_DROP), "ARP for a foreign address"),
+        Rule((_match(_payload("ether", "type"), "arp"), _ACCEPT), "ARP"),
+        Rule(
+            (
+                _match(_payload("ip", "saddr"), unset_or_own),
+                _match(_payload("udp", "sport"), 68),
+                _match(_payload("udp", "dport"), 67),
+                _ACCEPT,
+            ),
+            "DHCP client",
+        ),
+        Rule((_match(_payload("udp", "sport"), 67), *_DROP), "no guest is a DHCP server"),
+    ]
+    if own:
+        rules.append(Rule((_match(_payload("ip", "saddr"), _one_of(own)), _ACCEPT), "its own addresses"))
+    rules.append(Rule(_DROP, "anything else"))
+    return tuple(rules)
+
+
+# ---- commands of a transaction
+
+
+def command(verb: str, kind: str, **fields: Any) -> Json:
+    if kind != "table":
+        fields["table"] = TABLE
+    return {verb: {kind: {"family": FAMILY, **fields}}}
+
+
+def chain_commands(name: str, rules: Sequence[Rule]) -> list[Json]:
+    """The chain holds just these rules; it exists already, or not."""
+    return [
+        command("add", "chain", name=name),
+        command("flush", "chain", name=name),
+        *(command("add", "rule", chain=name, expr=list(rule.expressions), comment=rule.comment) for rule in rules),
+    ]
+
+
+def base_commands() -> list[Json]:
+    """The table with its sets and base chains; what of it exists stays."""
+    hooks = ((PREROUTING, "prerouting", _PREROUTING_PRIORITY), (INPUT, "input", 0))
+    commands = [
+        command("add", "table", name=TABLE),
+        command("add", "set", name=MEMBERS, type="ifname"),
+        command("add", "set", name=UPLINKS, type="ifname"),
+        command("add", "map", name=TAPS, type="ifname", map="verdict"),
+    ]
+    for name, hook, priority in hooks:
+        commands.append(command("add", "chain", name=name, type="filter", hook=hook, prio=priority, policy="accept"))
+        commands.append(command("flush", "chain", name=name))
+        for rule in base_rules()[name]:
+            commands.append(command("add", "rule", chain=name, expr=list(rule.expressions), comment=rule.comment))
+    return commands

@@ -1,0 +1,109 @@
+"""Interfaces as rtnetlink(7) shows them. Everything here blocks and acts on the calling thread's namespace."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+IFF_UP = 1
+
+# An interface's alias (IFLA_IFALIAS) says whose it is: what doesn't bear our alias isn't ours to remove.
+_ALIAS = "cirra:"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """`up`: IFF_UP, the administrative state; a tap that no guest has opened is up without a carrier."""
+
+    index: int
+    name: str
+    kind: str
+    up: bool
+    mtu: int
+    master: int | None
+    alias: str
+    mac_address: str
+
+    def owner(self, role: str) -> str | None:
+        """The id of the object that this interface was made for, in this role; None: it isn't ours."""
+        prefix = f"{_ALIAS}{role}:"
+        return self.alias.removeprefix(prefix) if self.alias.startswith(prefix) else None
+
+
+def alias(role: str, object_id: str) -> str:
+    return f"{_ALIAS}{role}:{object_id}"
+
+
+def _link(message: Any) -> Link:
+    return Link(
+        index=message["index"],
+        name=message.get("ifname"),
+        kind=message.get(("linkinfo", "kind")) or "",
+        up=bool(message["flags"] & IFF_UP),
+        mtu=message.get("mtu") or 0,
+        master=message.get("master"),
+        alias=message.get("ifalias") or "",
+        mac_address=message.get("address") or "",
+    )
+
+
+def get_link(ip: IPRoute, name: str) -> Link | None:
+    try:
+        return next((_link(message) for message in ip.link("get", ifname=name)), None)
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise
+
+
+def all_links(ip: IPRoute) -> list[Link]:
+    return [_link(message) for message in ip.get_links()]
+
+
+def set_link(ip: IPRoute, link: Link, **wanted: Any) -> bool:
+    """Changes what differs, and nothing else; `master` is an index, 0 for none. Says whether anything did."""
+    current = {
+        "mtu": link.mtu,
+        "master": link.master or 0,
+        "ifalias": link.alias,
+        "state": "up" if link.up else "down",
+        "address": link.mac_address,
+    }
+    changes = {key: value for key, value in wanted.items() if current[key] != value}
+    if changes:
+        ip.link("set", index=link.index, **changes)
+    return bool(changes)
+
+
+def delete_link(ip: IPRoute, link: Link) -> None:
+    """Absent is success."""
+    try:
+        ip.link("del", index=link.index)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+
+
+def addresses(ip: IPRoute, link: Link) -> frozenset[str]:
+    """Its IPv4 addresses as "10.0.0.2/24"."""
+    return frozenset(
+        f"{message.get('local') or message.get('address')}/{message['prefixlen']}"
+        for message in ip.get_addr(family=2, index=link.index)
+    )
+
+
+def disable_ipv6(interface: str) -> None:
+    """An interface without IPv6 gives a guest no link-local way to whoever owns it."""
+    write_sysctl(f"net/ipv6/conf/{interface}/disable_ipv6", "1")
+
+
+def write_sysctl(name: str, value: str) -> None:
+    """Of the calling thread's namespace (sysctl.conf names with slashes); a kernel without it needs no telling."""
+    path = Path("/proc/sys") / name
+    if path.exists() and path.read_text().strip() != value:
+        path.write_text(value)

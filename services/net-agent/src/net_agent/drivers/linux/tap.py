@@ -1,0 +1,105 @@
+"""A port's tap: what QEMU opens as the guest's network card (Documentation/networking/tuntap.rst of the kernel)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from dataclasses import dataclass
+
+from pyroute2 import IPRoute
+
+from core.ids import tap_device
+from net_agent.drivers.base import NetworkFault
+from net_agent.drivers.linux import bridge
+from net_agent.drivers.linux.links import (
+    alias,
+    all_links,
+    delete_link,
+    disable_ipv6,
+    get_link,
+    set_link,
+)
+from net_agent.model import Port
+
+ROLE = "port"
+
+TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+
+
+@dataclass(frozen=True, slots=True)
+class TapState:
+    present: bool
+    plugged: bool
+
+
+def ensure_tap(port: Port) -> None:
+    """A persistent tap, up, with the network's MTU, a port of the network's bridge.
+
+    It has one queue: a device made with several can be opened only with several (and the reverse), and QEMU and libvirt
+    ask for several only when told to. Virtio headers are the opener's choice at each opening.
+    Raises NetworkFault when the name is taken by something that is no tap.
+    """
+    with IPRoute() as ip:
+        master = get_link(ip, port.network.bridge)
+        if master is None:
+            raise NetworkFault(f"the bridge {port.network.bridge} of {port.device} is gone")
+        tap = get_link(ip, port.device)
+        if tap is None:
+            create_tap(port.device)
+            disable_ipv6(port.device)
+            tap = get_link(ip, port.device)
+        if tap is None or tap.kind != "tun" or tap.alias not in ("", alias(ROLE, port.port_id)):
+            raise NetworkFault(
+                f"{port.device} exists and is not this port's tap",
+                reason="DEVICE_NAME_TAKEN",
+                remedy=f"rename or remove the interface {port.device} on this host",
+            )
+        disable_ipv6(port.device)
+        set_link(ip, tap, ifalias=alias(ROLE, port.port_id), mtu=port.network.mtu, master=master.index, state="up")
+
+
+def create_tap(name: str) -> None:
+    """Makes a persistent tap in the calling thread's namespace."""
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        request = struct.pack("16sH22x", name.encode("ascii"), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+        fcntl.ioctl(descriptor, TUNSETIFF, request)
+        fcntl.ioctl(descriptor, TUNSETPERSIST, 1)
+    finally:
+        os.close(descriptor)
+
+
+def observe_tap(port: Port) -> TapState:
+    with IPRoute() as ip:
+        tap = get_link(ip, port.device)
+        master = get_link(ip, port.network.bridge)
+    if tap is None:
+        return TapState(present=False, plugged=False)
+    plugged = tap.up and master is not None and master.up and tap.master == master.index and tap.mtu == port.network.mtu
+    return TapState(present=True, plugged=plugged)
+
+
+def remove_tap(port_id: str) -> None:
+    """Absent is success. A guest that has it open loses its link.
+
+    A tap without an alias is one that a crash left between its making and its naming.
+    """
+    with IPRoute() as ip:
+        for link in all_links(ip):
+            nameless = link.name == tap_device(port_id) and link.kind == "tun" and not link.alias
+            if link.owner(ROLE) == port_id or nameless:
+                delete_link(ip, link)
+
+
+def plugged_ports() -> dict[str, str | None]:
+    """Every port that has a tap here → the network whose bridge it is on (None: on none of ours)."""
+    with IPRoute() as ip:
+        links = all_links(ip)
+    networks = {link.index: link.owner(bridge.ROLE) for link in links}
+    return {
+        owner: networks.get(link.master) if link.master is not None else None
+        for link in links
+        if (owner := link.owner(ROLE)) is not None
+    }

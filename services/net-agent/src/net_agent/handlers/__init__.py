@@ -1,0 +1,3 @@
+"""Handlers: one per kind of desired object."""
+
+from __future__ import annotations

@@ -1,0 +1,80 @@
+"""Ports: desired state in, what was observed afterwards out."""
+
+from __future__ import annotations
+
+import structlog
+
+from cirra.agent.v1.desired_pb2 import DesiredObject, PortObserved
+from core.agent.handler import AgentFailure
+from core.errors import InvalidArgument
+from net_agent.drivers.base import NetworkDriver, NetworkFault
+from net_agent.model import Port, port_from_spec
+
+_log = structlog.get_logger(__name__)
+
+
+class PortHandler:
+    """See `core.agent.handler.Handler`. A port holds no data, so `create` makes no difference."""
+
+    def __init__(self, driver: NetworkDriver) -> None:
+        self._driver = driver
+
+    @property
+    def kind(self) -> str:
+        return "port"
+
+    async def ensure(self, desired: DesiredObject) -> PortObserved:
+        """Says wired only after having seen it so; what isn't in place is the failure's message."""
+        port = _port(desired)
+        try:
+            await self._driver.plug(port)
+            state = await self._driver.observe(port.port_id)
+        except NetworkFault as fault:
+            raise _failure(fault) from fault
+        if not state.wired:
+            raise AgentFailure(
+                f"port {port.port_id} is not wired: {', '.join(state.missing())}",
+                reason="PORT_NOT_WIRED",
+                remedy="see the net-agent's log on this host",
+                retryable=True,
+                reschedule=True,
+            )
+        return PortObserved(wired=True)
+
+    async def remove(self, desired: DesiredObject) -> PortObserved:
+        try:
+            await self._driver.unplug(desired.object_id)
+            state = await self._driver.observe(desired.object_id)
+        except NetworkFault as fault:
+            raise _failure(fault) from fault
+        if state.present:
+            raise AgentFailure(
+                f"port {desired.object_id} is still on this host",
+                reason="PORT_NOT_REMOVED",
+                remedy="see the net-agent's log on this host",
+                retryable=True,
+            )
+        return PortObserved(absent=True)
+
+    async def known_objects(self) -> set[str]:
+        return set(await self._driver.known_ports())
+
+
+def _port(desired: DesiredObject) -> Port:
+    if not desired.HasField("port") or desired.port.port_id != desired.object_id:
+        raise AgentFailure(f"{desired.object_id} comes without its port", reason="PORT_SPEC_MISSING")
+    try:
+        return port_from_spec(desired.port)
+    except InvalidArgument as error:
+        raise AgentFailure(f"port {desired.object_id}: {error}", reason="PORT_SPEC_INVALID") from error
+
+
+def _failure(fault: NetworkFault) -> AgentFailure:
+    _log.warning("port fault", reason=fault.reason, error=fault.message, remedy=fault.remedy)
+    return AgentFailure(
+        fault.message,
+        reason=fault.reason,
+        remedy=fault.remedy,
+        retryable=fault.retryable,
+        reschedule=fault.reschedule,
+    )

@@ -1,0 +1,191 @@
+"""The side that guests see. What they send is hostile: everything has a limit in size, number and time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import h11
+
+from net_agent.metadata_proxy import signing
+from net_agent.metadata_proxy.upstream import Answer, Upstream, UpstreamAway, UpstreamBroke
+
+MAX_HEAD_OCTETS = 16_384
+MAX_BODY_OCTETS = 65_536
+MAX_CONNECTIONS = 256
+# One guest can't take the proxy from the others.
+MAX_CONNECTIONS_PER_ADDRESS = 16
+REQUEST_TIMEOUT_S = 10.0
+WRITE_TIMEOUT_S = 10.0
+RETRY_AFTER_S = 5
+_READ_OCTETS = 16_384
+
+Log = Callable[..., None]
+# (request, its body, the guest's address) → the answer to pass on.
+Answerer = Callable[[h11.Request, bytes, str], Awaitable[Answer]]
+
+
+class _Refused(Exception):
+    """A request that isn't passed on."""
+
+    def __init__(self, status: int, text: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who this proxy speaks for."""
+
+    host: str
+    network_id: str
+    key: bytes
+
+
+class MetadataProxy:
+    def __init__(self, sender: Sender, upstream: Upstream, log: Log) -> None:
+        self._sender = sender
+        self._upstream = upstream
+        self._log = log
+        self._connections: Counter[str] = Counter()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection of a guest, for `asyncio.start_server`."""
+        address = str(writer.get_extra_info("peername")[0])
+        full = self._connections.total() >= MAX_CONNECTIONS
+        if full or self._connections[address] >= MAX_CONNECTIONS_PER_ADDRESS:
+            writer.close()
+            return
+        self._connections[address] += 1
+        try:
+            await _Client(reader, writer, address).converse(self._answer)
+        except (ConnectionError, TimeoutError, h11.LocalProtocolError):
+            # The guest went away, or takes too long: there is nobody to tell.
+            writer.transport.abort()
+        except UpstreamBroke as error:
+            # Half an answer is out: only a broken connection says that it wasn't the whole.
+            self._log(event="the answer of the metadata service broke off", error=str(error))
+            writer.transport.abort()
+        finally:
+            self._connections[address] -= 1
+            self._connections += Counter()  # forgets those at zero
+            writer.close()
+
+    async def _answer(self, request: h11.Request, body: bytes, address: str) -> Answer:
+        """Raises _Refused, UpstreamBroke."""
+        method, target = request.method.decode("ascii"), request.target.decode("ascii")
+        if not target.startswith("/"):
+            raise _Refused(400, "only a path can be asked for")
+        started = time.monotonic()
+        try:
+            answer = await self._upstream.ask(
+                request.method, request.target, self._headers(request, body, address, method, target), body
+            )
+        except UpstreamAway as error:
+            self._log(event="the metadata service is away", error=str(error), address=address, path=target)
+            raise _Refused(503, "the metadata service is away", retry_after_s=RETRY_AFTER_S) from error
+        took_ms = round((time.monotonic() - started) * 1000, 1)
+        self._log(event="request", address=address, method=method, path=target, status=answer.status, ms=took_ms)
+        return answer
+
+    def _headers(self, request: h11.Request, body: bytes, address: str, method: str, target: str) -> signing.Headers:
+        theirs = signing.without_forgeries(signing.end_to_end(request.headers))
+        kept = [(name, value) for name, value in theirs if name not in (b"host", b"content-length")]
+        sender, path = self._sender, target.partition("?")[0]
+        proof = signing.signature(sender.key, sender.host, sender.network_id, address, method, path)
+        own = [
+            (b"Host", self._upstream.host_header),
+            (signing.HOST_HEADER, sender.host.encode()),
+            (signing.NETWORK_HEADER, sender.network_id.encode()),
+            (signing.ADDRESS_HEADER, address.encode()),
+            (signing.SIGNATURE_HEADER, proof.encode()),
+        ]
+        if body or request.method in (b"PUT", b"POST"):
+            own.append((b"Content-Length", str(len(body)).encode()))
+        return own + kept
+
+
+class _Client:
+    """A guest's connection: requests one after the other, as long as it keeps it open."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._address = address
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_OCTETS)
+
+    async def converse(self, answer: Answerer) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    request = await self._next_request()
+                    if request is None:
+                        return
+                    body = await self._read_body()
+                await self._pass_on(await answer(request, body, self._address))
+            except _Refused as refused:
+                await self._refuse(refused)
+            except h11.RemoteProtocolError as error:
+                await self._refuse(_Refused(error.error_status_hint, "not a request that HTTP knows"))
+            if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                return
+            self._http.start_next_cycle()
+
+    async def _next_event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            if self._http.they_are_waiting_for_100_continue:
+                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            self._http.receive_data(await self._reader.read(_READ_OCTETS))
+        return event
+
+    async def _next_request(self) -> h11.Request | None:
+        event = await self._next_event()
+        return event if isinstance(event, h11.Request) else None
+
+    async def _read_body(self) -> bytes:
+        """Whole: requests are small, and the service isn't bothered with half of one."""
+        body = bytearray()
+        while isinstance(event := await self._next_event(), h11.Data):
+            body += event.data
+            if len(body) > MAX_BODY_OCTETS:
+                raise _Refused(413, f"more than {MAX_BODY_OCTETS} octets")
+        if not isinstance(event, h11.EndOfMessage):
+            raise ConnectionResetError("the request ended early")
+        return bytes(body)
+
+    async def _pass_on(self, answer: Answer) -> None:
+        try:
+            headers = signing.end_to_end(answer.headers)
+            await self._send(h11.Response(status_code=answer.status, reason=answer.reason, headers=headers))
+            async for chunk in answer.body():
+                await self._send(h11.Data(data=chunk))
+            await self._send(h11.EndOfMessage())
+        finally:
+            answer.release()
+
+    async def _refuse(self, refused: _Refused) -> None:
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            raise ConnectionAbortedError("too late to refuse")
+        text = f"{refused.text}\n".encode()
+        phrase = HTTPStatus(refused.status).phrase.encode()
+        headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))]
+        if refused.retry_after_s is not None:
+            headers.append(("Retry-After", str(refused.retry_after_s)))
+        if self._http.their_state is not h11.DONE:
+            headers.append(("Connection", "close"))
+        await self._send(h11.Response(status_code=refused.status, reason=phrase, headers=headers))
+        await self._send(h11.Data(data=text))
+        await self._send(h11.EndOfMessage())
+
+    async def _send(self, event: h11.Event) -> None:
+        content = self._http.send(event)
+        if content:
+            self._writer.write(content)
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await self._writer.drain()
