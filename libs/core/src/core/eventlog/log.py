@@ -178,6 +178,13 @@ class EventLog:
         )
         return owner
 
+    async def unique_keys(self, scope: str) -> dict[str, str]:
+        """All keys of a scope that somebody has, with their owners."""
+        rows = await self.pool.fetch(
+            f"SELECT key, owner FROM {self._quoted}.unique_keys WHERE scope = $1 ORDER BY key", scope
+        )
+        return dict(rows)
+
 
 async def _patiently_open(dsn: str, schema: str, pool_size: int, patience_s: float) -> asyncpg.Pool:
     """A pool on a database that has the schema."""
