@@ -1,0 +1,3 @@
+"""Projects, users, revoked tokens: aggregates and commands."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Images: aggregate and commands. The bytes are the gateway's."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Networks with their subnets, and ports: aggregates and commands."""
+
+from __future__ import annotations

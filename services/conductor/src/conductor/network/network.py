@@ -1,0 +1,231 @@
+"""The network, and its subnets: parts of it, since what they must not do is overlap one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from uuid import UUID
+
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.network.v1 import events_pb2 as pb
+from cirra.network.v1 import network_pb2 as public
+from conductor import quotas, references
+from conductor.fields import Fields
+from conductor.network.addresses import Pool, checked_nameservers, plan_subnet
+from conductor.requests import require_live
+from core.aggregate import Aggregate, applies, constrains
+from core.errors import NotFound
+from core.eventlog.types import Constraint, UniqueClaim, UniqueRelease
+from core.ids import bridge_device
+
+DNS_DOMAIN = "novalocal"
+# RFC 791 lets a host refuse larger datagrams than 576 octets; beyond 9216 no common switch carries frames.
+MIN_MTU, DEFAULT_MTU, MAX_MTU = 576, 1500, 9216
+
+SUBNETS = "subnet"  # unique scope: subnet id → owner: its network
+SEGMENTS = "physical-network"  # unique scope: label → owner: the flat network on it
+
+
+def address_scope(subnet_id: str) -> str:
+    """The unique scope whose keys are the addresses in use of a subnet."""
+    return f"address/{subnet_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """`dhcp` answers DHCP and metadata on every host; it and the gateway are given to no port."""
+
+    id: str
+    display_name: str
+    cidr: IPv4Network
+    gateway: IPv4Address | None
+    dhcp: IPv4Address
+    pools: tuple[Pool, ...]
+    dns_nameservers: tuple[str, ...]
+
+    def spec(self) -> agent.SubnetSpec:
+        return agent.SubnetSpec(
+            subnet_id=self.id,
+            cidr=str(self.cidr),
+            gateway_ip=_text(self.gateway),
+            dhcp_ip=str(self.dhcp),
+            dns_nameservers=self.dns_nameservers,
+        )
+
+
+class Network(Aggregate, kind="network"):
+    """`subnets`: by id, in the order in which they were made."""
+
+    project_id: str = ""
+    display_name: str = ""
+    type: public.NetworkType.ValueType = public.NETWORK_TYPE_FLAT
+    mtu: int = DEFAULT_MTU
+    physical_network: str = ""
+    shared: bool = False
+    subnets: dict[str, Subnet] = field(default_factory=dict)
+    deleted: bool = False
+
+    @property
+    def resource_name(self) -> str:
+        return f"projects/{self.project_id}/networks/{self.id}"
+
+    def subnet_name(self, subnet_id: str) -> str:
+        """A subnet's resource name."""
+        return f"projects/{self.project_id}/subnets/{subnet_id}"
+
+    def usable_by(self, project_id: str) -> bool:
+        """Whether a project may have ports on it."""
+        return self.shared or self.project_id == project_id
+
+    def spec(self) -> agent.NetworkSpec:
+        """What a host must know of it to wire a port; `generation` rises with each change of the network."""
+        return agent.NetworkSpec(
+            network_id=str(self.id),
+            generation=self.version,
+            bridge=bridge_device(self.id),
+            mtu=self.mtu,
+            physical_network=self.physical_network,
+            subnets=[subnet.spec() for subnet in self.subnets.values()],
+            dns_domain=DNS_DOMAIN,
+        )
+
+    # --- decisions
+
+    @classmethod
+    def create(cls, network_id: UUID, wanted: public.Network, *, project_id: str) -> Network:
+        """Raises InvalidArgument."""
+        _check(wanted)
+        network = cls.new(network_id)
+        network.record(
+            pb.NetworkCreated(
+                project_id=project_id,
+                display_name=wanted.display_name,
+                type=wanted.type or public.NETWORK_TYPE_FLAT,
+                mtu=wanted.mtu or DEFAULT_MTU,
+                physical_network=wanted.physical_network,
+                shared=wanted.shared,
+            )
+        )
+        return network
+
+    def add_subnet(self, subnet_id: UUID, wanted: public.Subnet) -> None:
+        """Raises InvalidArgument for ranges that don't fit, also beside the network's other subnets."""
+        require_live(self)
+        fields = Fields("subnet.")
+        fields.title("display_name", wanted.display_name, required=False)
+        checked_nameservers(fields, "dns_nameservers", wanted.dns_nameservers)
+        fields.check()
+        plan = plan_subnet(wanted, [subnet.cidr for subnet in self.subnets.values()])
+        self.record(
+            pb.SubnetCreated(
+                project_id=self.project_id,
+                network_id=str(self.id),
+                subnet_id=str(subnet_id),
+                display_name=wanted.display_name,
+                cidr=str(plan.cidr),
+                gateway_ip=_text(plan.gateway),
+                allocation_pools=[
+                    public.AllocationPool(start=str(pool.first), end=str(pool.last)) for pool in plan.pools
+                ],
+                dns_nameservers=wanted.dns_nameservers,
+                dhcp_ip=str(plan.dhcp),
+            )
+        )
+
+    def delete_subnet(self, subnet_id: str) -> None:
+        """Refused by the log while a port has an address of it. Raises NotFound."""
+        subnet = require_live(self).subnets.get(subnet_id)
+        if subnet is None:
+            raise NotFound(f"no subnet {subnet_id}")
+        self.record(
+            pb.SubnetDeleted(
+                network_id=str(self.id),
+                subnet_id=subnet_id,
+                dhcp_ip=str(subnet.dhcp),
+                gateway_ip=_text(subnet.gateway),
+            )
+        )
+
+    def delete(self) -> None:
+        """With its subnets; refused by the log while a port is on it. Raises NotFound when deleted."""
+        require_live(self)
+        for subnet_id in list(self.subnets):
+            self.delete_subnet(subnet_id)
+        self.record(pb.NetworkDeleted(project_id=self.project_id, physical_network=self.physical_network))
+
+    # --- what happened
+
+    @applies(pb.NetworkCreated)
+    def _created(self, event: pb.NetworkCreated) -> None:
+        self.project_id, self.display_name = event.project_id, event.display_name
+        self.type, self.mtu = event.type, event.mtu
+        self.physical_network, self.shared = event.physical_network, event.shared
+
+    @applies(pb.SubnetCreated)
+    def _subnet_created(self, event: pb.SubnetCreated) -> None:
+        self.subnets[event.subnet_id] = Subnet(
+            id=event.subnet_id,
+            display_name=event.display_name,
+            cidr=IPv4Network(event.cidr),
+            gateway=IPv4Address(event.gateway_ip) if event.gateway_ip else None,
+            dhcp=IPv4Address(event.dhcp_ip),
+            pools=tuple(Pool(IPv4Address(pool.start), IPv4Address(pool.end)) for pool in event.allocation_pools),
+            dns_nameservers=tuple(event.dns_nameservers),
+        )
+
+    @applies(pb.SubnetDeleted)
+    def _subnet_deleted(self, event: pb.SubnetDeleted) -> None:
+        del self.subnets[event.subnet_id]
+
+    @applies(pb.NetworkDeleted)
+    def _deleted(self, event: pb.NetworkDeleted) -> None:
+        self.deleted = True
+
+
+def _check(wanted: public.Network) -> None:
+    fields = Fields("network.")
+    fields.title("display_name", wanted.display_name)
+    if wanted.type not in (public.NETWORK_TYPE_UNSPECIFIED, public.NETWORK_TYPE_FLAT):
+        fields.refuse("type", "give NETWORK_TYPE_FLAT")
+    if wanted.mtu:
+        fields.between("mtu", wanted.mtu, MIN_MTU, MAX_MTU, "octets")
+    if wanted.physical_network:
+        fields.label("physical_network", wanted.physical_network)
+    fields.check()
+
+
+def _text(address: IPv4Address | None) -> str:
+    return "" if address is None else str(address)
+
+
+@constrains(pb.NetworkCreated)
+def _begins(network_id: UUID, event: pb.NetworkCreated) -> Iterator[Constraint]:
+    yield quotas.usage("networks", event.project_id, 1)
+    if event.physical_network:
+        yield UniqueClaim(SEGMENTS, event.physical_network, str(network_id))
+
+
+@constrains(pb.NetworkDeleted)
+def _ends(network_id: UUID, event: pb.NetworkDeleted) -> Iterator[Constraint]:
+    yield from references.gone(references.NETWORK_PORTS, str(network_id))
+    yield quotas.usage("networks", event.project_id, -1)
+    if event.physical_network:
+        yield UniqueRelease(SEGMENTS, event.physical_network, str(network_id))
+
+
+@constrains(pb.SubnetCreated)
+def _subnet_begins(network_id: UUID, event: pb.SubnetCreated) -> Iterator[Constraint]:
+    yield UniqueClaim(SUBNETS, event.subnet_id, str(network_id))
+    for address in (event.dhcp_ip, event.gateway_ip):
+        if address:
+            yield UniqueClaim(address_scope(event.subnet_id), address, event.subnet_id)
+
+
+@constrains(pb.SubnetDeleted)
+def _subnet_ends(network_id: UUID, event: pb.SubnetDeleted) -> Iterator[Constraint]:
+    yield from references.gone(references.SUBNET_PORTS, event.subnet_id)
+    yield UniqueRelease(SUBNETS, event.subnet_id, str(network_id))
+    for address in (event.dhcp_ip, event.gateway_ip):
+        if address:
+            yield UniqueRelease(address_scope(event.subnet_id), address, event.subnet_id)

@@ -1,0 +1,314 @@
+"""The port: an address on a network, bound to the hosts where its guest is, or moves to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.network.v1 import events_pb2 as pb
+from cirra.network.v1 import network_pb2 as public
+from conductor import quotas, references
+from conductor.hosts.observation import Observation, ReportClock
+from conductor.network.network import address_scope
+from conductor.requests import require_live
+from core.aggregate import Aggregate, applies, constrains
+from core.errors import FailedPrecondition
+from core.eventlog.types import Constraint, UniqueClaim, UniqueRelease
+
+
+def mac_scope(network_id: str) -> str:
+    """The unique scope whose keys are the MAC addresses in use on a network."""
+    return f"mac/{network_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The port on one host: what it shall be there, and what the host last said of it."""
+
+    state: public.PortBindingState.ValueType
+    desired: agent.DesiredObject
+    observation: Observation[agent.PortObserved] | None = None
+
+    @property
+    def generation(self) -> int:
+        """Of the desired state."""
+        return self.desired.generation
+
+    @property
+    def wired(self) -> bool:
+        """The host has said so of what is desired now."""
+        return self._observed_now and self.observation is not None and self.observation.facts.wired
+
+    @property
+    def failure(self) -> agent.Failure | None:
+        """Why the host could not make it what is desired now."""
+        if self._observed_now and self.observation is not None and self.observation.failed:
+            return self.observation.failure
+        return None
+
+    @property
+    def gone(self) -> bool:
+        """Shall be absent, and is."""
+        absent = self.observation is not None and self.observation.facts.absent
+        return self.desired.absent and self._observed_now and absent
+
+    @property
+    def _observed_now(self) -> bool:
+        return self.observation is not None and self.observation.generation >= self.generation
+
+
+class Port(Aggregate, kind="port"):
+    """`bindings`: by host. `leased_ips` and `seen_ips`: what DHCP gave and ARP showed, each once."""
+
+    project_id: str = ""
+    network_id: str = ""
+    display_name: str = ""
+    mac_address: str = ""
+    # `subnet` holds the subnet's uid.
+    fixed_ips: list[public.FixedIp] = field(default_factory=list)
+    device_id: str = ""
+    owned_by_device: bool = False
+    bindings: dict[str, Binding] = field(default_factory=dict)
+    # Of the newest desired state on any host.
+    generation: int = 0
+    leased_ips: list[str] = field(default_factory=list)
+    seen_ips: list[str] = field(default_factory=list)
+    deleted: bool = False
+    # Bindings given up before their host, out of reach, had said that the port is gone from it.
+    lingering: dict[str, Binding] = field(default_factory=dict)
+    report_clocks: dict[str, ReportClock] = field(default_factory=dict)
+
+    @property
+    def resource_name(self) -> str:
+        return f"projects/{self.project_id}/ports/{self.id}"
+
+    @property
+    def next_generation(self) -> int:
+        return self.generation + 1
+
+    def observation(self, host: str) -> Observation[agent.PortObserved] | None:
+        """What a host last said; None before it did, or when the port is not bound there."""
+        binding = self.bindings.get(host)
+        return None if binding is None else binding.observation
+
+    # --- decisions
+
+    @classmethod
+    def create(
+        cls,
+        port_id: UUID,
+        *,
+        project_id: str,
+        network_id: str,
+        mac_address: str,
+        fixed_ips: Sequence[public.FixedIp],
+        display_name: str = "",
+        device_id: str = "",
+        owned_by_device: bool = False,
+    ) -> Port:
+        """`owned_by_device`: made for the instance `device_id`, and deleted with it."""
+        port = cls.new(port_id)
+        port.record(
+            pb.PortCreated(
+                project_id=project_id,
+                network_id=network_id,
+                display_name=display_name,
+                mac_address=mac_address,
+                fixed_ips=fixed_ips,
+                device_id=device_id,
+                owned_by_device=owned_by_device,
+            )
+        )
+        return port
+
+    def set_device(self, device_id: str) -> None:
+        """An instance takes the port. Raises FailedPrecondition when another has it."""
+        require_live(self)
+        if self.device_id == device_id:
+            return
+        self.require_unused()
+        self.record(pb.PortDeviceSet(device_id=device_id))
+
+    def release_device(self) -> None:
+        """The instance goes: a port made for it goes too, one that was there before is free again."""
+        if self.deleted:
+            return
+        if self.owned_by_device:
+            self._delete()
+        elif self.device_id:
+            self.record(pb.PortDeviceSet(device_id=""))
+
+    def bind(
+        self, host: str, state: public.PortBindingState.ValueType, wanted: agent.DesiredObject
+    ) -> agent.DesiredObject:
+        """What the host shall make of it; answers it with its generation.
+
+        The same wish again is one wish, unless the host has failed at it: then it is a new one.
+        """
+        require_live(self)
+        present = self.bindings.get(host)
+        if present is None or present.state != state or present.failure is not None:
+            return self._desire(host, state, wanted)
+        return present.desired if _same_wish(present.desired, wanted) else self._desire(host, state, wanted)
+
+    def unbind(self, host: str) -> agent.DesiredObject | None:
+        """It shall be absent there. The binding is kept until `binding_removed`. None when there is none."""
+        present = self.bindings.get(host)
+        if present is None:
+            return None
+        if present.desired.absent and present.failure is None:
+            return present.desired
+        wanted = agent.DesiredObject(host=host, agent="net", kind="port", object_id=str(self.id), absent=True)
+        return self._desire(host, present.state, wanted)
+
+    def binding_removed(self, host: str) -> None:
+        """The host has confirmed, or is out of reach and learns of it when it returns."""
+        if host in self.bindings:
+            self.record(pb.PortBindingRemoved(host=host))
+
+    def observe(self, report: agent.Report) -> None:
+        """A host's claim. Older ones, ones about older wishes, and ones that change nothing leave no trace."""
+        binding = self.bindings.get(report.host) or self.lingering.get(report.host)
+        if binding is None or report.generation < binding.generation:
+            return
+        clock = self.report_clocks.get(report.host, ReportClock())
+        observed = Observation(report.generation, report.port, report.failure)
+        if not clock.is_news(report) or observed == binding.observation:
+            return
+        self.record(
+            pb.PortBindingObserved(
+                host=report.host,
+                boot_id=report.boot_id,
+                sequence=report.sequence,
+                generation=report.generation,
+                observed=report.port,
+                failure=report.failure if report.HasField("failure") else None,
+            )
+        )
+
+    def lease_seen(self, host: str, ip_address: str, client_hostname: str = "") -> None:
+        """DHCP gave the guest this address: an event the first time."""
+        if not self.deleted and ip_address not in self.leased_ips:
+            self.record(pb.PortLeaseSeen(host=host, ip_address=ip_address, client_hostname=client_hostname))
+
+    def address_seen(self, host: str, ip_address: str) -> None:
+        """The guest was seen using this address: an event the first time."""
+        if not self.deleted and ip_address not in self.seen_ips:
+            self.record(pb.PortAddressSeen(host=host, ip_address=ip_address))
+
+    def delete(self) -> None:
+        """Raises NotFound when deleted, FailedPrecondition while an instance has it."""
+        require_live(self).require_unused()
+        self._delete()
+
+    def require_unused(self) -> None:
+        if self.device_id:
+            raise FailedPrecondition(
+                f"port {self.id} is in use by instance {self.device_id}",
+                reason="PORT_IN_USE",
+                remedy="delete the instance first",
+                metadata={"device_id": self.device_id},
+            )
+
+    def _delete(self) -> None:
+        self.record(
+            pb.PortDeleted(
+                project_id=self.project_id,
+                network_id=self.network_id,
+                mac_address=self.mac_address,
+                fixed_ips=self.fixed_ips,
+            )
+        )
+
+    def _desire(
+        self, host: str, state: public.PortBindingState.ValueType, wanted: agent.DesiredObject
+    ) -> agent.DesiredObject:
+        desired = agent.DesiredObject()
+        desired.CopyFrom(wanted)
+        desired.generation = self.next_generation
+        self.record(pb.PortBindingDesired(host=host, state=state, desired=desired))
+        return desired
+
+    # --- what happened
+
+    @applies(pb.PortCreated)
+    def _created(self, event: pb.PortCreated) -> None:
+        self.project_id, self.network_id = event.project_id, event.network_id
+        self.display_name, self.mac_address = event.display_name, event.mac_address
+        self.fixed_ips = list(event.fixed_ips)
+        self.device_id, self.owned_by_device = event.device_id, event.owned_by_device
+
+    @applies(pb.PortDeviceSet)
+    def _device_set(self, event: pb.PortDeviceSet) -> None:
+        self.device_id = event.device_id
+
+    @applies(pb.PortBindingDesired)
+    def _binding_desired(self, event: pb.PortBindingDesired) -> None:
+        present = self.bindings.get(event.host)
+        self.bindings[event.host] = Binding(
+            event.state, event.desired, None if present is None else present.observation
+        )
+        self.lingering.pop(event.host, None)
+        self.generation = event.desired.generation
+
+    @applies(pb.PortBindingObserved)
+    def _binding_observed(self, event: pb.PortBindingObserved) -> None:
+        clock = self.report_clocks.get(event.host, ReportClock())
+        self.report_clocks[event.host] = clock.after(event.host, event.boot_id, event.sequence)
+        observation = Observation(event.generation, event.observed, event.failure)
+        if event.host in self.bindings:
+            self.bindings[event.host] = replace(self.bindings[event.host], observation=observation)
+        elif event.host in self.lingering:
+            binding = replace(self.lingering[event.host], observation=observation)
+            self._linger(event.host, binding)
+
+    @applies(pb.PortBindingRemoved)
+    def _binding_removed(self, event: pb.PortBindingRemoved) -> None:
+        self._linger(event.host, self.bindings.pop(event.host))
+
+    def _linger(self, host: str, binding: Binding) -> None:
+        if binding.gone:
+            self.lingering.pop(host, None)
+        else:
+            self.lingering[host] = binding
+
+    @applies(pb.PortLeaseSeen)
+    def _lease_seen(self, event: pb.PortLeaseSeen) -> None:
+        self.leased_ips.append(event.ip_address)
+
+    @applies(pb.PortAddressSeen)
+    def _address_seen(self, event: pb.PortAddressSeen) -> None:
+        self.seen_ips.append(event.ip_address)
+
+    @applies(pb.PortDeleted)
+    def _deleted(self, event: pb.PortDeleted) -> None:
+        self.deleted = True
+
+
+def _same_wish(present: agent.DesiredObject, wanted: agent.DesiredObject) -> bool:
+    copy = agent.DesiredObject()
+    copy.CopyFrom(wanted)
+    copy.generation = present.generation
+    return copy == present
+
+
+@constrains(pb.PortCreated)
+def _begins(port_id: UUID, event: pb.PortCreated) -> Iterator[Constraint]:
+    yield quotas.usage("ports", event.project_id, 1)
+    yield references.used(references.NETWORK_PORTS, event.network_id)
+    yield UniqueClaim(mac_scope(event.network_id), event.mac_address, str(port_id))
+    for fixed in event.fixed_ips:
+        yield references.used(references.SUBNET_PORTS, fixed.subnet)
+        yield UniqueClaim(address_scope(fixed.subnet), fixed.ip_address, str(port_id))
+
+
+@constrains(pb.PortDeleted)
+def _ends(port_id: UUID, event: pb.PortDeleted) -> Iterator[Constraint]:
+    yield quotas.usage("ports", event.project_id, -1)
+    yield references.given_up(references.NETWORK_PORTS, event.network_id)
+    yield UniqueRelease(mac_scope(event.network_id), event.mac_address, str(port_id))
+    for fixed in event.fixed_ips:
+        yield references.given_up(references.SUBNET_PORTS, fixed.subnet)
+        yield UniqueRelease(address_scope(fixed.subnet), fixed.ip_address, str(port_id))

@@ -1,0 +1,235 @@
+"""Making ports: an address and a MAC are chosen at random and claimed by the append; who loses chooses again.
+
+    async def once(hints: AddressHints) -> Saved:
+        port = await new_port(repository, WantedPort(...), hints)
+        return await repository.save(instance, port)
+
+    saved = await with_free_addresses(repository, rng, once)
+
+The log's unique rows decide, not what was read before: any number of requests at once get different addresses.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import TypeVar
+from uuid import UUID
+
+from cirra.network.v1 import network_pb2 as public
+from conductor.fields import Fields
+from conductor.network.addresses import choose_address, parse_address
+from conductor.network.network import Network, Subnet, address_scope
+from conductor.network.port import Port, mac_scope
+from core.errors import Conflict, FailedPrecondition, NotFound, ResourceExhausted
+from core.eventlog.errors import UniqueViolation
+from core.ids import last_segment, uuid7
+from core.repository import Repository
+
+R = TypeVar("R")
+
+# OpenStack's prefix: locally administered, unicast (IEEE 802, section 8.2).
+MAC_PREFIX = "fa:16:3e"
+MAX_FIXED_IPS = 8
+# After so many lost races in a subnet, what is taken is read as a whole.
+SCAN_AFTER = 3
+MAX_TRIES = 200
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedPort:
+    """`fixed_ips`: a subnet, an address, both, or none at all for any address of the network."""
+
+    project_id: str
+    network_id: str
+    port_id: UUID = field(default_factory=uuid7)
+    fixed_ips: Sequence[public.FixedIp] = ()
+    mac_address: str = ""
+    display_name: str = ""
+    device_id: str = ""
+    owned_by_device: bool = False
+
+
+@dataclass(slots=True)
+class AddressHints:
+    """What the tries so far have found taken. One per request."""
+
+    rng: random.Random
+    # (scope, key) that this try has chosen itself: losing them is no refusal.
+    chosen: set[tuple[str, str]] = field(default_factory=set)
+    taken: dict[str, set[IPv4Address]] = field(default_factory=dict)
+    lost_races: dict[str, int] = field(default_factory=dict)
+
+    async def learn(self, repository: Repository, violation: UniqueViolation) -> bool:
+        """Takes in a lost race; False if it was about what the request itself had asked for."""
+        if (violation.scope, violation.key) not in self.chosen:
+            return False
+        kind, _, subnet_id = violation.scope.partition("/")
+        if kind == "address":
+            lost = self.lost_races[subnet_id] = self.lost_races.get(subnet_id, 0) + 1
+            if lost >= SCAN_AFTER:
+                await self.scan(repository, subnet_id)
+            self.taken.setdefault(subnet_id, set()).add(IPv4Address(violation.key))
+        return True
+
+    async def scan(self, repository: Repository, subnet_id: str) -> None:
+        """Reads every address in use of a subnet; forgets what was found before."""
+        keys = await repository.log.unique_keys(address_scope(subnet_id))
+        self.taken[subnet_id] = {IPv4Address(key) for key in keys}
+
+
+async def with_free_addresses(
+    repository: Repository, rng: random.Random, once: Callable[[AddressHints], Awaitable[R]]
+) -> R:
+    """Runs `once`, which makes ports by `new_port` and saves them, until nobody else was faster.
+
+    Raises what `once` raises: UniqueViolation only for an address or MAC that was asked for.
+    """
+    hints = AddressHints(rng)
+    for _ in range(MAX_TRIES):
+        hints.chosen.clear()
+        try:
+            return await once(hints)
+        except UniqueViolation as violation:
+            if not await hints.learn(repository, violation):
+                raise
+            last = violation
+    raise Conflict(f"others took every address chosen, {MAX_TRIES} times in a row; try again") from last
+
+
+async def new_port(repository: Repository, wanted: WantedPort, hints: AddressHints) -> Port:
+    """A port with its addresses chosen, not yet saved. Call it within `with_free_addresses`.
+
+    Raises NotFound for a network that the project can't use, InvalidArgument, FailedPrecondition for a network
+    without subnet, ResourceExhausted (SUBNET_EXHAUSTED).
+    """
+    network = await repository.load(Network, UUID(wanted.network_id))
+    if network.deleted or not network.usable_by(wanted.project_id):
+        raise NotFound(f"no network {wanted.network_id}")
+    _check(wanted, network)
+    fixed_ips = await _fixed_ips(repository, wanted, network, hints)
+    return Port.create(
+        wanted.port_id,
+        project_id=wanted.project_id,
+        network_id=wanted.network_id,
+        mac_address=wanted.mac_address or _choose_mac(wanted.network_id, hints),
+        fixed_ips=fixed_ips,
+        display_name=wanted.display_name,
+        device_id=wanted.device_id,
+        owned_by_device=wanted.owned_by_device,
+    )
+
+
+def _check(wanted: WantedPort, network: Network) -> None:
+    fields = Fields("port.")
+    fields.title("display_name", wanted.display_name, required=False)
+    if wanted.mac_address and not _is_unicast_mac(wanted.mac_address):
+        fields.refuse(
+            "mac_address", f"{wanted.mac_address!r} is no unicast MAC address: give one like fa:16:3e:0a:1b:2c"
+        )
+    if len(wanted.fixed_ips) > MAX_FIXED_IPS:
+        fields.refuse("fixed_ips", f"give at most {MAX_FIXED_IPS}")
+    asked: set[str] = set()
+    for index, fixed in enumerate(wanted.fixed_ips):
+        _check_fixed_ip(fields, f"fixed_ips[{index}]", fixed, network)
+        if fixed.ip_address and fixed.ip_address in asked:
+            fields.refuse(f"fixed_ips[{index}].ip_address", f"{fixed.ip_address} is given twice")
+        asked.add(fixed.ip_address)
+    fields.check()
+
+
+def _check_fixed_ip(fields: Fields, name: str, fixed: public.FixedIp, network: Network) -> None:
+    subnet = network.subnets.get(last_segment(fixed.subnet))
+    if fixed.subnet and subnet is None:
+        fields.refuse(f"{name}.subnet", f"{fixed.subnet!r} is no subnet of the port's network")
+        return
+    if not fixed.ip_address:
+        if not fixed.subnet:
+            fields.refuse(name, "it is empty: give a subnet, an address, or leave it out")
+        return
+    address = parse_address(fixed.ip_address)
+    if address is None:
+        fields.refuse(f"{name}.ip_address", f"{fixed.ip_address!r} is no IPv4 address")
+        return
+    subnet = subnet or _subnet_with(network, address)
+    if subnet is None or address not in subnet.cidr:
+        fields.refuse(f"{name}.ip_address", f"{address} is in no such subnet of the port's network")
+    elif address in (subnet.cidr.network_address, subnet.cidr.broadcast_address):
+        fields.refuse(f"{name}.ip_address", f"{address} is no host address of {subnet.cidr}")
+    elif address in (subnet.gateway, subnet.dhcp):
+        fields.refuse(f"{name}.ip_address", f"{address} is the gateway's or the DHCP server's: choose another")
+
+
+async def _fixed_ips(
+    repository: Repository, wanted: WantedPort, network: Network, hints: AddressHints
+) -> list[public.FixedIp]:
+    if not network.subnets:
+        raise FailedPrecondition(
+            f"network {network.id} has no subnet to take an address from",
+            reason="NETWORK_HAS_NO_SUBNET",
+            remedy="create a subnet on it first",
+        )
+    if not wanted.fixed_ips:
+        return [await _choose(repository, list(network.subnets.values()), hints, set())]
+    found: list[public.FixedIp] = []
+    for fixed in wanted.fixed_ips:
+        if not fixed.ip_address:
+            others = {IPv4Address(other.ip_address) for other in found}
+            subnet = network.subnets[last_segment(fixed.subnet)]
+            found.append(await _choose(repository, [subnet], hints, others))
+            continue
+        address = IPv4Address(fixed.ip_address)
+        named = network.subnets.get(last_segment(fixed.subnet)) or _subnet_with(network, address)
+        assert named is not None
+        found.append(public.FixedIp(subnet=named.id, ip_address=str(address)))
+    return found
+
+
+async def _choose(
+    repository: Repository, subnets: Sequence[Subnet], hints: AddressHints, others: set[IPv4Address]
+) -> public.FixedIp:
+    """A free address of the first subnet that has one. `others`: spoken for by the same port."""
+    for subnet in subnets:
+        address = _free(subnet, hints, others)
+        if address is None:
+            # What was found taken may be free again: nobody is refused on hearsay.
+            await hints.scan(repository, subnet.id)
+            address = _free(subnet, hints, others)
+        if address is not None:
+            hints.chosen.add((address_scope(subnet.id), str(address)))
+            return public.FixedIp(subnet=subnet.id, ip_address=str(address))
+    tried = ", ".join(str(subnet.cidr) for subnet in subnets)
+    raise ResourceExhausted(
+        f"no address is free in {tried}: every one of the allocation pools is in use",
+        reason="SUBNET_EXHAUSTED",
+        remedy="delete ports that are not needed, or use another subnet or network",
+        metadata={"subnet": subnets[0].id},
+    )
+
+
+def _free(subnet: Subnet, hints: AddressHints, others: set[IPv4Address]) -> IPv4Address | None:
+    reserved = {subnet.dhcp} if subnet.gateway is None else {subnet.dhcp, subnet.gateway}
+    scope = address_scope(subnet.id)
+    chosen = {IPv4Address(key) for chosen_scope, key in hints.chosen if chosen_scope == scope}
+    return choose_address(subnet.pools, hints.taken.get(subnet.id, set()) | reserved | chosen | others, hints.rng)
+
+
+def _choose_mac(network_id: str, hints: AddressHints) -> str:
+    tail = hints.rng.getrandbits(24).to_bytes(3, "big")
+    mac = f"{MAC_PREFIX}:{tail.hex(':')}"
+    hints.chosen.add((mac_scope(network_id), mac))
+    return mac
+
+
+def _subnet_with(network: Network, address: IPv4Address) -> Subnet | None:
+    return next((subnet for subnet in network.subnets.values() if address in subnet.cidr), None)
+
+
+def _is_unicast_mac(text: str) -> bool:
+    # The lowest bit of the first octet marks a group (IEEE 802, section 8.2.2).
+    return bool(_MAC.fullmatch(text)) and not int(text[:2], 16) & 1 and text != "00:00:00:00:00:00"

@@ -1,0 +1,40 @@
+"""What may not go while others use it: an image by its instances, a network by its ports.
+
+A counter per used thing holds its users; a limit of 0 on it says that the thing is gone. Both are constraint rows of
+events, so neither a user that comes while the thing goes nor the reverse can slip through: one of the two appends is
+refused with `LimitExceeded` (`conductor.violations` tells which).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from core.eventlog.types import Constraint, CounterAdd, CounterLimit
+
+IMAGE_USERS = "image-users"  # key: image id; counts instances
+NETWORK_PORTS = "ports-on-network"  # key: network id
+SUBNET_PORTS = "ports-on-subnet"  # key: subnet id
+USER_KEY_PAIRS = "key-pairs-of-user"  # key: user id
+
+_GONE = 0
+
+
+def used(scope: str, key: str) -> CounterAdd:
+    """One user more. Refused once the thing is gone."""
+    return CounterAdd(scope, key, 1)
+
+
+def given_up(scope: str, key: str) -> CounterAdd:
+    """One user less."""
+    return CounterAdd(scope, key, -1)
+
+
+def gone(scope: str, key: str) -> Iterator[Constraint]:
+    """The thing goes for good; refused while it has users.
+
+    With room for one, one fits only if there is none: that is how the log's counters can be asked for zero.
+    """
+    yield CounterLimit(scope, key, 1)
+    yield CounterAdd(scope, key, 1)
+    yield CounterAdd(scope, key, -1)
+    yield CounterLimit(scope, key, _GONE)

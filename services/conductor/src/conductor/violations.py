@@ -1,0 +1,128 @@
+"""Refusals by constraint rows, in the words of who asked: which field, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from conductor import references
+from core.errors import AlreadyExists, CirraError, FailedPrecondition, NotFound, ResourceExhausted
+from core.eventlog.errors import LimitExceeded, UniqueViolation
+
+_QUOTA = "quota/"
+
+# scope → field, kind of resource
+_NAMES = {
+    "project-name": ("project.display_name", "project"),
+    "user-name": ("user.display_name", "user"),
+    "flavor-name": ("flavor.display_name", "flavor"),
+    "key-pair-name": ("key_pair.display_name", "key pair"),
+}
+
+# scope → thing, its users
+_REFERENCES = {
+    references.IMAGE_USERS: ("image", "instances"),
+    references.NETWORK_PORTS: ("network", "ports"),
+    references.SUBNET_PORTS: ("subnet", "ports"),
+    references.USER_KEY_PAIRS: ("user", "key pairs"),
+}
+
+
+def explained(error: CirraError) -> CirraError:
+    """The error that the caller is told: another one for a refused constraint row, else the error itself."""
+    if isinstance(error, UniqueViolation):
+        return _taken(error)
+    if isinstance(error, LimitExceeded):
+        return _exceeded(error)
+    return error
+
+
+def _taken(error: UniqueViolation) -> CirraError:
+    if error.scope in _NAMES:
+        field, kind = _NAMES[error.scope]
+        name = error.key.partition("/")[2] if error.scope == "key-pair-name" else error.key
+        return AlreadyExists(
+            f"{field}: a {kind} named {name!r} exists already; choose another name",
+            reason="NAME_TAKEN",
+            remedy="choose another name",
+            metadata={"field": field, "owner": error.owner},
+        )
+    explain = _TAKEN.get(error.scope.partition("/")[0])
+    return error if explain is None else explain(error)
+
+
+def _address_taken(error: UniqueViolation) -> CirraError:
+    return AlreadyExists(
+        f"port.fixed_ips: {error.key} is in use; choose another address, or none to get a free one",
+        reason="ADDRESS_IN_USE",
+        remedy="choose another address, or none to get a free one",
+        metadata={"field": "port.fixed_ips", "owner": error.owner},
+    )
+
+
+def _mac_taken(error: UniqueViolation) -> CirraError:
+    return AlreadyExists(
+        f"port.mac_address: {error.key} is in use on this network; choose another, or none",
+        reason="MAC_ADDRESS_IN_USE",
+        remedy="choose another MAC address, or none to get a free one",
+        metadata={"field": "port.mac_address", "owner": error.owner},
+    )
+
+
+def _segment_taken(error: UniqueViolation) -> CirraError:
+    return AlreadyExists(
+        f"network.physical_network: a flat network is on {error.key!r} already",
+        reason="PHYSICAL_NETWORK_IN_USE",
+        remedy="use that network, or another segment",
+        metadata={"field": "network.physical_network", "owner": error.owner},
+    )
+
+
+_TAKEN: dict[str, Callable[[UniqueViolation], CirraError]] = {
+    "address": _address_taken,
+    "mac": _mac_taken,
+    "physical-network": _segment_taken,
+}
+
+
+def _exceeded(error: LimitExceeded) -> CirraError:
+    if error.scope.startswith(_QUOTA):
+        return quota_exceeded(error)
+    if error.scope not in _REFERENCES:
+        return error
+    thing, users = _REFERENCES[error.scope]
+    # 0: it went before this user came. Else it is asked to go, and has users.
+    if error.limit == 0:
+        return NotFound(f"no {thing} {error.key}: it has just been deleted")
+    return FailedPrecondition(
+        f"{thing} {error.key} is in use: it has {error.used} {users}",
+        reason=f"{thing.upper()}_IN_USE",
+        remedy=f"delete its {users} first",
+        metadata={"users": str(error.used)},
+    )
+
+
+def quota_exceeded(error: LimitExceeded) -> ResourceExhausted:
+    """A project asks for more than it may have."""
+    resource = error.scope.removeprefix(_QUOTA)
+    return ResourceExhausted(
+        f"the project's quota of {resource} is used up: {error.used} of {error.limit} used, {error.delta} more asked",
+        reason="QUOTA_EXCEEDED",
+        remedy=f"delete what is not needed, or ask an administrator for more {resource}",
+        metadata={
+            "resource": resource,
+            "used": str(error.used),
+            "limit": str(error.limit),
+            "delta": str(error.delta),
+        },
+    )
+
+
+def project_in_use(error: LimitExceeded) -> FailedPrecondition:
+    """A project is asked to go, and still has something."""
+    resource = error.scope.removeprefix(_QUOTA)
+    return FailedPrecondition(
+        f"project {error.key} is in use: {error.used} {resource} are left in it",
+        reason="PROJECT_IN_USE",
+        remedy="delete the project's instances, ports, networks and key pairs first",
+        metadata={"resource": resource, "users": str(error.used)},
+    )
