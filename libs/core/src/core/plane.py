@@ -1,0 +1,64 @@
+"""What every service of the control plane stands on: the log, the bus, sealed secrets, an identity, a heartbeat."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from core.bus import Bus, connect
+from core.context import current_context
+from core.errors import CirraError
+from core.eventlog.leases import Leases
+from core.eventlog.log import EventLog
+from core.liveness import HeartbeatPublisher
+from core.pki.tls import TlsFiles
+from core.repository import Repository
+from core.sealing import Keyring, decode_master_key
+from core.service import Lifetime
+from core.settings import ServiceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """`runner` names this life of this replica: leases and sagas of an earlier life are not its own."""
+
+    log: EventLog
+    leases: Leases
+    keyring: Keyring
+    repository: Repository
+    bus: Bus
+    tls: TlsFiles | None
+    runner: str
+
+
+async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings) -> Plane:
+    """Connects, waiting for Postgres and NATS as long as it takes, and starts the heartbeat.
+
+    Raises CirraError for settings that can't work.
+    """
+    if settings.master_key_file is None:
+        raise CirraError("no master key", remedy="set CIRRA_MASTER_KEY_FILE")
+    master_key = decode_master_key(settings.master_key_file.read_text().strip())
+    log_schema = settings.schema_name("log")
+    log = await EventLog.open(settings.postgres_dsn, schema=log_schema)
+    lifetime.on_stop(log.close, "event log")
+    bus = await connect(
+        list(settings.nats_urls),
+        cell=settings.cell,
+        name=f"{service}/{settings.replica}",
+        credentials=settings.nats_credentials,
+    )
+    lifetime.on_stop(bus.close, "bus")
+    life = os.urandom(4).hex()
+    heartbeat = HeartbeatPublisher.for_service(bus, service=service, replica=settings.replica, boot_id=life)
+    lifetime.start(heartbeat.run(), "heartbeat")
+    keyring = Keyring(log.pool, log_schema, master_key)
+    return Plane(
+        log=log,
+        leases=Leases(log.pool, log_schema),
+        keyring=keyring,
+        repository=Repository(log, keyring, current_context),
+        bus=bus,
+        tls=None if settings.tls_directory is None else TlsFiles.in_folder(settings.tls_directory),
+        runner=f"{settings.replica}.{life}",
+    )

@@ -1,0 +1,59 @@
+"""Wires placement: the one place where its parts meet."""
+
+from __future__ import annotations
+
+import time
+
+from cirra.placement.v1.scheduling_pb2_grpc import add_SchedulingServiceServicer_to_server
+from core.bus import PullLoop
+from core.bus.streams import ensure_report_consumer, ensure_streams
+from core.plane import open_plane
+from core.projection import EventTail
+from core.rpc.authorization import services_only
+from core.rpc.server import serve
+from core.service import Lifetime
+from placement.hosts.inventory import FACT, InventoryReports
+from placement.hosts.live_view import LiveView
+from placement.liveness.detector import Detector, Ears
+from placement.liveness.tracker import Tracker
+from placement.scheduling.scheduler import FILTERS, WEIGHERS, Scheduler, installed
+from placement.scheduling.service import SchedulingServicer
+from placement.settings import PlacementSettings
+
+CONSUMER = "placement"
+
+
+async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
+    plane = await open_plane(lifetime, "placement", settings)
+    bus = plane.bus
+    await ensure_streams(bus)
+    await ensure_report_consumer(bus, CONSUMER, [FACT])
+
+    view = LiveView()
+    lifetime.start(view.follow(EventTail(bus, plane.log)), "view")
+    await view.wait_for((await plane.log.head()).position, timeout_s=60.0)
+
+    tracker = Tracker(window_s=settings.heartbeat_window_s, monotonic=time.monotonic)
+    lifetime.start(Ears(bus, tracker, replica=settings.replica).run(), "ears")
+    detector = Detector(plane.repository, plane.leases, view, tracker, replica=plane.runner)
+    lifetime.start(detector.run(), "detector")
+    reports = PullLoop(
+        bus,
+        bus.subjects.reports_stream,
+        CONSUMER,
+        InventoryReports(plane.repository),
+        ordered_by=lambda received: received.subject,
+        ensure=lambda: ensure_report_consumer(bus, CONSUMER, [FACT]),
+    )
+    lifetime.start(reports.run(), "inventory reports")
+
+    scheduler = Scheduler(installed(FILTERS), installed(WEIGHERS), multipliers=settings.multipliers)
+    servicer = SchedulingServicer(plane.repository, view, scheduler, tracker)
+    server = await serve(
+        [(add_SchedulingServiceServicer_to_server, servicer)],
+        listen=settings.listen,
+        tls=plane.tls,
+        authorize=services_only,
+    )
+    lifetime.on_stop(server.stop, "server")
+    lifetime.ready(grpc=server.address)

@@ -1,0 +1,1 @@
+"""Claims: capacity of a host, held for an instance."""

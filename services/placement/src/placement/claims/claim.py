@@ -1,0 +1,86 @@
+"""The claim aggregate: the capacity that one instance holds on one host. Its id is the instance's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from cirra.placement.v1 import events_pb2 as pb
+from cirra.placement.v1 import scheduling_pb2 as scheduling
+from core.aggregate import Aggregate, applies, constrains
+from core.errors import FailedPrecondition
+from core.eventlog.types import Constraint, CounterAdd
+from placement.hosts.capacity import amounts, capacity_scope
+
+
+class Claim(Aggregate, kind="claim"):
+    """`held`: the claim that stands; None before it and after its release. `released_up_to`: the highest attempt
+    that was released, also when the release came before its claim."""
+
+    held: pb.ClaimMade | None = None
+    cleanup_pending: bool = False
+    released_up_to: int = 0
+
+    def answer_for(self, attempt: int) -> pb.ClaimMade | None:
+        """The claim of this attempt, if it was made before; None: it may be made now.
+
+        Raises `FailedPrecondition` for an attempt that was released already, or while another is held.
+        """
+        if attempt <= self.released_up_to:
+            raise FailedPrecondition(f"attempt {attempt} was released already", reason="CLAIM_RELEASED")
+        if self.held is None:
+            return None
+        if self.held.attempt != attempt:
+            raise FailedPrecondition(
+                f"attempt {self.held.attempt} holds {self.held.host}: release it first", reason="CLAIM_HELD"
+            )
+        return self.held
+
+    def release(self, attempt: int, *, pending_cleanup: bool) -> None:
+        """Gives back what attempts up to this one hold, and refuses them from now on. Repeating it is one release.
+
+        `pending_cleanup`: the host still has the guest; its capacity stays held until a release without it.
+        """
+        if self.held is not None and self.held.attempt <= attempt:
+            if pending_cleanup:
+                if not self.cleanup_pending:
+                    self.record(pb.ClaimCleanupPending(host=self.held.host, attempt=attempt))
+            else:
+                resources = self.held.resources
+                self.record(pb.ClaimReleased(host=self.held.host, attempt=attempt, resources=resources))
+        elif self.held is None and attempt > self.released_up_to:
+            self.record(pb.ClaimTombstoned(attempt=attempt))
+
+    @applies(pb.ClaimMade)
+    def _made(self, event: pb.ClaimMade) -> None:
+        self.held, self.cleanup_pending = event, False
+
+    @applies(pb.ClaimReleased)
+    def _released(self, event: pb.ClaimReleased) -> None:
+        self.held, self.cleanup_pending = None, False
+        self.released_up_to = max(self.released_up_to, event.attempt)
+
+    @applies(pb.ClaimCleanupPending)
+    def _cleanup_pending(self, event: pb.ClaimCleanupPending) -> None:
+        self.cleanup_pending = True
+        self.released_up_to = max(self.released_up_to, event.attempt)
+
+    @applies(pb.ClaimTombstoned)
+    def _tombstoned(self, event: pb.ClaimTombstoned) -> None:
+        self.released_up_to = max(self.released_up_to, event.attempt)
+
+
+def _usage(host: str, resources: scheduling.Resources, sign: int) -> Iterable[Constraint]:
+    for resource, amount in amounts(resources).items():
+        if amount:
+            yield CounterAdd(capacity_scope(resource), host, sign * amount)
+
+
+@constrains(pb.ClaimMade)
+def _taken(claim_id: UUID, event: pb.ClaimMade) -> Iterable[Constraint]:
+    return _usage(event.host, event.resources, 1)
+
+
+@constrains(pb.ClaimReleased)
+def _given_back(claim_id: UUID, event: pb.ClaimReleased) -> Iterable[Constraint]:
+    return _usage(event.host, event.resources, -1)

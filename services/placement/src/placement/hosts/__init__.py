@@ -1,0 +1,1 @@
+"""Hosts: what they have, and whether they can take guests."""

@@ -1,0 +1,51 @@
+"""What the agents of a host report of it, merged into its inventory."""
+
+from __future__ import annotations
+
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.placement.v1 import placement_pb2 as public
+from core.bus import Poison, Received
+from core.context import acting
+from core.ids import host_aggregate_id
+from core.repository import Repository
+from placement.hosts.host import Host
+
+FACT = "InventoryObserved"
+
+
+class InventoryReports:
+    """Handles the reports with that fact; the conductor takes all others."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    async def __call__(self, received: Received) -> None:
+        """Raises NotFound for a host that is being enrolled: the report is delivered again."""
+        report = received.decode(agent.Report)
+        _, _, host, agent_name, *_ = received.subject.split(".")
+        if (report.host, report.agent) != (host, agent_name):
+            raise Poison(f"an inventory of {host}'s {agent_name} agent speaks for another")
+        with acting(actor=f"host/{host}/{agent_name}"):
+            await self._repository.change(
+                Host,
+                host_aggregate_id(host),
+                lambda it: it.set_inventory(merged(it.inventory, agent_name, report.inventory)),
+            )
+
+
+def merged(known: public.Inventory, agent_name: str, seen: agent.InventoryObserved) -> public.Inventory:
+    """The inventory with what this agent knows best: compute the machine, net its segments. What an operator set
+    (ratios, reserved amounts) stays."""
+    inventory = public.Inventory()
+    inventory.CopyFrom(known)
+    if agent_name == "compute":
+        for name in ("vcpus", "memory_mib", "disk_gib", "cpu_arch", "cpu_model", "hypervisor_version"):
+            setattr(inventory, name, getattr(seen, name))
+        inventory.virt_types[:] = seen.virt_types
+    elif agent_name == "net":
+        inventory.physical_networks[:] = sorted(seen.physical_networks)
+    for key, value in seen.traits.items():
+        inventory.traits[f"{agent_name}.{key}"] = value
+    for pool in seen.storage_pools:
+        inventory.traits[f"storage.{pool.name}"] = f"{pool.backend} {pool.capacity_gib} GiB"
+    return inventory

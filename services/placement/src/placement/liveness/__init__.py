@@ -1,0 +1,1 @@
+"""Liveness: silence measured on the own monotonic clock (DESIGN §6)."""
