@@ -69,9 +69,7 @@ async def test_nothing_is_buffered_while_the_server_is_away(own_nats: EmbeddedNa
     assert (await inbox.next()).data == b"heard"
 
 
-async def test_a_connection_that_the_server_ends_for_good_is_replaced(
-    own_nats: EmbeddedNats, own_bus: Bus
-) -> None:
+async def test_a_connection_that_the_server_ends_for_good_is_replaced(own_nats: EmbeddedNats, own_bus: Bus) -> None:
     """nats-py does not reconnect after an error of the protocol, such as an expired token."""
     inbox, connected = Inbox(), asyncio.Event()
     subscription = await own_bus.subscribe("news", inbox)
@@ -106,9 +104,7 @@ async def test_a_failing_handler_does_not_end_its_subscription(bus: Bus) -> None
 
 async def test_publishing_waits_for_the_server(own_nats: EmbeddedNats, own_bus: Bus) -> None:
     await own_nats.stop()
-    publishing = asyncio.create_task(
-        publish_report(own_bus, "h1", "net", "PortObserved", "p1", StringValue(value="x"))
-    )
+    publishing = asyncio.create_task(publish_report(own_bus, "h1", "net", "PortObserved", "p1", StringValue(value="x")))
     await asyncio.sleep(0.3)
     assert not publishing.done()
     await own_nats.start()
@@ -119,9 +115,7 @@ async def test_publishing_waits_for_the_server(own_nats: EmbeddedNats, own_bus: 
 async def test_publishing_gives_up_in_time(own_nats: EmbeddedNats, own_bus: Bus) -> None:
     await own_nats.stop()
     with pytest.raises(BusUnavailable) as caught:
-        await publish_report(
-            own_bus, "h1", "net", "PortObserved", "p1", StringValue(value="x"), retry_for_s=0.5
-        )
+        await publish_report(own_bus, "h1", "net", "PortObserved", "p1", StringValue(value="x"), retry_for_s=0.5)
     assert caught.value.retryable
 
 

@@ -58,9 +58,7 @@ async def test_an_event_is_in_the_stream_at_once(log: EventLog, leases: Leases, 
     assert await last_sequence(bus) == relay.position == 21
 
 
-async def test_a_relay_killed_in_the_middle_is_followed_by_another(
-    log: EventLog, leases: Leases, bus: Bus
-) -> None:
+async def test_a_relay_killed_in_the_middle_is_followed_by_another(log: EventLog, leases: Leases, bus: Bus) -> None:
     total = await append(log, 12_000, per_append=1000)
     for number, stop_at in enumerate((1, 3_000, 6_500, 9_001)):
         relay = make(log, leases, bus, f"r{number}", refill=total)
@@ -123,9 +121,7 @@ async def test_the_stream_is_wiped_while_the_relay_works(log: EventLog, leases: 
     await assert_mirrors(bus, log, first=1_501)
 
 
-async def test_the_stream_is_wiped_and_made_again_by_another_service(
-    log: EventLog, leases: Leases, bus: Bus
-) -> None:
+async def test_the_stream_is_wiped_and_made_again_by_another_service(log: EventLog, leases: Leases, bus: Bus) -> None:
     async with relaying(make(log, leases, bus, refill=500)):
         await until_stream_at(bus, await append(log, 2_000))
         await bus.js.delete_stream(bus.subjects.events_stream)
@@ -222,9 +218,7 @@ async def test_a_foreign_message_in_the_stream_is_noticed(log: EventLog, leases:
     await assert_mirrors(bus, log)
 
 
-async def test_the_window_forgets_old_events_and_the_relay_goes_on(
-    log: EventLog, leases: Leases, bus: Bus
-) -> None:
+async def test_the_window_forgets_old_events_and_the_relay_goes_on(log: EventLog, leases: Leases, bus: Bus) -> None:
     small = StreamSettings(events_max_bytes=40_000)
     await bus.js.update_stream(events_config(bus.subjects, small))
     async with relaying(make(log, leases, bus)):
@@ -234,9 +228,7 @@ async def test_the_window_forgets_old_events_and_the_relay_goes_on(
     await assert_mirrors(bus, log, first=first)
 
 
-async def test_a_stream_that_is_far_behind_begins_anew_near_the_head(
-    log: EventLog, leases: Leases, bus: Bus
-) -> None:
+async def test_a_stream_that_is_far_behind_begins_anew_near_the_head(log: EventLog, leases: Leases, bus: Bus) -> None:
     await append(log, 3_000, per_append=1000)
     async with relaying(make(log, leases, bus, refill=100)):
         await until_stream_at(bus, 3_000)

@@ -23,6 +23,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 
+from core.bus.client import BusClient
 from core.bus.subjects import Subjects
 
 log = structlog.get_logger(__name__)
@@ -75,7 +76,7 @@ class BusSubscription:
 class Bus:
     """The connection of one process. `nc` and `js` are replaced when the client had to be: don't keep them."""
 
-    nc: Client
+    nc: BusClient
     js: JetStreamContext
 
     def __init__(self, options: ConnectionOptions) -> None:
@@ -146,7 +147,7 @@ class Bus:
 
     async def open(self) -> None:
         """Makes a client and waits until it is connected, however long that takes."""
-        client = Client()
+        client = BusClient()
         self.nc = client
         await client.connect(**self._client_options())
         self.js = client.jetstream(timeout=JETSTREAM_TIMEOUT_S)

@@ -56,7 +56,7 @@ def event_headers(cell: str, event: RecordedEvent) -> dict[str, str]:
     headers = {
         "ce-specversion": SPEC_VERSION,
         "ce-id": str(event.event_id),
-        "ce-type": event.type,
+        "ce-type": _escape(event.type),
         "ce-source": f"cirra/{cell}",
         "ce-subject": aggregate_id,
         "ce-time": event.recorded_at.astimezone(UTC).isoformat(),
@@ -92,7 +92,7 @@ def recorded_event_from_message(message: HasHeaders) -> RecordedEvent:
             aggregate_type=unquote(headers["Cirra-Aggregate-Type"]),
             aggregate_id=UUID(headers["Cirra-Aggregate-Id"]),
             version=int(headers["Cirra-Aggregate-Version"]),
-            type=headers["ce-type"],
+            type=unquote(headers["ce-type"]),
             schema_version=int(headers["Cirra-Schema-Version"]),
             data=message.data or b"",
             recorded_at=datetime.fromisoformat(headers["ce-time"]),

@@ -124,9 +124,7 @@ class Puller:
         silence_limit_s = 2 * self._heartbeat_s + 1.0
         patience = _RETRY_S if self._lost else max(0.0, self._heard_at + silence_limit_s - self._clock())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(
-                self._wake.wait(), patience if remaining is None else min(patience, remaining)
-            )
+            await asyncio.wait_for(self._wake.wait(), patience if remaining is None else min(patience, remaining))
         self._wake.clear()
         if self._outstanding > 0 and self._clock() - self._heard_at >= silence_limit_s:
             log.warning("bus.pull_silent", consumer=self._consumer)

@@ -111,9 +111,7 @@ class Checkpoints:
 
     async def advance(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
         """The rows now hold all up to this event; those who wait hear of it when the transaction commits."""
-        await connection.execute(
-            self._advance, self.name, self.channel, event.position, event.epoch, event.event_id
-        )
+        await connection.execute(self._advance, self.name, self.channel, event.position, event.epoch, event.event_id)
 
     async def halt(self, connection: asyncpg.Connection, position: int, error: str) -> None:
         await connection.execute(self._halt, self.name, self.channel, position, error)

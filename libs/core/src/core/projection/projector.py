@@ -207,9 +207,7 @@ class Projector:
             self._tried_halt = attempt
         return state
 
-    async def _advance(
-        self, lease: Lease, state: ProjectionState, events: Sequence[RecordedEvent]
-    ) -> ProjectionState:
+    async def _advance(self, lease: Lease, state: ProjectionState, events: Sequence[RecordedEvent]) -> ProjectionState:
         """Applies the events; on failure those before the failing one, then that one alone, then it halts."""
         try:
             return await self._apply(lease, state, events)
@@ -223,9 +221,7 @@ class Projector:
                 raise CheckpointMoved(f"halted at {final.position}") from final
             return await self._advance(lease, state, rest) if (rest := events[failure.index + 1 :]) else state
 
-    async def _apply(
-        self, lease: Lease, state: ProjectionState, events: Sequence[RecordedEvent]
-    ) -> ProjectionState:
+    async def _apply(self, lease: Lease, state: ProjectionState, events: Sequence[RecordedEvent]) -> ProjectionState:
         """All of the events, in one transaction with the checkpoint. ApplyFailed: none of them."""
         async with transaction(self._pool) as connection:
             await self._checkpoints.lock_as(connection, state)

@@ -150,9 +150,7 @@ class EventTail:
         self._event_id = found[0].event_id
 
 
-def contiguous(
-    messages: Sequence[Msg], position: int, epoch: int
-) -> tuple[list[RecordedEvent], bool]:
+def contiguous(messages: Sequence[Msg], position: int, epoch: int) -> tuple[list[RecordedEvent], bool]:
     """The events that follow `position` without a gap, and whether something else came after them.
 
     Messages up to `position` were read already. A message of an epoch before `epoch` may be of a history that the

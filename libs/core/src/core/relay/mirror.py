@@ -88,9 +88,7 @@ class Mirror:
             found = (await self._bus.js.stream_info(self._stream)).config
         except APIError:
             return wanted
-        return replace(
-            wanted, num_replicas=found.num_replicas, max_age=found.max_age, max_bytes=found.max_bytes
-        )
+        return replace(wanted, num_replicas=found.num_replicas, max_age=found.max_age, max_bytes=found.max_bytes)
 
     async def _mismatch(self, info: StreamInfo, head: Head) -> str:
         """Why the stream is not the log's mirror, or an empty text."""

@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import Header
 
+from core.bus.client import encode_headers
 from core.bus.connection import Bus
 from core.bus.envelope import event_headers, event_subject
 from core.eventlog.types import RecordedEvent
@@ -98,7 +99,9 @@ class Pipeline:
         headers[_EXPECTED_LAST_SEQUENCE] = str(event.position - 1)
         reply = f"{self._inbox}.{event.position}" if ask else ""
         try:
-            await self._bus.nc.publish(event_subject(self._bus.cell, event), event.data, reply, headers)
+            await self._bus.nc.publish_encoded(
+                event_subject(self._bus.cell, event), event.data, reply=reply, headers=encode_headers(headers)
+            )
         except nats.errors.Error as error:
             raise PipelineBroken(f"can't publish {event.position}: {error}", self.acked) from error
         self.sent = event.position

@@ -20,6 +20,7 @@ from core.eventlog.errors import LeaseLost
 from core.eventlog.leases import Lease, Leases
 from core.eventlog.log import EventLog
 from core.eventlog.types import RecordedEvent
+from core.relay.backlog import Backlog
 from core.relay.mirror import Mirror, Mirrored
 from core.relay.pipeline import Pipeline, PipelineBroken
 
@@ -27,7 +28,6 @@ _log = structlog.get_logger(__name__)
 
 LEASE_NAME = "relay"
 LEASE_TTL = timedelta(seconds=6)
-_READ_LIMIT = 1000
 _SHORTER_LOG_PAUSE_S = 0.2
 
 
@@ -101,26 +101,28 @@ class Relay:
 
     async def _publish(self, pipeline: Pipeline, mirrored: Mirrored) -> None:
         """Returns when the stream has to be verified again; PipelineBroken when publishing failed."""
+        backlog = Backlog(self._event_log, pipeline.sent)
         told_of_more = False
-        while True:
-            events = await self._event_log.read(after=pipeline.sent, limit=_READ_LIMIT)
-            if not events:
+        try:
+            while True:
+                events = await backlog.next()
+                if events and not _within_epoch(events, mirrored.epoch):
+                    _log.warning("relay.epoch_changed", epoch=mirrored.epoch, position=pipeline.sent)
+                    return await pipeline.settle()
+                if events:
+                    told_of_more = False
+                    await pipeline.send(events)
+                    self.position = pipeline.acked
+                    continue
                 await pipeline.settle()
                 self.position = pipeline.acked
                 if told_of_more:  # and there is none: the log became shorter
-                    await asyncio.sleep(_SHORTER_LOG_PAUSE_S)
-                    return
+                    return await asyncio.sleep(_SHORTER_LOG_PAUSE_S)
                 told_of_more = await self._wait_for_more(Mirrored(pipeline.acked, mirrored.epoch))
                 if not told_of_more:
                     return
-            elif _within_epoch(events, mirrored.epoch):
-                told_of_more = False
-                await pipeline.send(events)
-                self.position = pipeline.acked
-            else:
-                _log.warning("relay.epoch_changed", epoch=mirrored.epoch, position=pipeline.sent)
-                await pipeline.settle()
-                return
+        finally:
+            await backlog.close()
 
     async def _wait_for_more(self, mirrored: Mirrored) -> bool:
         """True when the log has grown; False when the stream or the log is not what it was."""

@@ -1,0 +1,38 @@
+"""nats-py's client, with one thing more: headers that are encoded already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import nats.errors
+from nats.aio.client import Client
+from nats.protocol.command import hpub_cmd
+
+_VERSION_LINE = "NATS/1.0\r\n"
+
+
+def encode_headers(headers: Mapping[str, str]) -> bytes:
+    """The header block of a message. ValueError when it would not be one: line ends, or beyond ASCII."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    block = "".join((_VERSION_LINE, *lines, "\r\n"))
+    if block.count("\n") != len(lines) + 2 or block.count("\r") != len(lines) + 2:
+        raise ValueError("a header holds a line end")
+    return block.encode("ascii")
+
+
+class BusClient(Client):
+    """nats-py cleans each header of each message: 70 % of the relay's time. The relay's are clean by construction."""
+
+    async def publish_encoded(self, subject: str, payload: bytes, *, reply: str, headers: bytes) -> None:
+        """As `publish`, with the block of `encode_headers`. Subject and reply must be fit for the protocol."""
+        if self.is_closed:
+            raise nats.errors.ConnectionClosedError
+        if not self.is_connected:
+            raise nats.errors.OutboundBufferLimitError
+        if len(payload) > self._max_payload:
+            raise nats.errors.MaxPayloadError
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(payload)
+        await self._send_command(hpub_cmd(subject, reply, headers, payload))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
