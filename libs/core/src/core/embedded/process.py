@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +17,8 @@ from typing import Self
 import psutil
 
 _KILL_TIMEOUT_S = 10.0
+_FREEZE_TIMEOUT_S = 5.0
+_FREEZE_POLL_S = 0.001
 
 
 class ServerProcess:
@@ -73,6 +76,20 @@ class ServerProcess:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
+    def freeze(self) -> None:
+        """SIGSTOP to the server and its descendants; returns once none of their threads runs any more."""
+        self.send_to_all(signal.SIGSTOP)
+        deadline = time.monotonic() + _FREEZE_TIMEOUT_S
+        for pid in (self.pid, *(process.pid for process in self._descendants())):
+            while not _is_stopped(pid):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"process {pid} did not stop in {_FREEZE_TIMEOUT_S:g} s")
+                time.sleep(_FREEZE_POLL_S)
+
+    def thaw(self) -> None:
+        """End a ``freeze``."""
+        self.send_to_all(signal.SIGCONT)
+
     async def wait(self, timeout_s: float) -> None:
         """Return when the server has ended. Raises TimeoutError."""
         loop = asyncio.get_running_loop()
@@ -87,7 +104,7 @@ class ServerProcess:
 
     async def stop(self, request: signal.Signals, grace_s: float) -> None:
         """Ask the server to end with *request*; kill it and its descendants if it has not after *grace_s*."""
-        self.send_to_all(signal.SIGCONT)
+        self.thaw()
         self.send(request)
         try:
             await self.wait(grace_s)
@@ -109,6 +126,15 @@ class ServerProcess:
             return set(psutil.Process(self.pid).children(recursive=True))
         except psutil.NoSuchProcess:
             return set()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether all threads of a process are stopped, or it has ended (proc_pid_stat(5), field "state")."""
+    try:
+        states = [stat.read_text().rpartition(") ")[2][0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread ended while we looked: look again
+    return all(state in "TtZX" for state in states)
 
 
 def death_signal_prefix(number: signal.Signals) -> tuple[str, ...]:

@@ -107,11 +107,11 @@ class EmbeddedServer(ABC):
 
     def pause(self) -> None:
         """Freeze the server and its descendants (SIGSTOP): connections stay open and nothing answers."""
-        self._running().send_to_all(signal.SIGSTOP)
+        self._running().freeze()
 
     def resume(self) -> None:
         """End a ``pause``."""
-        self._running().send_to_all(signal.SIGCONT)
+        self._running().thaw()
 
     async def __aenter__(self) -> Self:
         await self.start()
