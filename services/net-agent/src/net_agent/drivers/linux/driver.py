@@ -12,6 +12,7 @@ from pathlib import Path
 from core.ids import tap_device
 from net_agent.drivers.base import ABSENT, DriverInfo, Lease, Neighbour, NetworkFault, PortState
 from net_agent.drivers.linux import bridge, dhcp_link, tap
+from net_agent.drivers.linux.faults import kernel_faults
 from net_agent.drivers.linux.firewall import Firewall
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.proxy import ProxyIdentity
@@ -51,7 +52,7 @@ class LinuxDriver:
                 remedy="remove the port from this host first",
                 retryable=False,
             )
-        async with self._locks[port.network.network_id]:
+        async with self._locks[port.network.network_id], kernel_faults(f"plug {port.device}"):
             uplink = self._uplink(port.network)
             network = self._records.keep(port)
             await self._namespaces.on_host(lambda: bridge.ensure_bridge(network, uplink))
@@ -62,7 +63,7 @@ class LinuxDriver:
             await self._services(network.network_id).ensure(network, self._records.ports(network.network_id))
 
     async def unplug(self, port_id: str) -> None:
-        async with self._locked_network_of(port_id) as network_id:
+        async with self._locked_network_of(port_id) as network_id, kernel_faults(f"unplug {port_id}"):
             known = self._records.port(port_id)
             await self._namespaces.on_host(lambda: tap.remove_tap(port_id))
             await self._firewall.remove(known.device if known else tap_device(port_id))

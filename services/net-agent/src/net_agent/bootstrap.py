@@ -1,0 +1,61 @@
+"""Where the net-agent's parts are wired."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cirra.agent.v1.desired_pb2 import InventoryObserved
+from core.agent.identity import HostIdentity
+from core.agent.link import AgentLink
+from core.agent.runtime import AgentRuntime
+from core.service import Lifetime
+from net_agent.drivers.base import NetworkDriver
+from net_agent.drivers.linux.driver import LinuxDriver
+from net_agent.drivers.linux.namespace import Namespaces
+from net_agent.drivers.linux.proxy import ProxyIdentity
+from net_agent.drivers.simulated import Behaviour, SimulatedDriver
+from net_agent.handlers.port import PortHandler
+from net_agent.inventory import inventory
+from net_agent.observer import GuestObserver
+from net_agent.settings import NetAgentSettings
+
+
+async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
+    """Adopts what is wired on this host; from here on, the runtime's reconcile has the say."""
+    identity = HostIdentity.load(settings.host_directory)
+    driver = await asyncio.to_thread(make_driver, identity, settings)
+    lifetime.on_stop(driver.close, "driver")
+    link = await AgentLink.open(identity, "net", settings)
+    lifetime.on_stop(link.close, "link")
+    observer = GuestObserver(driver, link.reporter.report, interval_s=settings.observe_interval_s)
+
+    async def look_at_inventory() -> InventoryObserved:
+        return await asyncio.to_thread(inventory, driver.info)
+
+    runtime = AgentRuntime(
+        link,
+        handlers=[PortHandler(driver)],
+        inventory=look_at_inventory,
+        background={"observe": observer.run},
+    )
+    lifetime.start(runtime.run(), "agent")
+    lifetime.ready(host=identity.host, driver=driver.info.name)
+
+
+def make_driver(identity: HostIdentity, settings: NetAgentSettings) -> NetworkDriver:
+    if settings.driver == "simulated":
+        behaviour = Behaviour(settings.simulated_latency_s, settings.simulated_lease_delay_s)
+        return SimulatedDriver(behaviour, physical_networks=tuple(settings.physical_networks))
+    return LinuxDriver(
+        folder=settings.networks_directory,
+        identity=ProxyIdentity(
+            host=identity.host,
+            metadata_url=identity.metadata_url,
+            certificate=identity.tls.certificate,
+            private_key=identity.tls.key,
+            authority=identity.tls.authority,
+            signing_key=identity.metadata_key,
+        ),
+        physical_networks=settings.physical_networks,
+        namespaces=Namespaces(directory=settings.netns_directory),
+    )

@@ -1,0 +1,47 @@
+"""The net-agent's settings, from the environment (prefix `CIRRA_`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from core.agent.settings import AgentSettings
+
+
+class NetAgentSettings(AgentSettings):
+    driver: Literal["linux", "simulated"] = "linux"
+    # The provider's segments and the interfaces that lead to them: "physnet1:eth1,physnet2:eth2" in the environment.
+    physical_networks: Annotated[Mapping[str, str], NoDecode] = Field(default_factory=dict)
+    # Where named namespaces are bound; a folder of its own for each host when hosts share a machine.
+    netns_directory: Path = Path("/run/netns")
+    # How often leases and neighbours are looked at.
+    observe_interval_s: float = Field(default=1.0, gt=0)
+    # Of the simulated driver: how long a plug takes, and a guest until it has its lease.
+    simulated_latency_s: float = Field(default=0.0, ge=0)
+    simulated_lease_delay_s: float = Field(default=1.0, ge=0)
+
+    @field_validator("physical_networks", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return parse_physical_networks(value) if isinstance(value, str) else value
+
+    @property
+    def networks_directory(self) -> Path:
+        return self.state_directory / "networks"
+
+
+def parse_physical_networks(text: str) -> dict[str, str]:
+    """`"physnet1:eth1, physnet2:eth2"` → a mapping. Raises ValueError for what isn't so, or names one twice."""
+    networks: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        label, separator, interface = pair.partition(":")
+        if not separator or not label or not interface:
+            raise ValueError(f"{pair!r} is not label:interface")
+        if label in networks or interface in networks.values():
+            raise ValueError(f"{pair!r}: one label has one interface, and one interface one label")
+        networks[label] = interface
+    return networks
