@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, files
@@ -24,7 +24,7 @@ class EmbeddedNats(EmbeddedServer):
 
     With *keys* it runs in operator mode and takes users signed by them only; without, it lets everybody do
     everything, for tests of things that are not about permissions. With *tls* it demands client
-    certificates.
+    certificates. *settings* are further top-level settings, e.g. ``{"ping_interval": "1s"}``.
     """
 
     name = "nats-server"
@@ -35,6 +35,7 @@ class EmbeddedNats(EmbeddedServer):
         folder: Path,
         keys: NatsKeys | None = None,
         tls: TlsFiles | None = None,
+        settings: Mapping[str, object] | None = None,
         detached: bool = False,
         ready_timeout_s: float = 30.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -42,6 +43,7 @@ class EmbeddedNats(EmbeddedServer):
         super().__init__(folder, detached, ready_timeout_s)
         self._keys = keys
         self._tls = tls
+        self._settings = dict(settings or {})
         self._now = now
         self._config_file = self.folder / "nats-server.conf"
         self._pid_file = self.folder / "nats-server.pid"
@@ -76,7 +78,7 @@ class EmbeddedNats(EmbeddedServer):
                 "ca_file": str(self._tls.authority),
                 "verify": True,
             }
-        return json.dumps(config, indent=2)
+        return json.dumps(config | self._settings, indent=2)
 
     def _command(self) -> list[str]:
         prefix = () if self.detached else death_signal_prefix(self.stop_signal)

@@ -92,11 +92,15 @@ class Cell:
 
     async def close(self) -> None:
         """Close the connections, drop the cell's streams and schemas."""
+        await self.close_connections()
+        await self._drop_streams()
+        await self._drop_schemas()
+
+    async def close_connections(self) -> None:
+        """Close what ``connect`` opened; enough where the servers end with the test."""
         for connection in self._connections:
             if not connection.is_closed:
                 await connection.close()
-        await self._drop_streams()
-        await self._drop_schemas()
 
     def _write_credentials(
         self, path: Path, identity: Identity, permissions: Permissions, account: AccountKeys
