@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from core.service import run_service
-
 from conductor.bootstrap import bootstrap
 from conductor.settings import ConductorSettings
+from core.service import run_service
 
 
 def main() -> int:
-    return run_service("conductor", ConductorSettings(), bootstrap)  # type: ignore[call-arg]
+    return run_service("conductor", ConductorSettings(), bootstrap)
 
 
 if __name__ == "__main__":

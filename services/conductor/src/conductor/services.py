@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceAsyncStub
-from core.repository import Repository
-
+from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
 from conductor.hosts.commander import Changes, Commander
 from conductor.hosts.desired_state import DesiredState
+from core.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,4 +16,4 @@ class Services:
     commander: Commander
     changes: Changes
     desired_state: DesiredState
-    placement: SchedulingServiceAsyncStub
+    placement: SchedulingServiceStub

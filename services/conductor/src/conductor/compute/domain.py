@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cirra.agent.v1 import desired_pb2 as agent
-from core.ids import tap_device
-
 from conductor.compute.instance import Instance
 from conductor.image.image import Image
 from conductor.network.network import Network
 from conductor.network.port import Port
+from core.ids import tap_device
 
 
 def domain_spec(
-    instance: Instance, image: Image, ports: Sequence[tuple[Port, Network]], power: agent.DesiredPower
+    instance: Instance, image: Image, ports: Sequence[tuple[Port, Network]], power: agent.DesiredPower.ValueType
 ) -> agent.DomainSpec:
     """What the guest is made of. The ports are in the order of its NICs."""
     return agent.DomainSpec(

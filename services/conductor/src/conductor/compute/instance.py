@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import field
 from datetime import datetime
-from typing import cast
 from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import compute_pb2 as public
 from cirra.compute.v1 import events_pb2 as pb
+from conductor import quotas, references
+from conductor.hosts.observation import Observation, ReportClock
 from core.aggregate import Aggregate, applies, constrains
 from core.errors import FailedPrecondition
-from core.eventlog.types import Constraint, CounterAdd
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from conductor.hosts.observation import Observation, ReportClock
+from core.eventlog.types import Constraint
 
 
 class Instance(Aggregate, kind="instance"):
@@ -42,6 +42,10 @@ class Instance(Aggregate, kind="instance"):
     domain: agent.DesiredObject | None = None
     observation: Observation[agent.DomainObserved] | None = None
     report_clock: ReportClock = field(default_factory=ReportClock)
+
+    @property
+    def resource_name(self) -> str:
+        return f"projects/{self.project_id}/instances/{self.id}"
 
     # --- decisions
 
@@ -124,9 +128,7 @@ class Instance(Aggregate, kind="instance"):
             return
         self._require_task(task_id)
         self.record(
-            pb.InstanceDeleted(
-                project_id=self.project_id, flavor=self.flavor, image_id=self.image_id, task_id=task_id
-            )
+            pb.InstanceDeleted(project_id=self.project_id, flavor=self.flavor, image_id=self.image_id, task_id=task_id)
         )
 
     def metadata_was_fetched(self, host: str, fetched: agent.MetadataFetched) -> None:
@@ -208,14 +210,15 @@ def _same_wish(present: agent.DesiredObject, wanted: agent.DesiredObject) -> boo
     copy = agent.DesiredObject()
     copy.CopyFrom(wanted)
     copy.generation = present.generation
-    return cast("bool", copy == present)
+    return copy == present
 
 
 def _usage(project_id: str, image_id: str, flavor: public.FlavorSummary, sign: int) -> Iterable[Constraint]:
-    yield CounterAdd("quota/instances", project_id, sign)
-    yield CounterAdd("quota/vcpus", project_id, sign * flavor.vcpus)
-    yield CounterAdd("quota/memory_mib", project_id, sign * flavor.memory_mib)
-    yield CounterAdd("image-users", image_id, sign)
+    yield quotas.usage("instances", project_id, sign)
+    yield quotas.usage("vcpus", project_id, sign * flavor.vcpus)
+    yield quotas.usage("memory_mib", project_id, sign * flavor.memory_mib)
+    use = references.used if sign > 0 else references.given_up
+    yield use(references.IMAGE_USERS, image_id)
 
 
 @constrains(pb.InstanceCreated)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import compute_pb2 as public
 from cirra.conductor.v1.sagas_pb2 import HostClaimed, InstanceCreateParams
 from cirra.network.v1 import network_pb2 as network_api
 from cirra.placement.v1 import scheduling_pb2 as scheduling
-from core.errors import CirraError
-from core.saga import Saga, Step, StepContext, StepError
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from conductor.compute import teardown
 from conductor.compute.domain import domain_spec, domain_wish, port_wish
 from conductor.compute.instance import Instance
@@ -22,6 +20,8 @@ from conductor.image.image import Image
 from conductor.network.network import Network
 from conductor.network.port import Port
 from conductor.services import Services
+from core.errors import CirraError
+from core.saga import Saga, Step, StepContext, StepError
 
 Context = StepContext[InstanceCreateParams]
 
@@ -145,7 +145,7 @@ INSTANCE_CREATE = Saga(
 )
 
 
-async def _tell_domain(ctx: Context, power: agent.DesiredPower, *, create: bool) -> Instance:
+async def _tell_domain(ctx: Context, power: agent.DesiredPower.ValueType, *, create: bool) -> Instance:
     """Makes the domain so on its host, and waits until the host has said that it is."""
     repository, host = _services(ctx).repository, _host(ctx)
     instance = await repository.load(Instance, _instance_id(ctx))
@@ -154,9 +154,7 @@ async def _tell_domain(ctx: Context, power: agent.DesiredPower, *, create: bool)
     networks = [await repository.load(Network, UUID(port.network_id)) for port in ports]
     spec = domain_spec(instance, image, list(zip(ports, networks, strict=True)), power)
     wish = domain_wish(host, spec, create=create)
-    instance, _ = await repository.change(
-        Instance, instance.id, lambda it: it.desire_domain(str(ctx.saga_id), wish)
-    )
+    instance, _ = await repository.change(Instance, instance.id, lambda it: it.desire_domain(str(ctx.saga_id), wish))
     assert instance.domain is not None
     wanted = agent.DOMAIN_STATE_RUNNING if power == agent.DESIRED_POWER_ON else agent.DOMAIN_STATE_SHUTOFF
     await told_and_done(

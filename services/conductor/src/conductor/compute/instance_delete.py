@@ -6,12 +6,11 @@ from datetime import timedelta
 from uuid import UUID
 
 from cirra.conductor.v1.sagas_pb2 import InstanceDeleteParams
-from core.saga import Saga, SagaRun, Step, StepContext, StepError
-from core.saga.state import SagaStatus
-
 from conductor.compute import teardown
 from conductor.compute.instance import Instance
 from conductor.services import Services
+from core.saga import Saga, SagaRun, Step, StepContext, StepError
+from core.saga.state import SagaStatus
 
 Context = StepContext[InstanceDeleteParams]
 
@@ -45,9 +44,7 @@ async def take_over(ctx: Context) -> None:
 async def remove_domain(ctx: Context) -> None:
     instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
     if instance.host:
-        gone = await teardown.remove_domain(
-            _services(ctx), ctx.params.instance_id, str(ctx.saga_id), instance.host
-        )
+        gone = await teardown.remove_domain(_services(ctx), ctx.params.instance_id, str(ctx.saga_id), instance.host)
         ctx.describe(f"on {instance.host}" if gone else f"{instance.host} is down: pending there")
 
 
@@ -62,15 +59,11 @@ async def release_port(ctx: Context) -> None:
 
 
 async def release_claim(ctx: Context) -> None:
-    await teardown.release_claim(
-        _services(ctx), ctx.params.instance_id, str(ctx.saga_id), teardown.ANY_ATTEMPT
-    )
+    await teardown.release_claim(_services(ctx), ctx.params.instance_id, str(ctx.saga_id), teardown.ANY_ATTEMPT)
 
 
 async def settle(ctx: Context) -> None:
-    await _services(ctx).repository.change(
-        Instance, _instance_id(ctx), lambda it: it.delete(str(ctx.saga_id))
-    )
+    await _services(ctx).repository.change(Instance, _instance_id(ctx), lambda it: it.delete(str(ctx.saga_id)))
 
 
 INSTANCE_DELETE = Saga(

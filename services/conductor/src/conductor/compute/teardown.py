@@ -6,7 +6,6 @@ from uuid import UUID
 
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.placement.v1 import scheduling_pb2 as scheduling
-
 from conductor.compute.domain import domain_absent
 from conductor.compute.instance import Instance
 from conductor.hosts.settle import gone_or_out_of_reach
@@ -40,6 +39,8 @@ async def unbind_port(services: Services, port_id: str, host: str) -> bool:
     if port is None or host not in port.bindings:
         return True
     port, _ = await services.repository.change(Port, port.id, lambda it: it.unbind(host))
+    if host not in port.bindings:
+        return True
     gone = await gone_or_out_of_reach(
         services, port.bindings[host].desired, Port, lambda it: it.observation(host), lambda facts: facts.absent
     )
@@ -49,15 +50,12 @@ async def unbind_port(services: Services, port_id: str, host: str) -> bool:
 
 async def release_port(services: Services, port_id: str, instance_id: str) -> None:
     """A port made for the instance goes with it; one that was there before is free again."""
-    port = await services.repository.find(Port, UUID(port_id))
-    if port is None or port.deleted:
-        return
 
-    def decide(it: Port) -> None:
-        if it.device_id == instance_id:
-            it.release_device()
+    def decide(port: Port) -> None:
+        if port.device_id == instance_id:
+            port.release_device()
 
-    await services.repository.change(Port, port.id, decide)
+    await services.repository.change(Port, UUID(port_id), decide)
 
 
 async def release_claim(services: Services, instance_id: str, task_id: str, attempt: int) -> None:
@@ -68,9 +66,7 @@ async def release_claim(services: Services, instance_id: str, task_id: str, atte
         scheduling.ReleaseClaimRequest(claim_id=instance_id, attempt=attempt, pending_cleanup=pending)
     )
     if instance.host:
-        await services.repository.change(
-            Instance, instance.id, lambda it: it.release_host(task_id, instance.host)
-        )
+        await services.repository.change(Instance, instance.id, lambda it: it.release_host(task_id, instance.host))
 
 
 def _confirmed_absent(instance: Instance) -> bool:

@@ -8,14 +8,14 @@ from uuid import UUID
 
 import grpc
 import jwt
+
 from cirra.agent.v1 import host_pb2 as api
 from cirra.agent.v1 import host_pb2_grpc
+from conductor.hosts.desired_state import DesiredState
+from conductor.image.image import Image
 from core.errors import PermissionDenied
 from core.repository import Repository
 from core.rpc.context import require_host
-
-from conductor.hosts.desired_state import DesiredState
-from conductor.image.image import Image
 
 TICKET_TTL = timedelta(minutes=30)
 TICKET_AUDIENCE = "image-download"

@@ -58,6 +58,4 @@ class Commander:
 
     async def ensure(self, desired: agent.DesiredObject) -> None:
         """Returns once the command is stored; `BusUnavailable` (retryable) if it could not be."""
-        await publish_command(
-            self._bus, desired.host, desired.agent, _VERBS[desired.kind], desired.object_id, desired
-        )
+        await publish_command(self._bus, desired.host, desired.agent, _VERBS[desired.kind], desired.object_id, desired)

@@ -6,6 +6,7 @@ A row stays until its host has confirmed that the object is absent, so a host th
 from __future__ import annotations
 
 import asyncpg
+
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import events_pb2 as compute
 from cirra.network.v1 import events_pb2 as network
@@ -62,9 +63,7 @@ class DesiredStateProjection:
             case "cirra.placement.v1.HostDown":
                 await self._host(connection, placement.HostDown.FromString(event.data).host, down=True)
 
-    async def _wish(
-        self, connection: asyncpg.Connection, desired: agent.DesiredObject, event: RecordedEvent
-    ) -> None:
+    async def _wish(self, connection: asyncpg.Connection, desired: agent.DesiredObject, event: RecordedEvent) -> None:
         # Only the command of a saga's build step may create: what is kept for reconcile may not.
         kept = agent.DesiredObject()
         kept.CopyFrom(desired)

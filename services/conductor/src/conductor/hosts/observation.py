@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from cirra.agent.v1 import desired_pb2 as agent
 from google.protobuf.message import Message
+
+from cirra.agent.v1 import desired_pb2 as agent
 
 F = TypeVar("F", bound=Message)
 

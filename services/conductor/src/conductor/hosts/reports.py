@@ -7,16 +7,16 @@ from typing import TypeVar
 from uuid import UUID
 
 import structlog
+
 from cirra.agent.v1 import desired_pb2 as agent
+from conductor.compute.instance import Instance
+from conductor.network.port import Port
 from core.aggregate import Aggregate
 from core.bus import Poison, Received
 from core.context import acting
 from core.errors import NotFound
 from core.ids import parse_uuid
 from core.repository import Repository
-
-from conductor.compute.instance import Instance
-from conductor.network.port import Port
 
 log = structlog.get_logger(__name__)
 
@@ -68,9 +68,7 @@ class ReportHandler:
         )
 
     async def _address(self, report: agent.Report, port_id: UUID) -> None:
-        await self._repository.change(
-            Port, port_id, lambda it: it.address_seen(report.host, report.address.ip_address)
-        )
+        await self._repository.change(Port, port_id, lambda it: it.address_seen(report.host, report.address.ip_address))
 
     async def _metadata(self, report: agent.Report, instance_id: UUID) -> None:
         await self._repository.change(

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
 
-from cirra.agent.v1 import desired_pb2 as agent
-from core.aggregate import Aggregate
-from core.saga import StepError
 from google.protobuf.message import Message
 
+from cirra.agent.v1 import desired_pb2 as agent
 from conductor.hosts.observation import Observation
 from conductor.services import Services
+from core.aggregate import Aggregate
+from core.saga import StepError
 
 A = TypeVar("A", bound=Aggregate)
 F = TypeVar("F", bound=Message)

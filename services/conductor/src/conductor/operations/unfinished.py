@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 import asyncpg
+
 from cirra.operations.v1 import events_pb2 as pb
 from core.eventlog.schema import quote_identifier
 from core.eventlog.types import RecordedEvent

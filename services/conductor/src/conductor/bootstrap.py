@@ -1,0 +1,172 @@
+"""Wires the conductor: the one place where its parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from datetime import timedelta
+
+import structlog
+
+from cirra.agent.v1.host_pb2_grpc import add_HostAgentServiceServicer_to_server
+from cirra.conductor.v1 import commands_pb2_grpc as commands
+from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
+from conductor.compute.commands import ComputeCommands
+from conductor.compute.instance_create import INSTANCE_CREATE
+from conductor.compute.instance_delete import INSTANCE_DELETE
+from conductor.doors import authorize
+from conductor.enrolment.bootstrap import host_commands
+from conductor.hosts.api import HostAgentServicer
+from conductor.hosts.commander import Changes, Commander
+from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
+from conductor.hosts.reports import FACTS, ReportHandler
+from conductor.identity.commands import IdentityCommands, ensure_admin
+from conductor.identity.passwords import Passwords
+from conductor.image.commands import ImageCommands
+from conductor.network.commands import NetworkCommands
+from conductor.operations.unfinished import UnfinishedProjection, UnfinishedSagas, runner_lease
+from conductor.services import Services
+from conductor.settings import ConductorSettings
+from core.bus import PullLoop
+from core.bus.streams import ensure_report_consumer, ensure_streams
+from core.errors import Unavailable
+from core.plane import Plane, open_plane
+from core.projection import EventTail, Projector
+from core.relay import Relay
+from core.rpc.client import channel
+from core.rpc.server import Service, serve
+from core.saga import SagaEngine
+from core.service import Lifetime
+
+log = structlog.get_logger(__name__)
+
+CONSUMER = "conductor"
+RUNNER_TTL = timedelta(seconds=5)
+ADOPT_EVERY_S = 1.0
+CATCH_UP_S = 5.0
+
+CANCEL_REQUESTED = "cirra.operations.v1.SagaCancelRequested"
+
+
+async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
+    plane = await open_plane(lifetime, "conductor", settings)
+    await ensure_streams(plane.bus, replicas=settings.stream_replicas)
+    await ensure_report_consumer(plane.bus, CONSUMER, FACTS)
+    lifetime.start(Relay(plane.log, plane.leases, plane.bus, holder=plane.runner).run(), "relay")
+
+    schema = settings.schema_name("conductor")
+    desired = await _projector(lifetime, plane, schema, DesiredStateProjection())
+    await _projector(lifetime, plane, schema, UnfinishedProjection())
+    desired_state = DesiredState(plane.log.pool, schema)
+
+    placement = channel(settings.placement_addresses, plane.tls)
+    lifetime.on_stop(placement.close, "placement channel")
+    services = Services(
+        repository=plane.repository,
+        commander=Commander(plane.bus),
+        changes=Changes(),
+        desired_state=desired_state,
+        placement=SchedulingServiceStub(placement),
+    )
+    engine = await _start_engine(lifetime, settings, plane, services)
+    reports = PullLoop(
+        plane.bus,
+        plane.bus.subjects.reports_stream,
+        CONSUMER,
+        ReportHandler(plane.repository),
+        ordered_by=lambda received: received.subject.rsplit(".", 1)[-1],
+        ensure=lambda: ensure_report_consumer(plane.bus, CONSUMER, FACTS),
+    )
+    lifetime.start(reports.run(), "reports")
+
+    passwords = Passwords()
+    await ensure_admin(plane.repository, passwords, settings.admin_password_file.read_text().strip())
+
+    async def caught_up() -> int:
+        position = (await plane.log.head()).position
+        if not await desired.wait_for(position, CATCH_UP_S):
+            raise Unavailable(f"the desired state of hosts is behind position {position}; try again")
+        return position
+
+    hosts = HostAgentServicer(
+        plane.repository,
+        desired_state,
+        caught_up,
+        ticket_key=base64.b64decode(settings.ticket_key_file.read_text()),
+        download_url=settings.image_download_url,
+    )
+    doors: list[Service] = [
+        (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, plane.keyring, passwords)),
+        (commands.add_ComputeCommandsServicer_to_server, ComputeCommands(plane.repository, engine)),
+        (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
+        (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository)),
+        (commands.add_HostCommandsServicer_to_server, host_commands(plane, services.placement, settings)),
+        (add_HostAgentServiceServicer_to_server, hosts),
+    ]
+    server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
+    lifetime.on_stop(server.stop, "server")
+    lifetime.ready(grpc=server.address, runner=plane.runner)
+
+
+async def _projector(
+    lifetime: Lifetime, plane: Plane, schema: str, projection: DesiredStateProjection | UnfinishedProjection
+) -> Projector:
+    projector = Projector(
+        projection, log=plane.log, bus=plane.bus, leases=plane.leases, schema=schema, holder=plane.runner
+    )
+    await projector.prepare()
+    lifetime.start(projector.run(), projection.name)
+    return projector
+
+
+async def _start_engine(
+    lifetime: Lifetime, settings: ConductorSettings, plane: Plane, services: Services
+) -> SagaEngine:
+    """The engine, with its lease held: before that, another replica would take its sagas for orphans."""
+    engine = SagaEngine(
+        plane.repository,
+        (INSTANCE_CREATE, INSTANCE_DELETE),
+        runner=plane.runner,
+        services=services,
+        bus_up=lambda: plane.bus.connected,
+    )
+    lifetime.on_stop(engine.stop, "sagas")
+    tail = EventTail(plane.bus, plane.log, after=(await plane.log.head()).position)
+    lifetime.start(_watch(tail, services.changes, engine), "changes")
+    leased = asyncio.Event()
+    lifetime.start(_keep_runner_lease(plane, leased), "runner lease")
+    await leased.wait()
+    unfinished = UnfinishedSagas(
+        plane.log.pool, settings.schema_name("conductor"), settings.schema_name("log"), plane.runner
+    )
+    lifetime.start(_adopt(engine, unfinished), "adoption")
+    return engine
+
+
+async def _watch(tail: EventTail, changes: Changes, engine: SagaEngine) -> None:
+    """Wakes what waits for an aggregate, and interrupts what is cancelled."""
+    async for event in tail:
+        changes.happened(event)
+        if event.type == CANCEL_REQUESTED:
+            engine.cancel_requested(event.aggregate_id)
+
+
+async def _keep_runner_lease(plane: Plane, leased: asyncio.Event) -> None:
+    """Says that this replica is alive. Lost: others adopt its sagas, and the log refuses its appends to them."""
+    while True:
+        async with plane.leases.hold(runner_lease(plane.runner), plane.runner, RUNNER_TTL) as held:
+            leased.set()
+            await held.lost.wait()
+        log.warning("the runner's lease was lost", runner=plane.runner)
+
+
+async def _adopt(engine: SagaEngine, unfinished: UnfinishedSagas) -> None:
+    while True:
+        await asyncio.sleep(ADOPT_EVERY_S)
+        try:
+            adopted = await engine.adopt(unfinished)
+        except Exception:
+            log.exception("could not look for orphaned sagas; looking again")
+            continue
+        if adopted:
+            log.info("sagas adopted", count=adopted)

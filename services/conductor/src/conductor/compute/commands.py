@@ -1,0 +1,240 @@
+"""Commands on instances. Accepting one is one append: instance, ports, quota, and the saga that builds it."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from cirra.compute.v1 import compute_pb2 as public
+from cirra.compute.v1 import events_pb2 as pb
+from cirra.conductor.v1 import commands_pb2_grpc
+from cirra.conductor.v1.sagas_pb2 import InstanceCreateParams, InstanceDeleteParams
+from cirra.identity.v1.identity_pb2 import Principal
+from cirra.network.v1 import network_pb2 as network_api
+from cirra.placement.v1 import scheduling_pb2 as scheduling
+from conductor.access import is_admin, require_owner, require_project
+from conductor.compute.catalog_commands import CatalogCommands
+from conductor.compute.flavor import Flavor
+from conductor.compute.instance import Instance
+from conductor.compute.instance_create import INSTANCE_CREATE
+from conductor.compute.instance_delete import INSTANCE_DELETE
+from conductor.compute.key_pair import KeyPair
+from conductor.fields import Fields, uid
+from conductor.image.image import Image
+from conductor.network.network import Network
+from conductor.network.port import Port
+from conductor.network.port_commands import AddressHints, WantedPort, new_port, with_free_addresses
+from conductor.requests import Done, Requests, command, load_live
+from core.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from core.ids import uuid7
+from core.repository import Repository, Saved, again_on_conflict
+from core.saga import SagaEngine
+
+GIB = 1024**3
+MAX_USER_DATA_BYTES = 64 * 1024
+MAX_NICS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What an instance is made of, each checked."""
+
+    flavor: Flavor
+    image: Image
+    key_pair: KeyPair | None
+
+
+class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer):
+    def __init__(
+        self,
+        repository: Repository,
+        engine: SagaEngine,
+        *,
+        rng: random.Random | None = None,
+        requests: Requests | None = None,
+    ) -> None:
+        super().__init__(repository, requests)
+        self._engine = engine
+        self._rng = rng or random.SystemRandom()
+
+    @command(Instance)
+    async def CreateInstance(self, request: public.CreateInstanceRequest, principal: Principal) -> Done:
+        project_id = require_project(principal)
+        wanted = request.instance
+        _check(wanted)
+        parts = await self._parts(wanted, principal, project_id)
+        instance_id, saga_id = uuid7(), uuid7()
+
+        async def once(hints: AddressHints) -> tuple[Instance, Saved]:
+            ports = [await self._port(nic, instance_id, project_id, hints) for nic in wanted.nics]
+            networks = [await self.repository.load(Network, UUID(port.network_id)) for port in ports]
+            instance = Instance.new(instance_id)
+            instance.record(_created(wanted, parts, ports, principal, project_id, str(saga_id)))
+            run = self._engine.prepare(
+                INSTANCE_CREATE,
+                InstanceCreateParams(
+                    instance_id=str(instance_id),
+                    port_ids=[str(port.id) for port in ports],
+                    claim=_claim(instance, parts, networks),
+                ),
+                target=instance.resource_name,
+                project_id=project_id,
+                saga_id=saga_id,
+            )
+            return instance, await self.repository.save(instance, *ports, run)
+
+        instance, saved = await again_on_conflict(lambda: with_free_addresses(self.repository, self._rng, once))
+        self._engine.launch(saga_id)
+        return Done(instance, saved, str(saga_id))
+
+    @command(Instance)
+    async def DeleteInstance(self, request: public.DeleteInstanceRequest, principal: Principal) -> Done:
+        instance_id = uid("name", request.name)
+
+        async def once() -> Done:
+            instance = await load_live(self.repository, Instance, instance_id)
+            require_owner(principal, instance.project_id, f"instance {instance_id}")
+            if instance.delete_task_id:
+                return Done(instance, Saved(0), instance.delete_task_id)
+            saga_id = uuid7()
+            instance.request_delete(str(saga_id))
+            run = self._engine.prepare(
+                INSTANCE_DELETE,
+                InstanceDeleteParams(
+                    instance_id=str(instance_id),
+                    port_ids=[nic.port for nic in instance.nics],
+                    running_task_id=instance.task_id,
+                ),
+                target=instance.resource_name,
+                project_id=instance.project_id,
+                saga_id=saga_id,
+            )
+            saved = await self.repository.save(instance, run)
+            self._engine.launch(saga_id)
+            return Done(instance, saved, str(saga_id))
+
+        return await again_on_conflict(once)
+
+    async def _parts(self, wanted: public.Instance, principal: Principal, project_id: str) -> _Parts:
+        """Loads and checks the references. Raises NotFound, InvalidArgument."""
+        flavor = await load_live(self.repository, Flavor, uid("instance.flavor", wanted.flavor))
+        image = await load_live(self.repository, Image, uid("instance.image", wanted.image))
+        if not (image.visible_to(project_id) or is_admin(principal)):
+            raise InvalidArgument(FieldViolation("instance.image", f"this project has no image {wanted.image}"))
+        key_pair = None
+        if wanted.key_pair:
+            key_pair = await load_live(self.repository, KeyPair, uid("instance.key_pair", wanted.key_pair))
+            if key_pair.user_id != principal.user_id:
+                raise InvalidArgument(FieldViolation("instance.key_pair", "it is another user's: give one of yours"))
+        _check_fit(flavor, image)
+        return _Parts(flavor, image, key_pair)
+
+    async def _port(self, nic: public.InstanceNic, instance_id: UUID, project_id: str, hints: AddressHints) -> Port:
+        """A port that was there before, or a new one on the network."""
+        if nic.port:
+            port = await load_live(self.repository, Port, uid("instance.nics.port", nic.port))
+            if port.project_id != project_id:
+                raise InvalidArgument(FieldViolation("instance.nics.port", f"there is no port {nic.port} here"))
+            port.set_device(str(instance_id))
+            return port
+        fixed = [network_api.FixedIp(ip_address=nic.fixed_ip)] if nic.fixed_ip else []
+        wanted = WantedPort(
+            project_id=project_id,
+            network_id=str(uid("instance.nics.network", nic.network)),
+            fixed_ips=fixed,
+            device_id=str(instance_id),
+            owned_by_device=True,
+        )
+        return await new_port(self.repository, wanted, hints)
+
+
+def _check(wanted: public.Instance) -> None:
+    fields = Fields("instance.")
+    fields.title("display_name", wanted.display_name)
+    fields.texts("metadata", wanted.metadata)
+    if len(wanted.user_data) > MAX_USER_DATA_BYTES:
+        fields.refuse("user_data", f"{len(wanted.user_data)} bytes: give at most {MAX_USER_DATA_BYTES}")
+    if len(wanted.nics) > MAX_NICS:
+        fields.refuse("nics", f"give at most {MAX_NICS}")
+    for index, nic in enumerate(wanted.nics):
+        if bool(nic.network) == bool(nic.port):
+            fields.refuse(f"nics[{index}]", "give a network or a port, one of the two")
+        elif nic.port and nic.fixed_ip:
+            fields.refuse(f"nics[{index}].fixed_ip", "a port has its addresses already: leave it out")
+    fields.check()
+
+
+def _check_fit(flavor: Flavor, image: Image) -> None:
+    if not image.active:
+        raise FailedPrecondition(
+            f"image {image.id} has no data yet", reason="IMAGE_NOT_ACTIVE", remedy="upload its data first"
+        )
+    fields = Fields("instance.")
+    disk_needed = max(image.min_disk_gib, -(-image.virtual_size_bytes // GIB))
+    if flavor.disk_gib < disk_needed:
+        fields.refuse("flavor", f"its disk of {flavor.disk_gib} GiB is too small: the image needs {disk_needed} GiB")
+    if flavor.memory_mib < image.min_memory_mib:
+        fields.refuse(
+            "flavor", f"its memory of {flavor.memory_mib} MiB is too small: the image needs {image.min_memory_mib} MiB"
+        )
+    fields.check()
+
+
+def _created(
+    wanted: public.Instance,
+    parts: _Parts,
+    ports: Sequence[Port],
+    principal: Principal,
+    project_id: str,
+    task_id: str,
+) -> pb.InstanceCreated:
+    key_pair = parts.key_pair
+    return pb.InstanceCreated(
+        project_id=project_id,
+        user_id=principal.user_id,
+        display_name=wanted.display_name,
+        hostname=hostname_of(wanted.display_name),
+        flavor_id=str(parts.flavor.id),
+        flavor=parts.flavor.summary,
+        image_id=str(parts.image.id),
+        key_pair_id=str(key_pair.id) if key_pair else "",
+        key_pair_name=key_pair.display_name if key_pair else "",
+        public_key=key_pair.public_key if key_pair else "",
+        user_data=wanted.user_data,
+        metadata=wanted.metadata,
+        availability_zone=wanted.availability_zone,
+        nics=[
+            public.InstanceNic(
+                network=port.network_id,
+                port=str(port.id),
+                fixed_ip=port.fixed_ips[0].ip_address if port.fixed_ips else "",
+                mac_address=port.mac_address,
+            )
+            for port in ports
+        ],
+        task_id=task_id,
+        reservation_id=f"r-{task_id[-8:]}",
+    )
+
+
+def _claim(instance: Instance, parts: _Parts, networks: Sequence[Network]) -> scheduling.ClaimRequest:
+    return scheduling.ClaimRequest(
+        claim_id=str(instance.id),
+        project_id=instance.project_id,
+        resources=scheduling.Resources(
+            vcpus=parts.flavor.vcpus, memory_mib=parts.flavor.memory_mib, disk_gib=parts.flavor.disk_gib
+        ),
+        availability_zone=instance.availability_zone,
+        extra_specs=parts.flavor.extra_specs,
+        image_properties=parts.image.properties,
+        physical_networks=sorted({network.physical_network for network in networks if network.physical_network}),
+    )
+
+
+def hostname_of(display_name: str) -> str:
+    """A DNS label (RFC 1123) made of a display name: "My demo!" → "my-demo"."""
+    label = re.sub(r"[^a-z0-9]+", "-", display_name.lower()).strip("-")[:63].rstrip("-")
+    return label or "instance"
