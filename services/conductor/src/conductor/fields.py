@@ -8,6 +8,7 @@ from uuid import UUID
 
 from core.errors import FieldViolation, InvalidArgument
 from core.ids import last_segment, parse_uuid
+from core.pki.identity import Identity
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._@+-]{0,61}[A-Za-z0-9._@+-])?")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -72,3 +73,12 @@ def uid(field: str, text: str) -> UUID:
     if found is None:
         raise InvalidArgument(FieldViolation(field, f"{text!r} is neither a resource name nor a uid"))
     return found
+
+
+def host_name(field: str, text: str) -> str:
+    """The host that a name or resource name is of. Raises InvalidArgument unless it is one lower-case DNS label."""
+    try:
+        return Identity.host(last_segment(text)).name
+    except InvalidArgument as error:
+        description = f"{text!r} is no host's name: give at most 63 lower-case letters, digits and hyphens"
+        raise InvalidArgument(FieldViolation(field, description)) from error
