@@ -30,6 +30,7 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from core.embedded.postgres import EmbeddedPostgres
 from core.eventlog import (
     Append,
+    Constraint,
     Context,
     CounterAdd,
     CounterLimit,
@@ -70,7 +71,8 @@ class CirraLog:
     async def prepare(self) -> None:
         """One aggregate, one key and one full quota to run into, and a wide quota for each project."""
         limits = [CounterLimit("instances", f"project-{n}", 10**9) for n in range(PROJECTS)]
-        constraints = (UniqueClaim("address", "taken", "somebody"), CounterLimit("instances", "full", 0), *limits)
+        taken = UniqueClaim("address", "taken", "somebody")
+        constraints: tuple[Constraint, ...] = (taken, CounterLimit("instances", "full", 0), *limits)
         await self._log.append(Append(self._new_events(self._taken), constraints))
 
     async def measure(self, writers: int, rate: float, seconds: float) -> float:

@@ -183,7 +183,7 @@ class EventLog:
         rows = await self.pool.fetch(
             f"SELECT key, owner FROM {self._quoted}.unique_keys WHERE scope = $1 ORDER BY key", scope
         )
-        return dict(rows)
+        return {key: owner for key, owner in rows}
 
 
 async def _patiently_open(dsn: str, schema: str, pool_size: int, patience_s: float) -> asyncpg.Pool:

@@ -44,6 +44,7 @@ DECLARE
     first_event integer := 1;
     target integer;
     number bigint;
+    bound bigint;
     holder text;
     violation "char";
     repeated_position bigint;
@@ -104,7 +105,8 @@ BEGIN
                 END IF;
             WHEN 'a' THEN
                 number := used[target];
-                IF from_numbers[step] > 0 AND number + from_numbers[step] > limits[target] THEN
+                bound := limits[target];
+                IF from_numbers[step] > 0 AND number + from_numbers[step] > bound THEN
                     violation := 'a';
                 ELSIF number + from_numbers[step] < 0 THEN
                     violation := 'u';
@@ -128,7 +130,6 @@ BEGIN
                     WHEN 'l' THEN limits[target] := replaced_numbers[done];
                     END CASE;
                 END LOOP;
-                target := step_targets[step];
                 IF violations IS NULL THEN
                     violations := array_fill(NULL::"char", ARRAY[append_count]);
                     culprits := array_fill(NULL::integer, ARRAY[append_count]);
@@ -153,7 +154,7 @@ BEGIN
                     violations[this] := violation;
                     culprits[this] := step - first_step;
                     found_numbers[this] := number;
-                    found_limits[this] := CASE violation WHEN 'a' THEN limits[target] END;
+                    found_limits[this] := CASE violation WHEN 'a' THEN bound END;
                     found_owners[this] := CASE violation WHEN 'c' THEN holder END;
                 END IF;
                 EXIT;

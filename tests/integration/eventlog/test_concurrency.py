@@ -1,0 +1,103 @@
+"""Many writers and a reader at their heels; writers that are stopped at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from core.eventlog import CounterAdd, CounterLimit, EventLog, LimitExceeded, UniqueClaim, UniqueViolation
+from core.eventlog.types import RecordedEvent
+from core.ids import uuid7
+from tests.integration.eventlog.conftest import OpenLog
+from tests.integration.eventlog.events import new_append, read_all
+
+WRITERS = 16
+APPENDS = 25
+
+
+async def _tail(log: EventLog, stop: asyncio.Event) -> list[RecordedEvent]:
+    """What a reader sees that follows the log as it grows."""
+    seen: list[RecordedEvent] = []
+    after = 0
+    while True:
+        finished = stop.is_set()
+        page = await log.read(after=after, limit=50)
+        seen += page
+        after = page[-1].position if page else after
+        if not page:
+            if finished:
+                return seen
+            await log.wait_beyond(after, timeout=0.1)
+
+
+@pytest.mark.parametrize("run", range(20))
+async def test_a_tailing_reader_misses_nothing_of_sixteen_writers(open_log: OpenLog, run: int) -> None:
+    reader, *replicas = await asyncio.gather(*(open_log(pool_size=2) for _ in range(3)))
+    random = Random(run)
+    await reader.append(new_append(CounterLimit("cores", "p", WRITERS * APPENDS // 4)))
+
+    async def write(number: int) -> int:
+        log, events = replicas[number % len(replicas)], 0
+        for _ in range(APPENDS):
+            count = random.randint(1, 3)
+            claim = UniqueClaim("name", str(random.randrange(100)), str(uuid7()))
+            constraint = random.choice([claim, CounterAdd("cores", "p", 1), None])
+            try:
+                await log.append(new_append(*([constraint] if constraint else []), events=count))
+            except (UniqueViolation, LimitExceeded):
+                continue
+            events += count
+        return events
+
+    stop = asyncio.Event()
+    tail = asyncio.create_task(_tail(reader, stop))
+    written = sum(await asyncio.gather(*(write(number) for number in range(WRITERS))))
+    stop.set()
+    seen = await tail
+    assert [event.position for event in seen] == list(range(1, written + 2))
+    assert [(event.position, event.event_id) for event in seen] == await read_all(reader)
+    assert all(one.recorded_at <= next_.recorded_at for one, next_ in pairwise(seen))
+
+
+async def test_a_stopped_writer_stalls_nobody(open_log: OpenLog, postgres_dsn: str) -> None:
+    """SIGSTOP of a process that appends all the time, at thirty moments; awake again, it has broken nothing."""
+    log = await open_log()
+    script = Path(__file__).with_name("endless_writer.py")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), postgres_dsn, log.schema, stdout=asyncio.subprocess.PIPE
+    )
+    random = Random(1)
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"writing\n"
+        for _ in range(30):
+            await asyncio.sleep(random.uniform(0.01, 0.05))
+            os.kill(process.pid, signal.SIGSTOP)
+            started = time.monotonic()
+            await log.append(new_append())
+            assert time.monotonic() - started < 5
+            os.kill(process.pid, signal.SIGCONT)
+    finally:
+        process.kill()
+        await process.wait()
+    positions = [position for position, _ in await read_all(log)]
+    assert positions == list(range(1, len(positions) + 1))
+    assert len(positions) > 100
+
+
+async def test_a_client_that_holds_the_head_in_a_transaction_is_thrown_out(log: EventLog) -> None:
+    """Nothing of ours does that; whoever does through the pool stalls the others for ten seconds at most."""
+    async with log.pool.acquire() as connection:
+        await connection.execute("BEGIN")
+        await connection.execute(f'SELECT FROM "{log.schema}".head FOR UPDATE')
+        started = time.monotonic()
+        await log.append(new_append())
+        assert 1 < time.monotonic() - started < 10
