@@ -6,6 +6,7 @@ is within one account, and that it is blunt across two.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -179,6 +180,19 @@ async def test_an_expired_token_is_refused(world: World, tmp_path: Path) -> None
     for expires_at, admitted in ((now + minute, True), (now - minute, False)):
         path = credentials_by(world, tmp_path, signer, expires_at=expires_at)
         assert await is_admitted(world, user_credentials=path) is admitted
+
+
+async def test_a_connection_ends_when_its_token_expires(world: World, tmp_path: Path) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    path = credentials_by(world, tmp_path, world.cell.keys.hosts.signer, expires_at=soon)
+    ended = asyncio.Event()
+
+    async def on_close() -> None:
+        ended.set()
+
+    await nats.connect(world.cell.nats_url, user_credentials=path, allow_reconnect=False, closed_cb=on_close)
+    assert not ended.is_set()
+    await asyncio.wait_for(ended.wait(), timeout=10)
 
 
 async def test_nobody_connects_without_a_token(world: World) -> None:
