@@ -10,12 +10,14 @@ import structlog
 
 from cirra.agent.v1.host_pb2_grpc import add_HostAgentServiceServicer_to_server
 from cirra.conductor.v1 import commands_pb2_grpc as commands
+from cirra.placement.v1.events_pb2 import HostEnrolled
 from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
 from conductor.compute.commands import ComputeCommands
 from conductor.compute.instance_create import INSTANCE_CREATE
 from conductor.compute.instance_delete import INSTANCE_DELETE
 from conductor.doors import authorize
-from conductor.enrolment.bootstrap import host_commands
+from conductor.enrolment.commands import Advertised, HostCommands
+from conductor.enrolment.credentials import HostCredentials
 from conductor.hosts.api import HostAgentServicer
 from conductor.hosts.commander import Changes, Commander
 from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
@@ -28,8 +30,11 @@ from conductor.operations.unfinished import UnfinishedProjection, UnfinishedSaga
 from conductor.services import Services
 from conductor.settings import ConductorSettings
 from core.bus import PullLoop
-from core.bus.streams import ensure_report_consumer, ensure_streams
+from core.bus.streams import CommandConsumers, ensure_report_consumer, ensure_streams
 from core.errors import Unavailable
+from core.natsauth.keys import AccountName, UserSigner
+from core.natsauth.permissions import AGENTS
+from core.pki.authority import Authority
 from core.plane import Plane, open_plane
 from core.projection import EventTail, Projector
 from core.relay import Relay
@@ -46,6 +51,7 @@ ADOPT_EVERY_S = 1.0
 CATCH_UP_S = 5.0
 
 CANCEL_REQUESTED = "cirra.operations.v1.SagaCancelRequested"
+HOST_ENROLLED = "cirra.placement.v1.HostEnrolled"
 
 
 async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
@@ -68,7 +74,11 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         desired_state=desired_state,
         placement=SchedulingServiceStub(placement),
     )
-    engine = await _start_engine(lifetime, settings, plane, services)
+    consumers = CommandConsumers(plane.bus)
+    engine = await _start_engine(lifetime, settings, plane, services, consumers)
+    for host in await desired_state.hosts():
+        await consumers.add(host, AGENTS)
+    lifetime.start(consumers.run(), "command consumers")
     reports = PullLoop(
         plane.bus,
         plane.bus.subjects.reports_stream,
@@ -100,7 +110,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         (commands.add_ComputeCommandsServicer_to_server, ComputeCommands(plane.repository, engine)),
         (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
         (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository)),
-        (commands.add_HostCommandsServicer_to_server, host_commands(plane, services.placement, settings)),
+        (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, services, consumers)),
         (add_HostAgentServiceServicer_to_server, hosts),
     ]
     server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
@@ -119,8 +129,31 @@ async def _projector(
     return projector
 
 
+def _host_commands(
+    settings: ConductorSettings, plane: Plane, services: Services, consumers: CommandConsumers
+) -> HostCommands:
+    return HostCommands(
+        plane.repository,
+        credentials=HostCredentials(
+            authority=Authority.load(settings.ca_directory),
+            signer=UserSigner.load(settings.nats_keys_directory, AccountName.CIRRA),
+            cell=settings.cell,
+            metadata_key=base64.b64decode(settings.metadata_key_file.read_text()),
+        ),
+        advertised=Advertised(
+            nats_urls=settings.advertised_nats_urls,
+            conductor_address=settings.advertised_conductor_address,
+            metadata_url=settings.metadata_url,
+            image_download_url=settings.image_download_url,
+        ),
+        consumers=consumers,
+        placement=services.placement,
+        clock=lambda: plane.log.pool.fetchval("SELECT clock_timestamp()"),
+    )
+
+
 async def _start_engine(
-    lifetime: Lifetime, settings: ConductorSettings, plane: Plane, services: Services
+    lifetime: Lifetime, settings: ConductorSettings, plane: Plane, services: Services, consumers: CommandConsumers
 ) -> SagaEngine:
     """The engine, with its lease held: before that, another replica would take its sagas for orphans."""
     engine = SagaEngine(
@@ -132,7 +165,7 @@ async def _start_engine(
     )
     lifetime.on_stop(engine.stop, "sagas")
     tail = EventTail(plane.bus, plane.log, after=(await plane.log.head()).position)
-    lifetime.start(_watch(tail, services.changes, engine), "changes")
+    lifetime.start(_watch(tail, services.changes, engine, consumers), "changes")
     leased = asyncio.Event()
     lifetime.start(_keep_runner_lease(plane, leased), "runner lease")
     await leased.wait()
@@ -143,12 +176,14 @@ async def _start_engine(
     return engine
 
 
-async def _watch(tail: EventTail, changes: Changes, engine: SagaEngine) -> None:
-    """Wakes what waits for an aggregate, and interrupts what is cancelled."""
+async def _watch(tail: EventTail, changes: Changes, engine: SagaEngine, consumers: CommandConsumers) -> None:
+    """Wakes what waits for an aggregate, interrupts what is cancelled, keeps consumers for hosts that enrol."""
     async for event in tail:
         changes.happened(event)
         if event.type == CANCEL_REQUESTED:
             engine.cancel_requested(event.aggregate_id)
+        elif event.type == HOST_ENROLLED:
+            await consumers.add(HostEnrolled.FromString(event.data).host, AGENTS)
 
 
 async def _keep_runner_lease(plane: Plane, leased: asyncio.Event) -> None:

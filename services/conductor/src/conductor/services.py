@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
 from conductor.hosts.commander import Changes, Commander
 from conductor.hosts.desired_state import DesiredState
 from core.repository import Repository
+
+if TYPE_CHECKING:
+    # A class of the stubs' types alone: at run time there is one stub for both kinds of channel.
+    from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,4 +20,4 @@ class Services:
     commander: Commander
     changes: Changes
     desired_state: DesiredState
-    placement: SchedulingServiceStub
+    placement: SchedulingServiceAsyncStub

@@ -58,6 +58,8 @@ class DesiredStateProjection:
                 port = network.PortBindingObserved.FromString(event.data)
                 if port.observed.absent:
                     await self._confirm(connection, port.host, "port", port.generation, event)
+            case "cirra.placement.v1.HostEnrolled":
+                await self._host(connection, placement.HostEnrolled.FromString(event.data).host, down=False)
             case "cirra.placement.v1.HostUp":
                 await self._host(connection, placement.HostUp.FromString(event.data).host, down=False)
             case "cirra.placement.v1.HostDown":
@@ -126,6 +128,10 @@ class DesiredState:
             image_id,
         )
         return bool(found)
+
+    async def hosts(self) -> list[str]:
+        """Every enrolled host."""
+        return [row["host"] for row in await self._pool.fetch(f"SELECT host FROM {self._schema}.hosts ORDER BY host")]
 
     async def host_is_down(self, host: str) -> bool:
         down = await self._pool.fetchval(f"SELECT down FROM {self._schema}.hosts WHERE host = $1", host)
