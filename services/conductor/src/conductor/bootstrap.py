@@ -136,7 +136,7 @@ def _host_commands(
         plane.repository,
         credentials=HostCredentials(
             authority=Authority.load(settings.ca_directory),
-            signer=UserSigner.load(settings.nats_keys_directory, AccountName.CIRRA),
+            signer=UserSigner.load(settings.nats_keys_directory, AccountName.HOSTS),
             cell=settings.cell,
             metadata_key=base64.b64decode(settings.metadata_key_file.read_text()),
         ),
