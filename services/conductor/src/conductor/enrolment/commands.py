@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import nats.errors
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,7 +15,6 @@ from cirra.conductor.v1.commands_pb2 import Accepted
 from cirra.identity.v1.identity_pb2 import Principal
 from cirra.placement.v1 import placement_pb2 as pb
 from cirra.placement.v1.scheduling_pb2 import RegisterHostRequest, SetHostEnabledRequest
-from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceAsyncStub
 from conductor.access import require_admin
 from conductor.enrolment.credentials import HostCredentials, Issued
 from conductor.enrolment.enrolment import Enrolment, EnrolmentToken, refused_token, used_already
@@ -28,6 +27,10 @@ from core.eventlog.errors import UniqueViolation
 from core.ids import host_aggregate_id, uuid7
 from core.natsauth.permissions import AGENTS
 from core.repository import Repository
+
+if TYPE_CHECKING:
+    # A class of the stubs' types alone: at run time there is one stub for both kinds of channel.
+    from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceAsyncStub
 
 DEFAULT_TTL_S = 3600
 MIN_TTL_S = 60
