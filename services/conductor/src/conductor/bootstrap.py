@@ -88,7 +88,6 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         ensure=lambda: ensure_report_consumer(plane.bus, CONSUMER, FACTS),
     )
     lifetime.start(reports.run(), "reports")
-    lifetime.start(KnownHosts(plane.log, plane.bus).run(), "known hosts")
 
     passwords = Passwords()
     await ensure_admin(plane.repository, passwords, settings.admin_password_file.read_text().strip())
