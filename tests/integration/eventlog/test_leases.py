@@ -1,0 +1,180 @@
+"""Leases: one holder, takeover after expiry, and a fencing number that stops who comes too late."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from core.eventlog import EventLog, HeldLease, Lease, LeaseLost, Leases
+from tests.integration.eventlog.conftest import OpenLog
+
+LONG = timedelta(minutes=1)
+SHORT = timedelta(seconds=0.6)
+
+
+@pytest.fixture
+def leases(log: EventLog) -> Leases:
+    return Leases(log.pool, log.schema)
+
+
+async def run_out(log: EventLog, name: str = "relay") -> None:
+    """As if the lease's time had passed."""
+    await log.pool.execute(f'UPDATE "{log.schema}".leases SET expires_at = clock_timestamp() WHERE name = $1', name)
+
+
+async def acquired(leases: Leases, holder: str, ttl: timedelta = LONG) -> Lease:
+    lease = await leases.acquire("relay", holder, ttl)
+    assert lease is not None
+    return lease
+
+
+async def test_one_holder_at_a_time(leases: Leases) -> None:
+    attempts = await asyncio.gather(*(leases.acquire("relay", f"replica-{n}", LONG) for n in range(8)))
+    [lease] = [attempt for attempt in attempts if attempt is not None]
+    assert lease.fencing == 1
+    assert await leases.acquire("relay", lease.holder, LONG) is None
+    assert await leases.acquire("detector", "replica-9", LONG) is not None
+
+
+async def test_takeover_after_it_ran_out(log: EventLog, leases: Leases) -> None:
+    first = await acquired(leases, "a")
+    await run_out(log)
+    assert not await leases.renew(first)
+    second = await acquired(leases, "b")
+    assert second.fencing == first.fencing + 1
+    assert not await leases.renew(first)
+    assert await leases.renew(second)
+
+
+async def test_it_runs_out_by_itself_unless_renewed(leases: Leases) -> None:
+    lease = await acquired(leases, "a", SHORT)
+    for _ in range(4):
+        await asyncio.sleep(SHORT.total_seconds() / 2)
+        assert await leases.renew(lease)
+        assert await leases.acquire("relay", "b", SHORT) is None
+    await asyncio.sleep(SHORT.total_seconds() * 1.1)
+    assert await leases.acquire("relay", "b", SHORT) is not None
+
+
+async def test_a_released_lease_is_free_and_its_number_is_spent(leases: Leases) -> None:
+    first = await acquired(leases, "a")
+    await leases.release(first)
+    assert not await leases.renew(first)
+    second = await acquired(leases, "a")
+    assert second.fencing == first.fencing + 1
+    await leases.release(first)
+    assert await leases.renew(second)
+
+
+async def test_a_late_write_is_refused(log: EventLog, leases: Leases) -> None:
+    old = await acquired(leases, "a")
+    await log.pool.execute(f'CREATE TABLE "{log.schema}".work (holder text)')
+
+    async def write(lease: Lease) -> None:
+        async with log.pool.acquire() as connection, connection.transaction():
+            await connection.execute(f'INSERT INTO "{log.schema}".work VALUES ($1)', lease.holder)
+            await leases.check(connection, lease)
+
+    await write(old)
+    await run_out(log)
+    await write(old)  # nobody has taken over yet, so nobody can be harmed
+    new = await acquired(leases, "b")
+    with pytest.raises(LeaseLost) as lost:
+        await write(old)
+    assert (lost.value.holder, lost.value.fencing) == ("a", 1)
+    await write(new)
+    await leases.release(new)
+    with pytest.raises(LeaseLost):
+        await write(new)
+    rows = await log.pool.fetch(f'SELECT holder FROM "{log.schema}".work')
+    assert [row["holder"] for row in rows] == ["a", "a", "b"]
+
+
+async def test_a_checked_write_stops_a_takeover_but_not_a_renewal(log: EventLog, leases: Leases) -> None:
+    lease = await acquired(leases, "a")
+    async with log.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await leases.check(connection, lease)
+        assert await asyncio.wait_for(leases.renew(lease), timeout=2)
+        await run_out(log)
+        takeover = asyncio.create_task(leases.acquire("relay", "b", LONG))
+        done, _ = await asyncio.wait((takeover,), timeout=0.3)
+        assert not done
+        await transaction.commit()
+        taken = await takeover
+    assert taken is not None and taken.fencing == 2
+
+
+async def test_held_while_the_body_runs_and_released_after_it(leases: Leases) -> None:
+    async with leases.hold("relay", "a", SHORT) as held:
+        await asyncio.sleep(SHORT.total_seconds() * 2.5)
+        assert not held.lost.is_set()
+        assert await leases.acquire("relay", "b", SHORT) is None
+    assert held.lost.is_set()
+    assert await leases.acquire("relay", "b", SHORT) is not None
+
+
+async def test_holding_waits_for_the_holder_before(leases: Leases) -> None:
+    first = await acquired(leases, "a")
+    entered = asyncio.Event()
+
+    async def hold() -> int:
+        async with leases.hold("relay", "b", SHORT) as held:
+            entered.set()
+            return held.lease.fencing
+
+    holding = asyncio.create_task(hold())
+    await asyncio.sleep(0.3)
+    assert not entered.is_set()
+    await leases.release(first)
+    assert await asyncio.wait_for(holding, timeout=5) == 2
+
+
+async def test_losing_it_is_told_and_ends_the_work(log: EventLog, leases: Leases) -> None:
+    async with leases.hold("relay", "a", SHORT) as held:
+        work = asyncio.create_task(held.run(asyncio.sleep(60)))
+        await run_out(log)
+        thief = await acquired(leases, "b")
+        with pytest.raises(LeaseLost):
+            await asyncio.wait_for(work, timeout=5)
+        assert held.lost.is_set()
+    assert await leases.renew(thief), "the end of the lost holding must not release the new one"
+
+
+async def test_the_result_and_the_failure_of_the_work_come_out(leases: Leases) -> None:
+    async def fail() -> None:
+        raise ValueError("of the work")
+
+    async with leases.hold("relay", "a", LONG) as held:
+        assert await held.run(asyncio.sleep(0, "result")) == "result"
+        with pytest.raises(ValueError, match="of the work"):
+            await held.run(fail())
+
+
+async def test_cut_off_from_postgres_it_is_lost_in_time(log: EventLog, leases: Leases) -> None:
+    """The holder can't ask, so it must assume the worst once its ttl has passed on its own clock."""
+
+    async def until_lost(held: HeldLease) -> float:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        await asyncio.wait_for(held.lost.wait(), timeout=10)
+        return clock() - started
+
+    async with leases.hold("relay", "a", SHORT) as held, log.pool.acquire() as connection, connection.transaction():
+        await connection.execute(f'LOCK TABLE "{log.schema}".leases')
+        assert await until_lost(held) <= SHORT.total_seconds() + 0.3
+
+
+async def test_any_schema_can_have_leases(open_log: OpenLog, cell_name: str) -> None:
+    log = await open_log()
+    other = f"{cell_name}_other"
+    try:
+        replicas = [Leases(log.pool, other) for _ in range(3)]
+        await asyncio.gather(*(leases.prepare() for leases in replicas))
+        await acquired(replicas[0], "a")
+        assert await replicas[1].acquire("relay", "b", LONG) is None
+    finally:
+        await log.pool.execute(f'DROP SCHEMA "{other}" CASCADE')
