@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,12 @@ class BusSubscription:
         try:
             await self._handler(message)
         except Exception as error:
-            log.exception("bus.handler_failed", subject=message.subject, error=repr(error))
+            log.error(
+                "bus.handler_failed",
+                subject=message.subject,
+                error=repr(error),
+                traceback="".join(traceback.format_exception(error)),
+            )
 
     async def unsubscribe(self) -> None:
         self._bus.forget(self)

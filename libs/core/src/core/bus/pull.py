@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -200,7 +201,7 @@ class PullLoop:
                     delivered=received.delivered,
                     delay_s=delay_s,
                     error=repr(error),
-                    exc_info=error,
+                    traceback="".join(traceback.format_exception(error)),  # without local variables: they hold the data
                 )
                 return _nak(delay_s)
 

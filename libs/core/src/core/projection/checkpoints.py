@@ -90,7 +90,11 @@ class Checkpoints:
             await migrate(cast(asyncpg.Connection, connection), self.schema, (_MIGRATION,))
 
     async def load(self, pool: asyncpg.Pool) -> ProjectionState | None:
-        return _state(await pool.fetchrow(self._select, self.name))
+        """The row, None before `prepare` and `add`."""
+        try:
+            return _state(await pool.fetchrow(self._select, self.name))
+        except asyncpg.UndefinedTableError:
+            return None
 
     async def add(self, connection: asyncpg.Connection, version: int) -> bool:
         """Adds the projection at position 0; False when it is there already."""

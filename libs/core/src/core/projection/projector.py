@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -57,7 +58,7 @@ class Projector:
         pool: asyncpg.Pool | None = None,
         lease_ttl: timedelta = LEASE_TTL,
         batch: int = BATCH,
-        stall_s: float = 2.0,
+        stall_s: float = 1.0,
     ) -> None:
         self.projection = projection
         self._event_log = log
@@ -170,8 +171,8 @@ class Projector:
                     stall_s=self._stall_s,
                 ) as tail:
                     while True:
-                        events = await tail.next(self._batch)
-                        state = await self._advance(lease, state, events)
+                        events = await tail.next(self._batch, patient=False)
+                        state = await self._advance(lease, state, events) if events else await self._same(state)
                         pauses = backoff()
             except CheckpointMoved as error:
                 _log.info("projection.checkpoint_moved", projection=self.projection.name, reason=str(error))
@@ -207,6 +208,12 @@ class Projector:
             self._tried_halt = attempt
         return state
 
+    async def _same(self, expected: ProjectionState) -> ProjectionState:
+        """In quiet times: CheckpointMoved when somebody asked for a rebuild."""
+        if await self.state() != expected:
+            raise CheckpointMoved("it was reset")
+        return expected
+
     async def _advance(self, lease: Lease, state: ProjectionState, events: Sequence[RecordedEvent]) -> ProjectionState:
         """Applies the events; on failure those before the failing one, then that one alone, then it halts."""
         try:
@@ -240,7 +247,13 @@ class Projector:
         )
 
     async def _halt(self, lease: Lease, state: ProjectionState, failure: ApplyFailed) -> None:
-        _log.error("projection.halted", projection=state.name, position=failure.position, exc_info=failure)
+        _log.error(
+            "projection.halted",
+            projection=state.name,
+            position=failure.position,
+            error=str(failure),
+            traceback="".join(traceback.format_exception(failure)),  # without local variables: they hold the data
+        )
         self._tried_halt = (state.generation, failure.position)
         async with transaction(self._pool) as connection:
             await self._checkpoints.lock_as(connection, state)

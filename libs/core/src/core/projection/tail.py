@@ -76,12 +76,15 @@ class EventTail:
     async def close(self) -> None:
         await self._reader.close()
 
-    async def next(self, limit: int = BATCH) -> list[RecordedEvent]:
-        """The next events, at least one, at most `limit`; `position` moves on past them."""
+    async def next(self, limit: int = BATCH, *, patient: bool = True) -> list[RecordedEvent]:
+        """The next events, at least one, at most `limit`; `position` moves on past them.
+
+        Without patience: none after `stall_s` of quiet.
+        """
         pauses = backoff()
         while True:
             try:
-                return await self._next(limit)
+                return await self._next(limit, patient)
             except Unavailable as error:
                 _log.warning("tail.log_away", position=self.position, error=str(error))
             except Exception as error:
@@ -90,7 +93,7 @@ class EventTail:
                 _log.warning("tail.log_away", position=self.position, error=repr(error))
             await asyncio.sleep(next(pauses))
 
-    async def _next(self, limit: int) -> list[RecordedEvent]:
+    async def _next(self, limit: int, patient: bool) -> list[RecordedEvent]:
         if not self._checked:
             self._epoch = max(self._epoch, (await self._event_log.head()).epoch)
             await self._check_history()
@@ -105,6 +108,8 @@ class EventTail:
                 return await self._accept(events)
             if not self._behind:
                 await self._look_at_the_head()
+                if not (patient or self._behind):
+                    return []
 
     async def _from_stream(self, limit: int) -> list[RecordedEvent]:
         """What follows `position` in the stream; empty after a while, or when the log must be read instead."""

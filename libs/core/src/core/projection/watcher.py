@@ -73,7 +73,12 @@ class CheckpointWatcher:
         return True
 
     async def _poll(self, position: int) -> bool:
-        state = await self._checkpoints.load(self._pool)
+        try:
+            state = await self._checkpoints.load(self._pool)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return False
         if state is None:
             return False
         self._position = state.position

@@ -1,0 +1,345 @@
+"""The projector: rows and checkpoint together, one active replica, poison halts, rebuild equals live."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from core.bus import Bus
+from core.bus.streams import StreamSettings, events_config
+from core.embedded.nats import EmbeddedNats
+from core.eventlog import EventLog, Leases
+from core.projection import Progress, ProjectionHalted
+from core.relay import Relay
+from core.testing.servers import Cell
+from tests.integration.bus.journal import append, restore_log, until_stream_at
+
+from .conftest import MakeProjector, running
+from .listing import Listing, assert_equals_log, rows
+
+
+@pytest.fixture
+def schema(cell: Cell) -> str:
+    return f"{cell.name}_reads"
+
+
+async def test_rows_follow_the_log(log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str) -> None:
+    projector = make_projector()
+    async with running(projector):
+        await asyncio.gather(*(append(log, 100, per_append=1 + writer % 3) for writer in range(5)))
+        assert await projector.wait_for(500, timeout=20)
+        assert projector.position() == 500
+    await assert_equals_log(log, schema)
+    state = await projector.state()
+    assert state is not None
+    assert (state.position, state.epoch, state.halted_at) == (500, 1, None)
+    assert state.event_id == (await log.read(after=499))[0].event_id
+
+
+async def test_an_event_is_visible_within_milliseconds(
+    log: EventLog, relay: Relay, make_projector: MakeProjector
+) -> None:
+    projector = make_projector()
+    async with running(projector):
+        assert await projector.wait_for(await append(log), timeout=20)
+        began = asyncio.get_running_loop().time()
+        for _ in range(20):
+            assert await projector.wait_for(await append(log), timeout=5)
+        assert (asyncio.get_running_loop().time() - began) / 20 < 0.1
+
+
+async def test_what_was_there_before_is_read_from_the_log(
+    log: EventLog, bus: Bus, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    """The stream's window has left most of it behind."""
+    await bus.js.update_stream(events_config(bus.subjects, StreamSettings(events_max_bytes=40_000)))
+    await until_stream_at(bus, await append(log, 3_000, per_append=1000))
+    assert (await bus.js.stream_info(bus.subjects.events_stream)).state.first_seq > 2_000
+    projector = make_projector()
+    async with running(projector):
+        assert await projector.wait_for(3_000, timeout=20)
+        assert await projector.wait_for(await append(log, 10), timeout=20)
+    await assert_equals_log(log, schema)
+
+
+async def test_of_two_projectors_one_is_active_and_both_can_wait(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    one, two = Listing(), Listing()
+    first, second = make_projector(one, "p1"), make_projector(two, "p2")
+    async with running(first):
+        assert await first.wait_for(await append(log, 10), timeout=20)
+        async with running(second):
+            for _ in range(20):
+                position = await append(log, 5)
+                assert all(await asyncio.gather(first.wait_for(position, 20), second.wait_for(position, 20)))
+            assert (len(one.applied), two.applied) == (110, [])
+    async with running(second):
+        assert await second.wait_for(await append(log, 10), timeout=20)
+    assert two.applied == list(range(111, 121))
+    await assert_equals_log(log, schema)
+
+
+async def test_a_projector_that_lost_its_lease_unawares_changes_nothing(
+    log: EventLog, leases: Leases, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    """It is in the middle of an event while another holds the lease already, as after a pause."""
+    paused, active = Listing(), Listing()
+    first = make_projector(paused, "p1", lease_ttl=timedelta(hours=1))
+    second = make_projector(active, "p2")
+    async with running(first):
+        assert await first.wait_for(await append(log), timeout=20)
+        slow = await append(log, payload="slow")
+        await asyncio.wait_for(paused.reached_slow.wait(), 20)
+        await log.pool.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE state = 'idle in transaction' AND query LIKE '%INSERT INTO listed%'"
+        )
+        await log.pool.execute(f"UPDATE \"{log.schema}\".leases SET expires_at = now() WHERE name LIKE 'proj%'")
+        active.gate.set()
+        async with running(second):
+            assert await second.wait_for(await append(log), timeout=20)
+            paused.gate.set()
+            assert await second.wait_for(await append(log, 20), timeout=20)
+    assert paused.applied == [1]
+    assert active.applied == list(range(slow, slow + 22))
+    await assert_equals_log(log, schema)
+
+
+async def test_the_checkpoint_is_never_ahead_of_the_rows(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    """Also while projectors are killed in the middle: whoever looks sees both of one transaction."""
+    await make_projector().prepare()
+    looks = 0
+
+    async def look() -> None:
+        nonlocal looks
+        query = (
+            f'SELECT p.position, (SELECT count(*) FROM "{schema}".listed), t.events'
+            f' FROM "{schema}".projections p, "{schema}".total t'
+        )
+        while True:
+            row = await log.pool.fetchrow(query)
+            assert row is not None
+            assert row[0] == row[1] == row[2]
+            looks += 1
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    writing = asyncio.create_task(append(log, 4_000, per_append=20))
+    for number in range(6):
+        projector = make_projector(holder=f"p{number}", batch=50)
+        async with running(projector):
+            assert await projector.wait_for((number + 1) * 500, timeout=20)
+    await writing
+    async with running(projector := make_projector(holder="last")):
+        assert await projector.wait_for(4_000, timeout=20)
+    assert not looking.done(), looking
+    looking.cancel()
+    assert looks > 50
+    await assert_equals_log(log, schema)
+
+
+async def test_a_rebuild_equals_what_was_there(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    projector = make_projector()
+    reports: list[Progress] = []
+    async with running(projector):
+        assert await projector.wait_for(await append(log, 3_000, per_append=1000), timeout=30)
+        live = await rows(log, schema)
+        done = await asyncio.wait_for(projector.rebuild(reports.append), 60)
+        assert await rows(log, schema) == live
+        assert await projector.wait_for(await append(log, 10), timeout=20)
+    assert (done.position, done.target, reports[-1]) == (3_000, 3_000, done)
+    assert done.events_per_s > 0
+    await assert_equals_log(log, schema)
+
+
+async def test_a_rebuild_by_a_tool_while_another_replica_runs(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    service, tool = Listing(), Listing()
+    async with running(live := make_projector(service, "service")):
+        assert await live.wait_for(await append(log, 500), timeout=20)
+        await asyncio.wait_for(make_projector(tool, "tool").rebuild(), 60)
+        assert (len(service.applied), tool.applied) == (1_000, [])
+        await assert_equals_log(log, schema)
+
+
+async def test_a_rebuild_by_a_tool_while_nobody_runs(log: EventLog, make_projector: MakeProjector, schema: str) -> None:
+    """Neither relay nor projectors run: the log is enough."""
+    await append(log, 500)
+    done = await asyncio.wait_for(make_projector().rebuild(), 60)
+    assert done.position == 500
+    await assert_equals_log(log, schema)
+
+
+async def test_a_new_version_is_built_from_zero(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    async with running(old := make_projector(Listing(version=1))):
+        assert await old.wait_for(await append(log, 100), timeout=20)
+    async with running(new := make_projector(Listing(version=2, mark="v2 "))):
+        position = await append(log, 1)
+        async with asyncio.timeout(20):
+            while (state := await new.state()) is None or (state.version, state.position) != (2, position):
+                await new.wait_for(position + 1, timeout=0.05)
+    await assert_equals_log(log, schema, mark="v2 ")
+
+
+async def test_an_old_version_leaves_the_new_ones_rows_alone(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    async with running(new := make_projector(Listing(version=2), "new")):
+        assert await new.wait_for(await append(log, 10), timeout=20)
+    old = Listing(version=1)
+    async with running(projector := make_projector(old, "old")):
+        assert not await projector.wait_for(await append(log, 10), timeout=1.5)
+    assert old.applied == []
+    assert len(await rows(log, schema)) == 10
+
+
+async def test_poison_halts_visibly_and_reads_say_so(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    await append(log, 50)
+    poison = await append(log, payload="poison")
+    last = await append(log, 50)
+    replica = make_projector(Listing(), "p2")
+    async with running(projector := make_projector(Listing(), "p1"), replica):
+        for each in (projector, replica):
+            with pytest.raises(ProjectionHalted) as caught:
+                await each.wait_for(last, timeout=20)
+            assert (caught.value.position, caught.value.checkpoint) == (poison, poison - 1)
+            assert "no such field" in caught.value.message
+            assert await each.wait_for(poison - 1, timeout=5)
+        state = await projector.state()
+        assert state is not None
+        assert (state.position, state.halted_at) == (poison - 1, poison)
+        assert "ValueError" in state.error
+        assert [position for position, _ in await rows(log, schema)] == list(range(1, poison))
+
+
+async def test_waiters_hear_of_a_halt(log: EventLog, relay: Relay, make_projector: MakeProjector) -> None:
+    async with running(projector := make_projector()):
+        assert await projector.wait_for(await append(log), timeout=20)
+        waiting = asyncio.create_task(projector.wait_for(3, timeout=60))
+        await append(log, payload="poison")
+        with pytest.raises(ProjectionHalted):
+            await asyncio.wait_for(waiting, 10)
+
+
+async def test_a_restart_with_mended_code_goes_on(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    poison = await append(log, payload="poison")
+    async with running(broken := make_projector(Listing(), "p1")):
+        with pytest.raises(ProjectionHalted):
+            await broken.wait_for(poison, timeout=20)
+    last = await append(log, 10)
+    async with running(mended := make_projector(Listing(fragile=False), "p2")):
+        async with asyncio.timeout(20):
+            while mended.position() < last:
+                await until_position_or_halt(mended, last)
+    await assert_equals_log(log, schema)
+    state = await mended.state()
+    assert state is not None
+    assert (state.halted_at, state.error) == (None, "")
+
+
+async def until_position_or_halt(projector: object, position: int) -> None:
+    """Before the new holder has tried the event again, the old halt still stands."""
+    try:
+        await projector.wait_for(position, timeout=1)  # type: ignore[attr-defined]
+    except ProjectionHalted:
+        await asyncio.sleep(0.02)
+
+
+async def test_a_halt_is_taken_back_by_a_person(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    listing = Listing()
+    poison = await append(log, payload="poison")
+    async with running(projector := make_projector(listing)):
+        with pytest.raises(ProjectionHalted):
+            await projector.wait_for(poison, timeout=20)
+        listing.fragile = False
+        await projector.resume()
+        assert await projector.wait_for(poison, timeout=20)
+    await assert_equals_log(log, schema)
+
+
+async def test_a_restored_log_makes_the_read_model_anew(
+    log: EventLog, relay: Relay, bus: Bus, make_projector: MakeProjector, schema: str
+) -> None:
+    async with running(projector := make_projector()):
+        assert await projector.wait_for(await append(log, 300, payload="old"), timeout=20)
+        await restore_log(log, 200)
+        await append(log, 150, payload="new")
+        await until_equal(log, schema, 350)
+    await assert_equals_log(log, schema)
+
+
+async def test_a_log_restored_while_nobody_ran_is_noticed(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    async with running(projector := make_projector()):
+        assert await projector.wait_for(await append(log, 300, payload="old"), timeout=20)
+    await restore_log(log, 200)
+    async with running(make_projector(holder="p2")):
+        await until_equal(log, schema, 200)
+    await assert_equals_log(log, schema)
+
+
+async def until_equal(log: EventLog, schema: str, count: int) -> None:
+    """Until the rows are the log's events; their number alone says little after a restore."""
+    wanted = [event.event_id for event in await log.read(after=0)]
+    assert len(wanted) == count
+    async with asyncio.timeout(30):
+        while True:
+            found = await log.pool.fetch(f'SELECT event_id FROM "{schema}".listed ORDER BY position')
+            if [row["event_id"] for row in found] == wanted:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_the_database_connection_breaks_in_the_middle(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    """An event is not to blame for that: nothing halts."""
+    async with running(projector := make_projector()):
+        for _ in range(5):
+            position = await append(log, 200)
+            await log.pool.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%listed%'"
+            )
+            assert await projector.wait_for(position, timeout=30)
+    await assert_equals_log(log, schema)
+
+
+async def test_nats_restarts_and_is_away(
+    log: EventLog,
+    leases: Leases,
+    own_nats: EmbeddedNats,
+    own_bus: Bus,
+    make_projector: MakeProjector,
+    schema: str,
+) -> None:
+    relay = Relay(log, leases, own_bus, holder="r1", ack_timeout_s=0.5, idle_check_s=0.2)
+    async with running(relay, projector := make_projector(bus=own_bus)):
+        assert await projector.wait_for(await append(log, 100), timeout=20)
+        for _ in range(3):
+            await own_nats.restart()
+            assert await projector.wait_for(await append(log, 100), timeout=20)
+        await own_nats.stop()
+        # Reads go on without NATS: the log is what the stream is made of.
+        assert await projector.wait_for(await append(log, 100), timeout=10)
+        await own_nats.start()
+        await until_stream_at(own_bus, 500)
+        assert await projector.wait_for(await append(log, 100), timeout=20)
+    await assert_equals_log(log, schema)
