@@ -129,6 +129,10 @@ class Repository:
 
         return await again_on_conflict(once)
 
+    async def destroy_secrets(self, aggregate_id: UUID) -> None:
+        """After its deletion: nobody can open an aggregate's sensitive fields any more, wherever they were copied."""
+        await self._keyring.destroy(aggregate_id)
+
     async def _decode(self, event_class: type[Aggregate.Event], entry: RecordedEvent) -> Any:
         message = event_class.message_class.FromString(entry.data)
         upcast(message, entry.schema_version)

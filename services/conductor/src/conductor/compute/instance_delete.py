@@ -63,7 +63,9 @@ async def release_claim(ctx: Context) -> None:
 
 
 async def settle(ctx: Context) -> None:
-    await _services(ctx).repository.change(Instance, _instance_id(ctx), lambda it: it.delete(str(ctx.saga_id)))
+    repository = _services(ctx).repository
+    await repository.change(Instance, _instance_id(ctx), lambda it: it.delete(str(ctx.saga_id)))
+    await repository.destroy_secrets(_instance_id(ctx))
 
 
 INSTANCE_DELETE = Saga(
