@@ -22,7 +22,8 @@ MAX_CONNECTIONS_PER_ADDRESS = 16
 REQUEST_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 10.0
 RETRY_AFTER_S = 5
-_READ_OCTETS = 16_384
+# h11 looks at the limit after each read: the smaller, the closer it is kept.
+_READ_OCTETS = 4_096
 
 Log = Callable[..., None]
 # (request, its body, the guest's address) → the answer to pass on.

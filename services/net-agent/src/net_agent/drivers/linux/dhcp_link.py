@@ -97,6 +97,8 @@ def ensure_inner(network: Network) -> None:
             raise NetworkFault(f"{inner_device(network.network_id)} is not in its namespace")
         set_link(ip, loopback, state="up")
         set_link(ip, link, mtu=network.mtu, state="up")
+        # A neighbour that was heard of is asked whether it is there after one second, not five.
+        write_sysctl(f"net/ipv4/neigh/{link.name}/delay_first_probe_time", "1")
         wanted, present = wanted_addresses(network), addresses(ip, link)
         for surplus in sorted(present.difference(wanted)):
             ip.addr("del", index=link.index, address=surplus.split("/")[0], prefixlen=int(surplus.split("/")[1]))

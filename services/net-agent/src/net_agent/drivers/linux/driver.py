@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from core.ids import tap_device
@@ -133,10 +134,12 @@ class LinuxDriver:
     async def remove_everything(self) -> None:
         """All that Cirra made on this host, by its records and by the marks on interfaces; nothing else."""
         for port_id in await self.known_ports():
-            await self.unplug(port_id)
+            await self._namespaces.on_host(partial(tap.remove_tap, port_id))
         bridged = await self._namespaces.on_host(bridge.bridged_networks)
         for network_id in self._records.network_ids() | bridged:
             await self._remove_network(network_id)
+        for port in self._records.ports():
+            self._records.forget(port.port_id)
         await self._firewall.delete_table()
 
     async def close(self) -> None:

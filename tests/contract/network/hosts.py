@@ -1,0 +1,193 @@
+"""Hosts that a driver is tried on: a real one, which is a network namespace of its own, and a simulated one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, Protocol
+
+from core.ids import bridge_device, dhcp_namespace, tap_device, uuid7
+from net_agent.drivers.base import NetworkDriver
+from net_agent.drivers.linux.driver import LinuxDriver
+from net_agent.drivers.linux.namespace import Namespaces
+from net_agent.drivers.linux.process import command_line
+from net_agent.drivers.linux.proxy import ProxyIdentity
+from net_agent.drivers.simulated import SimulatedDriver
+from net_agent.model import Network, Port, Subnet
+from net_agent.teardown import teardown
+from tests.contract.network.guest import Guest
+
+PHYSICAL_NETWORKS = {"physnet1": "uplink1"}
+METADATA_KEY = b"m" * 32
+
+
+def make_network(cidr: str = "10.77.0.0/24", **changes: Any) -> Network:
+    network_id, subnet_id = str(uuid7()), str(uuid7())
+    whole = IPv4Network(cidr)
+    fields: dict[str, Any] = {
+        "network_id": network_id,
+        "generation": 1,
+        "bridge": bridge_device(network_id),
+        "mtu": 1450,
+        "physical_network": "",
+        "dns_domain": "novalocal",
+        "subnets": (Subnet(subnet_id, whole, gateway_ip=whole[1], dhcp_ip=whole[2]),),
+    }
+    return Network(**(fields | changes))
+
+
+def make_port(network: Network, number: int, **changes: Any) -> Port:
+    """Number 11 has the address .11, the MAC address …:0b and the name guest-11."""
+    port_id = str(uuid7())
+    fields: dict[str, Any] = {
+        "port_id": port_id,
+        "mac_address": f"fa:16:3e:00:00:{number:02x}",
+        "device": tap_device(port_id),
+        "hostname": f"guest-{number}",
+        "addresses": (IPv4Address(int(network.subnets[0].cidr.network_address) + number),),
+        "network": network,
+        "active": True,
+    }
+    return Port(**(fields | changes))
+
+
+class Host(Protocol):
+    """A host under test. `driver` is the agent's; `restart` gives a new one that must find everything again."""
+
+    driver: NetworkDriver
+
+    async def restart(self) -> None: ...
+
+    async def boot(self, port: Port) -> None:
+        """The guest of this port comes up and asks for its address."""
+
+    async def fingerprint(self, network: Network) -> object:
+        """Changes when anything of a network on this host is made anew, started again, or set anew."""
+
+    async def leftovers(self) -> list[str]:
+        """What is on the host that wasn't there at first."""
+
+
+class SimulatedHost:
+    def __init__(self) -> None:
+        self.driver: NetworkDriver = SimulatedDriver(physical_networks=tuple(PHYSICAL_NETWORKS))
+
+    async def restart(self) -> None:
+        """A simulated host lives in its driver."""
+
+    async def boot(self, port: Port) -> None:
+        """Its guests boot by themselves."""
+
+    async def fingerprint(self, network: Network) -> object:
+        return [await self.driver.observe(port) for port in sorted(await self.driver.known_ports())]
+
+    async def leftovers(self) -> list[str]:
+        return sorted(await self.driver.known_ports())
+
+
+class LinuxHost:
+    """A private network namespace; its state is in *folder*. metadata_url: of a service that this host can reach."""
+
+    def __init__(self, folder: Path, metadata_url: str = "http://127.0.0.1:9") -> None:
+        self.folder = folder
+        self.name = f"host-{os.urandom(4).hex()}"
+        self._outer = Namespaces(threads=2)
+        self.namespaces = Namespaces(host=self._outer.path(self.name))
+        key = folder / "metadata.key"
+        key.write_bytes(METADATA_KEY)
+        self.identity = ProxyIdentity("host-1", metadata_url, Path(), Path(), Path(), key)
+        self.guests: list[Guest] = []
+
+    async def start(self) -> None:
+        await self._outer.create(self.name)
+        await self.command("ip", "link", "set", "lo", "up")
+        await self.command("ip", "link", "add", "uplink1", "type", "veth", "peer", "name", "provider1")
+        self.driver: NetworkDriver = self.new_driver()
+
+    def new_driver(self) -> LinuxDriver:
+        return LinuxDriver(
+            folder=self.folder / "networks",
+            identity=self.identity,
+            physical_networks=PHYSICAL_NETWORKS,
+            namespaces=Namespaces(host=self._outer.path(self.name)),
+        )
+
+    async def restart(self) -> None:
+        await self.driver.close()
+        self.driver = self.new_driver()
+
+    async def stop(self) -> None:
+        for guest in self.guests:
+            await guest.stop()
+        await self.driver.close()
+        await teardown(self.folder, namespaces=Namespaces(host=self._outer.path(self.name)))
+        await self._outer.delete(self.name)
+        self.namespaces.close()
+        self._outer.close()
+
+    async def guest(self, port: Port, mac_address: str | None = None) -> Guest:
+        guest = Guest(self.namespaces, port, self.folder, mac_address)
+        await guest.start()
+        self.guests.append(guest)
+        return guest
+
+    async def unplug_guest(self, guest: Guest) -> None:
+        self.guests.remove(guest)
+        await guest.stop()
+
+    async def boot(self, port: Port) -> None:
+        guest = await self.guest(port)
+        assert await guest.dhcp() is not None
+        assert await guest.ping(str(port.network.subnets[0].dhcp_ip))
+
+    async def command(self, *argv: str, namespace: str | None = None) -> str:
+        def run() -> str:
+            return subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True).stdout
+
+        if namespace is None:
+            return await self.namespaces.on_host(run)
+        return await self.namespaces.inside(namespace, run)
+
+    def pids(self, network: Network) -> dict[str, int]:
+        folder = self.folder / "networks" / network.network_id
+        return {name: int((folder / f"{name}.pid").read_text()) for name in ("dnsmasq", "metadata-proxy")}
+
+    async def fingerprint(self, network: Network) -> object:
+        """Interface indexes and flags, process ids with start times, rules with their handles."""
+        links = await self.command("ip", "-o", "link")
+        inner = await self.command("ip", "-o", "addr", namespace=dhcp_namespace(network.network_id))
+        rules = await self.command("nft", "-a", "list", "ruleset")
+        processes = {
+            name: (pid, command_line(pid), Path(f"/proc/{pid}/stat").read_text().split()[21])
+            for name, pid in self.pids(network).items()
+        }
+        return _without_counters(links), inner, _without_counters(rules), processes
+
+    async def leftovers(self) -> list[str]:
+        links = [
+            line.split()[1].split("@")[0].rstrip(":") for line in (await self.command("ip", "-o", "link")).splitlines()
+        ]
+        found = [link for link in links if link not in ("lo", "uplink1", "provider1")]
+        found += [name for name in self.networks_left() if self.namespaces.exists(dhcp_namespace(name))]
+        found += self.networks_left()
+        found += (await self.command("nft", "list", "tables")).splitlines()
+        found += [" ".join(line) for line in self.processes()]
+        return found
+
+    def networks_left(self) -> list[str]:
+        return [entry.name for entry in (self.folder / "networks").iterdir()]
+
+    def processes(self) -> Sequence[tuple[str, ...]]:
+        """Every process that has something of this host on its command line."""
+        lines = (command_line(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return [line for line in lines if any(str(self.folder / "networks") in part for part in line)]
+
+
+def _without_counters(text: str) -> str:
+    words = text.split()
+    return " ".join(
+        word for before, word in zip(["", *words], words, strict=False) if before not in ("packets", "bytes")
+    )
