@@ -171,6 +171,38 @@ async def test_a_counter_does_not_go_below_zero(log: EventLog) -> None:
     assert (await log.head()).position == 0
 
 
+async def test_a_refused_append_is_taken_back_whole_for_those_that_follow_in_its_batch(log: EventLog) -> None:
+    """Its last step fails after one of each kind has succeeded; what follows sees nothing of them."""
+    known = uuid7()
+    setup = (UniqueClaim("u", "mine", "a"), UniqueClaim("u", "theirs", "b"), CounterLimit("c", "k", 5))
+    await log.append(new_append(*setup, CounterAdd("c", "k", 4), aggregate_id=known))
+    refused = new_append(
+        UniqueRelease("u", "mine", "a"),
+        UniqueClaim("u", "mine", "z"),
+        UniqueClaim("u", "fresh", "z"),
+        CounterAdd("c", "k", -4),
+        CounterAdd("c", "k", 3),
+        CounterLimit("c", "k", 100),
+        UniqueClaim("u", "theirs", "z"),
+        aggregate_id=known,
+        version=2,
+    )
+    outcomes = await append_together(
+        log,
+        [
+            refused,
+            new_append(aggregate_id=known, version=2),
+            new_append(UniqueClaim("u", "mine", "a"), UniqueClaim("u", "fresh", "c")),
+            new_append(CounterAdd("c", "k", 2)),
+            new_append(CounterAdd("c", "k", 1)),
+        ],
+    )
+    assert isinstance(outcomes[0], UniqueViolation)
+    assert [isinstance(outcome, Appended) for outcome in outcomes[1:]] == [True, True, False, True]
+    assert await log.unique_keys("u") == {"mine": "a", "theirs": "b", "fresh": "c"}
+    assert await log.counter("c", "k") == Counter(5, 5)
+
+
 async def test_refusals_leave_no_gap(log: EventLog) -> None:
     taken = new_append(UniqueClaim("name", "web", "a"))
     await log.append(taken)

@@ -33,7 +33,7 @@ def _field(message: descriptor_pb2.DescriptorProto, name: str, kind: int, **more
     field = message.field.add(
         name=name,
         number=len(message.field) + 1,
-        type=kind,  # type: ignore[arg-type]
+        type=kind,
         label=Field.LABEL_REPEATED if more.get("repeated") else Field.LABEL_OPTIONAL,
         type_name=str(more.get("of", "")) or None,
     )
