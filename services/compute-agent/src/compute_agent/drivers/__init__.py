@@ -1,0 +1,1 @@
+"""Hypervisors behind one Protocol (`base`): libvirt, and a simulated one for scale."""

@@ -1,0 +1,190 @@
+"""The libvirt driver: which file, which function, which error; the rest is in the modules beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
+
+import libvirt
+import psutil
+
+from cirra.agent.v1.desired_pb2 import DOMAIN_STATE_PAUSED, DOMAIN_STATE_RUNNING, DomainSpec
+from compute_agent.drivers.base import Disk, DriverInfo, Guest, HostFacts
+from compute_agent.drivers.changes import Changes
+from compute_agent.drivers.libvirt import guest, xml
+from compute_agent.drivers.libvirt.connection import Connection
+from compute_agent.drivers.libvirt.host import Capabilities, capabilities
+from compute_agent.errors import domain_failed, flavor_disk_too_small, tap_missing, virt_type_unsupported
+from compute_agent.files import supports_direct_io, write_atomically
+from compute_agent.images import qemu_img
+from compute_agent.images.cache import ImageCache
+from compute_agent.instances import DiskInfo, InstanceFolder, StateFolder
+
+T = TypeVar("T")
+
+_GIB = 1 << 30
+_SHUTDOWN_POLL_S = 0.2
+
+
+class LibvirtDriver:
+    """`HypervisorDriver` by libvirt and QEMU. `virt_types`: what the probe found this host to run."""
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        state: StateFolder,
+        images: ImageCache,
+        virt_types: Sequence[str],
+        patience_s: float = 90.0,
+    ) -> None:
+        self.info = DriverInfo(name="libvirt", virt_types=tuple(virt_types))
+        self._state = state
+        self._images = images
+        self._changes = Changes(self._all_instances)
+        self._connection = Connection(
+            uri, on_change=self._changes.note, on_connect=self._changes.note_all, patience_s=patience_s
+        )
+
+    async def open(self) -> None:
+        await self._connection.open()
+
+    async def close(self) -> None:
+        await self._images.close()
+        await self._connection.close()
+
+    async def host(self) -> HostFacts:
+        found = await self._capabilities(self.info.virt_types[0] if self.info.virt_types else "qemu")
+        return HostFacts(
+            vcpus=os.cpu_count() or 1,
+            memory_mib=psutil.virtual_memory().total >> 20,
+            disk_gib=shutil.disk_usage(self._state.path).total // _GIB,
+            cpu_arch=found.arch,
+            cpu_model=found.cpu_model,
+            hypervisor_version=found.version,
+        )
+
+    async def guests(self) -> set[str]:
+        return await self._do("list", guest.ours)
+
+    async def observe(self, instance_id: str) -> Guest | None:
+        return await self._do("observe", functools.partial(guest.observe, instance_id=instance_id))
+
+    async def disk(self, instance_id: str) -> Disk | None:
+        folder = self._state.instance(instance_id)
+        return await asyncio.to_thread(_disk, folder)
+
+    async def create_disk(self, spec: DomainSpec) -> Disk:
+        folder = self._state.instance(spec.instance_id)
+        size_bytes = _disk_size(spec, spec.image.virtual_size_bytes)
+        async with self._images.use(spec.image) as base:
+            size_bytes = _disk_size(spec, base.virtual_size_bytes)
+            info = DiskInfo(
+                format="qcow2",
+                base_sha256=spec.image.sha256,
+                base_format=base.disk_format,
+                image_id=spec.image.image_id,
+                size_bytes=size_bytes,
+                image_cached=base.cached,
+            )
+            await asyncio.to_thread(_write_disk_info, folder, info)
+            await qemu_img.create_overlay(folder.disk, base.path, base.disk_format, size_bytes)
+        return Disk(image_cached=base.cached)
+
+    async def define(self, spec: DomainSpec, generation: int) -> None:
+        if spec.virt_type not in self.info.virt_types:
+            raise virt_type_unsupported(spec.virt_type, self.info.virt_types)
+        folder = self._state.instance(spec.instance_id)
+        found = await self._capabilities(spec.virt_type)
+        placement = xml.Placement(
+            arch=found.arch,
+            machine=found.machine,
+            emulator=found.emulator,
+            disk=folder.disk,
+            disk_cache="none" if await self._direct_io() else "writeback",
+            console_log=folder.console_log,
+        )
+        definition = xml.domain_xml(spec, generation, placement)
+        changed = await self._do("define", lambda c: guest.define(c, spec.instance_id, definition))
+        if changed or not folder.libvirt_xml.exists():
+            await asyncio.to_thread(write_atomically, folder.libvirt_xml, definition)
+
+    async def start(self, spec: DomainSpec) -> None:
+        observed = await self.observe(spec.instance_id)
+        if observed is not None and observed.state == DOMAIN_STATE_RUNNING:
+            return
+        for nic in spec.nics:
+            _require_interface(nic.device, nic.port_id)
+        await self._do("start", functools.partial(guest.start, instance_id=spec.instance_id))
+
+    async def stop(self, instance_id: str, *, grace_s: float) -> None:
+        deadline = time.monotonic() + grace_s
+        await self._do("stop", functools.partial(guest.request_shutdown, instance_id=instance_id))
+        while time.monotonic() < deadline:
+            if not _is_on(await self.observe(instance_id)):
+                return
+            await asyncio.sleep(_SHUTDOWN_POLL_S)
+        await self._do("stop", functools.partial(guest.power_off, instance_id=instance_id))
+
+    async def remove(self, instance_id: str) -> None:
+        await self._do("remove", functools.partial(guest.remove, instance_id=instance_id))
+        await asyncio.to_thread(self._state.instance(instance_id).delete)
+
+    async def console_tail(self, instance_id: str, max_bytes: int) -> bytes:
+        return await asyncio.to_thread(self._state.instance(instance_id).console_tail, max_bytes)
+
+    def changes(self) -> AsyncIterator[str]:
+        return aiter(self._changes)
+
+    async def _all_instances(self) -> set[str]:
+        return await self.guests() | await asyncio.to_thread(self._state.instance_ids)
+
+    async def _capabilities(self, virt_type: str) -> Capabilities:
+        return await self._do("inspect", functools.partial(capabilities, virt_type=virt_type))
+
+    async def _direct_io(self) -> bool:
+        return await asyncio.to_thread(supports_direct_io, self._state.instances)
+
+    async def _do(self, operation: str, function: Callable[[Any], T]) -> T:
+        try:
+            return await self._connection.call(function)
+        except libvirt.libvirtError as error:
+            raise domain_failed(operation, str(error)) from error
+
+
+def _disk(folder: InstanceFolder) -> Disk | None:
+    if not folder.disk.is_file():
+        return None
+    info = folder.disk_info()
+    return Disk(image_cached=info is not None and info.image_cached)
+
+
+def _write_disk_info(folder: InstanceFolder, info: DiskInfo) -> None:
+    folder.create()
+    folder.write_disk_info(info)
+
+
+def _disk_size(spec: DomainSpec, virtual_size_bytes: int) -> int:
+    """The disk's size in octets: the flavor's, or the image's if the flavor leaves it open (0)."""
+    if spec.disk_gib == 0:
+        return virtual_size_bytes
+    if spec.disk_gib * _GIB < virtual_size_bytes:
+        raise flavor_disk_too_small(spec.disk_gib, virtual_size_bytes)
+    return spec.disk_gib * _GIB
+
+
+def _require_interface(device: str, port_id: str) -> None:
+    try:
+        socket.if_nametoindex(device)
+    except OSError as error:
+        raise tap_missing(device, port_id) from error
+
+
+def _is_on(observed: Guest | None) -> bool:
+    return observed is not None and observed.state in (DOMAIN_STATE_RUNNING, DOMAIN_STATE_PAUSED)

@@ -1,0 +1,263 @@
+"""A hypervisor without guests: for tests of the cloud at a scale that no machine here could run.
+
+It is real in all that the agent can see: guests and disks are files in the instance folders, so that they outlive the
+agent and not the host's boot, and it says "simulated" in the inventory. Latency and faults are settable:
+`<state>/simulated-faults.json` holds a list of rules (`Fault`), read before each operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from cirra.agent.v1.desired_pb2 import (
+    DOMAIN_STATE_CRASHED,
+    DOMAIN_STATE_RUNNING,
+    DOMAIN_STATE_SHUTOFF,
+    DomainSpec,
+    DomainState,
+)
+from compute_agent.drivers.base import Disk, DriverInfo, Guest, HostFacts
+from compute_agent.drivers.changes import Changes
+from compute_agent.errors import domain_foreign, flavor_disk_too_small, virt_type_unsupported
+from compute_agent.files import write_atomically
+from compute_agent.instances import DiskInfo, InstanceFolder, StateFolder
+from core.agent.handler import AgentFailure
+
+VIRT_TYPE = "simulated"
+FAULTS_FILE = "simulated-faults.json"
+_GUEST_FILE = "simulated.json"
+_GIB = 1 << 30
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What goes wrong. `match`: a shell pattern for the instance's display name or id. `operation`: "create_disk",
+    "define", "start", "stop" or "remove". Without a `reason` it only takes `latency_s` longer. `times`: how often,
+    since the agent started; 0: always."""
+
+    match: str
+    operation: str
+    reason: str = ""
+    message: str = "injected fault"
+    retryable: bool = False
+    reschedule: bool = False
+    latency_s: float = 0.0
+    times: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedGuest:
+    """A guest as it is stored. `process` changes with each start, as a process id does; 0: off."""
+
+    display_name: str
+    state: DomainState.ValueType
+    boot_id: str
+    generation: int = 0
+    process: int = 0
+    starts: int = 0
+    shut_down_by_guest: bool = False
+    foreign: bool = False
+
+
+class SimulatedDriver:
+    """`HypervisorDriver` for guests of type "simulated". `latency_s`: how long each operation takes."""
+
+    def __init__(
+        self,
+        *,
+        state: StateFolder,
+        capacity: HostFacts,
+        boot_id: str,
+        latency_s: float = 0.0,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.info = DriverInfo(name="simulated", virt_types=(VIRT_TYPE,))
+        self._state = state
+        self._capacity = capacity
+        self._boot_id = boot_id
+        self._latency_s = latency_s
+        self._sleep = sleep
+        self._injected: Counter[Fault] = Counter()
+        self._changes = Changes(self.guests)
+
+    async def open(self) -> None:
+        self._changes.note_all()
+
+    async def close(self) -> None:
+        return
+
+    async def host(self) -> HostFacts:
+        return self._capacity
+
+    async def guests(self) -> set[str]:
+        return {
+            name for name in self._state.instance_ids() if (found := self._load(name)) is not None and not found.foreign
+        }
+
+    async def observe(self, instance_id: str) -> Guest | None:
+        found = self._load(instance_id)
+        if found is None or found.foreign:
+            return None
+        return Guest(instance_id, found.state, found.shut_down_by_guest)
+
+    async def disk(self, instance_id: str) -> Disk | None:
+        return _disk(self._state.instance(instance_id))
+
+    async def create_disk(self, spec: DomainSpec) -> Disk:
+        await self._take_time("create_disk", spec.instance_id, spec.display_name)
+        if 0 < spec.disk_gib * _GIB < spec.image.virtual_size_bytes:
+            raise flavor_disk_too_small(spec.disk_gib, spec.image.virtual_size_bytes)
+        return _create_disk(self._state, spec)
+
+    async def define(self, spec: DomainSpec, generation: int) -> None:
+        await self._take_time("define", spec.instance_id, spec.display_name)
+        if spec.virt_type != VIRT_TYPE:
+            raise virt_type_unsupported(spec.virt_type, self.info.virt_types)
+        found = self._load(spec.instance_id)
+        if found is None:
+            found = SimulatedGuest(spec.display_name, DOMAIN_STATE_SHUTOFF, self._boot_id)
+        elif found.foreign:
+            raise domain_foreign(spec.instance_id)
+        self._save(spec.instance_id, replace(found, display_name=spec.display_name, generation=generation))
+
+    async def start(self, spec: DomainSpec) -> None:
+        await self._take_time("start", spec.instance_id, spec.display_name)
+        found = self._load(spec.instance_id)
+        assert found is not None, "start comes after define"
+        if found.process:
+            return
+        starts = found.starts + 1
+        running = replace(found, state=DOMAIN_STATE_RUNNING, process=starts, starts=starts, shut_down_by_guest=False)
+        self._save(spec.instance_id, replace(running, boot_id=self._boot_id))
+        _log_boot(self._state.instance(spec.instance_id), spec)
+
+    async def stop(self, instance_id: str, *, grace_s: float) -> None:
+        found = self._load(instance_id)
+        if found is None:
+            return
+        await self._take_time("stop", instance_id, found.display_name)
+        self._save(instance_id, replace(found, state=DOMAIN_STATE_SHUTOFF, process=0))
+
+    async def remove(self, instance_id: str) -> None:
+        found = self._load(instance_id)
+        if found is not None:
+            await self._take_time("remove", instance_id, found.display_name)
+            if found.foreign:
+                return
+        self._state.instance(instance_id).delete()
+
+    async def console_tail(self, instance_id: str, max_bytes: int) -> bytes:
+        return self._state.instance(instance_id).console_tail(max_bytes)
+
+    def changes(self) -> AsyncIterator[str]:
+        return aiter(self._changes)
+
+    # What happens to guests without the agent's doing.
+
+    def process(self, instance_id: str) -> int:
+        """The guest's process; 0: none."""
+        found = self._load(instance_id)
+        return 0 if found is None else found.process
+
+    def crash(self, instance_id: str) -> None:
+        self._end(instance_id, DOMAIN_STATE_CRASHED, by_guest=False)
+
+    def shut_down_from_within(self, instance_id: str) -> None:
+        self._end(instance_id, DOMAIN_STATE_SHUTOFF, by_guest=True)
+
+    def add_foreign(self, instance_id: str) -> None:
+        """Somebody else's guest, running."""
+        self._state.instance(instance_id).create()
+        self._save(instance_id, SimulatedGuest("", DOMAIN_STATE_RUNNING, self._boot_id, process=1, foreign=True))
+
+    def _end(self, instance_id: str, state: DomainState.ValueType, *, by_guest: bool) -> None:
+        found = self._load(instance_id)
+        assert found is not None
+        self._save(instance_id, replace(found, state=state, process=0, shut_down_by_guest=by_guest))
+        self._changes.note(instance_id)
+
+    def _load(self, instance_id: str) -> SimulatedGuest | None:
+        """The guest as it is now: of an earlier boot none runs."""
+        file = self._state.instance(instance_id).path / _GUEST_FILE
+        if not file.exists():
+            return None
+        found = SimulatedGuest(**json.loads(file.read_text()))
+        if found.boot_id == self._boot_id:
+            return found
+        return replace(found, state=DOMAIN_STATE_SHUTOFF, process=0, shut_down_by_guest=False)
+
+    def _save(self, instance_id: str, guest: SimulatedGuest) -> None:
+        folder = self._state.instance(instance_id)
+        folder.create()
+        write_atomically(folder.path / _GUEST_FILE, json.dumps(asdict(guest)) + "\n")
+
+    async def _take_time(self, operation: str, instance_id: str, display_name: str) -> None:
+        """The latency of an operation, and the fault that a rule injects into it."""
+        fault = self._fault(operation, instance_id, display_name)
+        latency_s = self._latency_s + (fault.latency_s if fault else 0.0)
+        if latency_s:
+            await self._sleep(latency_s)
+        if fault and fault.reason:
+            raise AgentFailure(
+                fault.message,
+                reason=fault.reason,
+                remedy=f"remove the rule from {FAULTS_FILE}",
+                retryable=fault.retryable,
+                reschedule=fault.reschedule,
+            )
+
+    def _fault(self, operation: str, instance_id: str, display_name: str) -> Fault | None:
+        for fault in _read_faults(self._state.path / FAULTS_FILE):
+            named = fnmatch.fnmatchcase(display_name, fault.match) or fnmatch.fnmatchcase(instance_id, fault.match)
+            if named and fault.operation == operation and not 0 < fault.times <= self._injected[fault]:
+                self._injected[fault] += 1
+                return fault
+        return None
+
+
+def _read_faults(file: Path) -> list[Fault]:
+    try:
+        return [Fault(**rule) for rule in json.loads(file.read_text())]
+    except FileNotFoundError:
+        return []
+
+
+def _disk(folder: InstanceFolder) -> Disk | None:
+    if not folder.disk.is_file():
+        return None
+    info = folder.disk_info()
+    return Disk(image_cached=info is not None and info.image_cached)
+
+
+def _create_disk(state: StateFolder, spec: DomainSpec) -> Disk:
+    """An empty file for the disk, and one for the image in the cache, under a name that no real base has."""
+    state.image_cache.mkdir(exist_ok=True)
+    base = state.image_cache / f"{spec.image.sha256}.{VIRT_TYPE}"
+    cached = base.exists()
+    base.touch()
+    folder = state.instance(spec.instance_id)
+    folder.create()
+    info = DiskInfo(
+        format="raw",
+        base_sha256=spec.image.sha256,
+        base_format=spec.image.disk_format,
+        image_id=spec.image.image_id,
+        size_bytes=max(spec.disk_gib * _GIB, spec.image.virtual_size_bytes),
+        image_cached=cached,
+    )
+    folder.write_disk_info(info)
+    folder.disk.touch()
+    return Disk(image_cached=cached)
+
+
+def _log_boot(folder: InstanceFolder, spec: DomainSpec) -> None:
+    with folder.console_log.open("a") as log:
+        log.write(f"simulated guest {spec.display_name} ({spec.hostname}) booted: {spec.vcpus} vCPU\n")

@@ -1,0 +1,1 @@
+"""One handler for each kind of object that the agent ensures."""

@@ -1,0 +1,123 @@
+"""Domains as desired: observe, compare, act, observe again. See docs/architecture.md and DESIGN §5 on agents."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from cirra.agent.v1.desired_pb2 import (
+    DESIRED_POWER_ON,
+    DOMAIN_STATE_ABSENT,
+    DOMAIN_STATE_PAUSED,
+    DOMAIN_STATE_RUNNING,
+    DesiredObject,
+    DomainObserved,
+    DomainSpec,
+)
+from compute_agent.drivers.base import Disk, Guest, HypervisorDriver
+from compute_agent.errors import disk_missing, storage_failed
+from compute_agent.handlers.power import PowerRecord
+from compute_agent.instances import StateFolder
+from core.agent.locks import KeyedLocks
+from core.errors import Poison
+
+log = structlog.get_logger(__name__)
+
+
+class DomainHandler:
+    """`core.agent.Handler` for objects of kind "domain". `shutdown_grace_s`: see `HypervisorDriver.stop`."""
+
+    kind = "domain"
+
+    def __init__(self, driver: HypervisorDriver, state: StateFolder, *, shutdown_grace_s: float = 30.0) -> None:
+        self._driver = driver
+        self._state = state
+        self._shutdown_grace_s = shutdown_grace_s
+        # The runtime acts on an object one at a time; looking at it after an event waits for that to end.
+        self._locks = KeyedLocks()
+
+    async def ensure(self, desired: DesiredObject) -> DomainObserved:
+        """The domain is defined as its spec says, on its disk, and on or off as desired.
+
+        Makes a disk only if `desired.create`. A guest that runs is not restarted, whatever has changed; one that
+        shut itself down stays down until a newer generation wants it on. Raises `AgentFailure`.
+        """
+        spec = desired.domain
+        if spec.instance_id != desired.object_id:
+            raise Poison(f"the spec of domain {desired.object_id} is for instance {spec.instance_id!r}")
+        async with self._locks.held(desired.object_id):
+            try:
+                await asyncio.to_thread(self._state.require)
+                await self._ensure_disk(spec, create=desired.create)
+                await self._driver.define(spec, desired.generation)
+                await self._ensure_power(spec, desired.generation)
+            except OSError as error:
+                raise storage_failed(error) from error
+            return await self._observe(desired.object_id)
+
+    async def remove(self, desired: DesiredObject) -> DomainObserved:
+        """Nothing of the instance is left on this host; images in the cache stay. Raises `AgentFailure`."""
+        async with self._locks.held(desired.object_id):
+            try:
+                # Else the disk of a missing file system would be taken for gone.
+                await asyncio.to_thread(self._state.require)
+                await self._driver.remove(desired.object_id)
+            except OSError as error:
+                raise storage_failed(error) from error
+            return await self._observe(desired.object_id)
+
+    async def known_objects(self) -> set[str]:
+        """All instances of which this host has a guest or a folder."""
+        return await self._driver.guests() | await asyncio.to_thread(self._state.instance_ids)
+
+    async def observe(self, instance_id: str) -> DomainObserved:
+        """The facts as they are, between two actions; notes when a guest has shut itself down."""
+        async with self._locks.held(instance_id):
+            guest = await self._driver.observe(instance_id)
+            if guest is not None and guest.shut_down_by_guest:
+                await asyncio.to_thread(self._power(instance_id).note_shutdown_by_guest)
+            return _facts(guest, await self._driver.disk(instance_id))
+
+    async def _ensure_disk(self, spec: DomainSpec, *, create: bool) -> None:
+        if await self._driver.disk(spec.instance_id) is not None:
+            return
+        # A guest that runs without its file has lost it for good: a new one would hide that.
+        if not create or await self._driver.observe(spec.instance_id) is not None:
+            raise disk_missing(self._state.instance(spec.instance_id).disk)
+        disk = await self._driver.create_disk(spec)
+        log.info("disk created", instance_id=spec.instance_id, image_cached=disk.image_cached)
+
+    async def _ensure_power(self, spec: DomainSpec, generation: int) -> None:
+        guest = await self._driver.observe(spec.instance_id)
+        if spec.power != DESIRED_POWER_ON:
+            if _is_on(guest):
+                await self._driver.stop(spec.instance_id, grace_s=self._shutdown_grace_s)
+            return
+        power = self._power(spec.instance_id)
+        if guest is not None and guest.shut_down_by_guest:
+            await asyncio.to_thread(power.note_shutdown_by_guest)
+        if guest is None or guest.state != DOMAIN_STATE_RUNNING:
+            if await asyncio.to_thread(power.stays_down, generation):
+                return
+            await self._driver.start(spec)
+            log.info("guest started", instance_id=spec.instance_id, generation=generation)
+        await asyncio.to_thread(power.note_on, generation)
+
+    async def _observe(self, instance_id: str) -> DomainObserved:
+        return _facts(await self._driver.observe(instance_id), await self._driver.disk(instance_id))
+
+    def _power(self, instance_id: str) -> PowerRecord:
+        return PowerRecord(self._state.instance(instance_id).path)
+
+
+def _facts(guest: Guest | None, disk: Disk | None) -> DomainObserved:
+    return DomainObserved(
+        state=DOMAIN_STATE_ABSENT if guest is None else guest.state,
+        image_cached=disk is not None and disk.image_cached,
+        disk_present=disk is not None,
+    )
+
+
+def _is_on(guest: Guest | None) -> bool:
+    return guest is not None and guest.state in (DOMAIN_STATE_RUNNING, DOMAIN_STATE_PAUSED)

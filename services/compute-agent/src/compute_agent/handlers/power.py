@@ -1,0 +1,51 @@
+"""Whether a guest is off because it shut itself down: then reconcile must not start it again.
+
+Desired state says "on" until the cloud has heard of the shutdown and decided. The record is a file in the instance's
+folder: the generation that was last made to run, and whether the guest has shut itself down since.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from compute_agent.files import write_atomically
+
+_FILE = "power.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Power:
+    generation: int
+    shut_down_by_guest: bool
+
+
+class PowerRecord:
+    """The record of one instance. Its folder may be missing; then there is nothing to note."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / _FILE
+
+    def note_on(self, generation: int) -> None:
+        """It runs, as desired by this generation."""
+        self._write(_Power(generation, shut_down_by_guest=False))
+
+    def note_shutdown_by_guest(self) -> None:
+        """It shut itself down, after it was made to run."""
+        if (power := self._read()) is not None:
+            self._write(_Power(power.generation, shut_down_by_guest=True))
+
+    def stays_down(self, generation: int) -> bool:
+        """Did the guest shut itself down after this generation had been made to run?"""
+        power = self._read()
+        return power is not None and power.shut_down_by_guest and power.generation >= generation
+
+    def _read(self) -> _Power | None:
+        if not self._file.exists():
+            return None
+        return _Power(**json.loads(self._file.read_text()))
+
+    def _write(self, power: _Power) -> None:
+        if self._file.parent.is_dir() and power != self._read():
+            write_atomically(self._file, json.dumps(asdict(power)) + "\n")

@@ -1,0 +1,146 @@
+"""The state folder of a compute host, and in it a folder for each instance.
+
+<state>/.cirra-state                    which state folder this is
+<state>/instances/_base/<sha256>        the image cache (compute_agent.images.cache)
+<state>/instances/<uuid>/disk           qcow2 on a base
+<state>/instances/<uuid>/disk.info      JSON: what the disk was made of
+<state>/instances/<uuid>/libvirt.xml    the domain as it was last defined
+<state>/instances/<uuid>/console.log    the serial console
+<state>/instances/<uuid>/power.json     whether the guest itself has shut down
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from compute_agent.errors import state_folder_missing
+from compute_agent.files import sync_folder, write_atomically
+from core.ids import parse_uuid
+
+MARKER = ".cirra-state"
+_RECORD = "compute-state.json"
+# Others may pass through (QEMU need not be root's), and list nothing.
+_FOLDER_MODE = 0o711
+
+
+@dataclass(frozen=True, slots=True)
+class DiskInfo:
+    """What a disk was made of (`disk.info`). Sizes in octets; `image_cached` as in `DomainObserved`."""
+
+    format: str
+    base_sha256: str
+    base_format: str
+    image_id: str
+    size_bytes: int
+    image_cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFolder:
+    """The files of one instance; see the module."""
+
+    path: Path
+
+    @property
+    def disk(self) -> Path:
+        return self.path / "disk"
+
+    @property
+    def console_log(self) -> Path:
+        return self.path / "console.log"
+
+    @property
+    def libvirt_xml(self) -> Path:
+        return self.path / "libvirt.xml"
+
+    def create(self) -> None:
+        """Makes the folder if it is absent."""
+        self.path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+
+    def write_disk_info(self, info: DiskInfo) -> None:
+        write_atomically(self.path / "disk.info", json.dumps(asdict(info), indent=1) + "\n")
+
+    def disk_info(self) -> DiskInfo | None:
+        file = self.path / "disk.info"
+        return DiskInfo(**json.loads(file.read_text())) if file.exists() else None
+
+    def console_tail(self, max_bytes: int) -> bytes:
+        """The end of the console's log, and of the one before it (virtlogd rotates by size)."""
+        tail = b""
+        for name in ("console.log", "console.log.0"):
+            if len(tail) < max_bytes:
+                tail = _tail(self.path / name, max_bytes - len(tail)) + tail
+        return tail
+
+    def delete(self) -> None:
+        """Removes the folder with all in it; absent is success."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
+            sync_folder(self.path.parent)
+
+
+class StateFolder:
+    """`<state>`, and the proof that it is the right one and not the empty mount point below it.
+
+    The folder carries an id in its marker; the host's identity folder, which is on another file system when it
+    matters, remembers it. At the first start neither has one, and `initialise` makes both.
+    """
+
+    def __init__(self, path: Path, host_directory: Path) -> None:
+        self.path = path
+        self._record = host_directory / _RECORD
+
+    @property
+    def instances(self) -> Path:
+        return self.path / "instances"
+
+    @property
+    def image_cache(self) -> Path:
+        return self.instances / "_base"
+
+    def initialise(self) -> None:
+        """Adopts the folder at this host's first start, creating it if need be; later does nothing at all."""
+        if self._record.exists():
+            return
+        self.instances.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
+        marker = self.path / MARKER
+        if not marker.exists():
+            write_atomically(marker, json.dumps({"state_id": str(uuid4())}) + "\n")
+        state_id = json.loads(marker.read_text())["state_id"]
+        record = {"state_directory": str(self.path), "state_id": state_id}
+        write_atomically(self._record, json.dumps(record) + "\n")
+
+    def require(self) -> None:
+        """Raises `AgentFailure` STATE_FOLDER_MISSING unless the folder is there and is the right one."""
+        if not self._record.exists():
+            raise state_folder_missing(self.path, f"{self._record} is gone")
+        marker = self.path / MARKER
+        if not marker.exists():
+            raise state_folder_missing(self.path, f"no {MARKER} in it")
+        expected = json.loads(self._record.read_text())["state_id"]
+        if json.loads(marker.read_text())["state_id"] != expected:
+            raise state_folder_missing(self.path, f"its {MARKER} is that of another")
+
+    def instance(self, instance_id: str) -> InstanceFolder:
+        """The folder of an instance, whether it exists or not. `ValueError` unless the id is a UUID."""
+        return InstanceFolder(self.instances / str(UUID(instance_id)))
+
+    def instance_ids(self) -> set[str]:
+        """The instances that have a folder; none when the state folder is missing."""
+        if not self.instances.is_dir():
+            return set()
+        return {entry.name for entry in self.instances.iterdir() if parse_uuid(entry.name) and entry.is_dir()}
+
+
+def _tail(file: Path, max_bytes: int) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - max_bytes))
+            return stream.read(max_bytes)
+    except FileNotFoundError:
+        return b""
