@@ -103,6 +103,32 @@ async def test_an_orphan_is_reported_once_and_left_alone(world: World) -> None:
     assert not any(report.WhichOneof("facts") == "orphan" for report in world.reports_on("a"))
 
 
+async def test_what_only_a_command_named_so_far_is_no_orphan(world: World) -> None:
+    shelf = Shelf()
+    await world.start_agent(shelf, **OFTEN)
+    # The conductor's table is behind its commands.
+    await world.command(domain("a", 1, create=True))
+    await world.until_reported("a", 1)
+    asked = len(world.conductor.asked)
+    await until(lambda: len(world.conductor.asked) > asked + 8, "some more comparisons")
+    assert [report.WhichOneof("facts") for report in world.reports_on("a")] == ["domain"]
+
+
+async def test_the_timer_waits_for_the_command_that_is_being_handled(world: World) -> None:
+    shelf = Shelf()
+    shelf.open.clear()
+    await world.start_agent(shelf, **OFTEN)
+    await world.command(domain("a", 1, create=True))
+    await until(lambda: shelf.at_once == 1, "the command is being handled")
+    world.conductor.want(domain("a", 1))
+    asked = len(world.conductor.asked)
+    await until(lambda: len(world.conductor.asked) > asked + 8, "some comparisons")
+    assert shelf.calls_for("a") == [("ensure", 1)]
+    shelf.open.set()
+    await until(lambda: len(shelf.calls_for("a")) > 1, "then it is the timer's turn")
+    assert shelf.most_at_once == 1
+
+
 async def test_a_restart_touches_nothing_and_its_reports_are_younger(world: World) -> None:
     shelf = Shelf()
     for generation in (1, 2, 3):

@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -27,6 +28,7 @@ SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 Bootstrap = Callable[["Lifetime", SettingsT], Awaitable[None]]
 
 STOP_TIMEOUT_S = 15.0
+EXIT_TIMEOUT_S = 3.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger(__name__)
 
@@ -148,9 +150,14 @@ def run_service(name: str, settings: SettingsT, bootstrap: Bootstrap[SettingsT])
             _log.info("metrics", address=endpoint.address)
         await bootstrap(lifetime, settings)
 
+    async def life() -> int:
+        code = await run(main, ready_file=settings.ready_file)
+        _exit_by_force_after(EXIT_TIMEOUT_S, code)
+        return code
+
     _log.info("starting", cell=settings.cell, pid=os.getpid())
     try:
-        code = asyncio.run(run(main, ready_file=settings.ready_file))
+        code = asyncio.run(life())
     except Exception:
         _log.critical("could not start", exc_info=True)
         code = 1
@@ -171,6 +178,18 @@ async def _bootstrap(main: Callable[[Lifetime], Awaitable[None]], lifetime: Life
     finally:
         await _cancel(work)
         await _cancel(stopping)
+
+
+def _exit_by_force_after(seconds: float, code: int) -> None:
+    """Python waits at its end for every thread of a pool, also for one that hangs in a call to a dead server."""
+
+    def give_up() -> None:
+        _log.warning("a thread does not end; exiting without it")
+        os._exit(code)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
 
 
 def _on_signal(lifetime: Lifetime, number: signal.Signals) -> None:

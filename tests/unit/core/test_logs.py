@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from cirra.identity.v1.identity_pb2 import CreateTokenRequest
+from core import logs, telemetry
+from core.settings import ServiceSettings
+
+
+@pytest.fixture
+def output() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    logs.configure("placement", ServiceSettings(replica="p-1"), stream=stream)
+    yield stream
+    root.handlers, root.level = before
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_says_who_speaks_and_in_which_trace(output: io.StringIO) -> None:
+    telemetry.configure("placement", ServiceSettings())
+    with telemetry.tracer().start_as_current_span("work") as span, telemetry.correlated("corr-1"):
+        structlog.get_logger("x").info("claimed", host="h1")
+    (line,) = lines(output)
+    assert line["message"] == "claimed"
+    assert (line["service"], line["replica"], line["level"], line["host"]) == ("placement", "p-1", "info", "h1")
+    assert line["correlation_id"] == "corr-1"
+    assert line["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+    assert line["span_id"] == f"{span.get_span_context().span_id:016x}"
+
+
+def test_the_standard_library_goes_the_same_way(output: io.StringIO) -> None:
+    logging.getLogger("some.library").warning("%s of %s", 1, 2)
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        structlog.get_logger("x").exception("failed")
+    first, second = lines(output)
+    assert (first["message"], first["logger"], first["service"]) == ("1 of 2", "some.library", "placement")
+    assert "ValueError: broken" in second["exception"]
+
+
+def test_secrets_are_hidden_at_any_depth(output: io.StringIO) -> None:
+    structlog.get_logger("x").info(
+        "request",
+        password="hunter2",
+        headers={"Authorization": "Bearer hunter2", "accept": "*/*"},
+        servers=[{"user_data": "hunter2", "name": "web"}],
+        page_token="42",
+        message_of_user=CreateTokenRequest(user="alice", password="hunter2"),
+    )
+    assert "hunter2" not in output.getvalue()
+    (line,) = lines(output)
+    assert line["headers"] == {"Authorization": logs.REDACTED, "accept": "*/*"}
+    assert line["servers"] == [{"user_data": logs.REDACTED, "name": "web"}]
+    assert line["page_token"] == "42"
+    assert line["message_of_user"] == "<cirra.identity.v1.CreateTokenRequest>"

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from opentelemetry import trace
+
+from core import telemetry
+from core.settings import ServiceSettings
+
+
+def test_spans_go_to_the_file_with_their_parents(tmp_path: Path) -> None:
+    path = tmp_path / "traces" / "spans.jsonl"
+    running = telemetry.configure("conductor", ServiceSettings(trace_file=path))
+    with pytest.raises(ValueError, match="no"), telemetry.tracer().start_as_current_span("outer"):
+        with telemetry.tracer().start_as_current_span("inner", attributes={"host": "h1"}):
+            assert trace.get_current_span().is_recording()
+        raise ValueError("no")
+    assert running.flush()
+    inner, outer = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (inner["name"], outer["name"]) == ("inner", "outer")
+    assert inner["trace_id"] == outer["trace_id"]
+    assert inner["parent_id"] == outer["span_id"]
+    assert outer["parent_id"] == ""
+    assert inner["attributes"] == {"host": "h1"}
+    assert inner["start"] <= inner["end"]
+    assert (inner["status"], outer["status"]) == ("UNSET", "ERROR")
+
+
+def test_a_trace_goes_on_from_a_traceparent() -> None:
+    telemetry.configure("conductor", ServiceSettings())
+    assert telemetry.traceparent() == ""
+    with telemetry.tracer().start_as_current_span("here") as span:
+        carrier = {"traceparent": telemetry.traceparent()}
+    there = telemetry.tracer().start_span("there", context=telemetry.extract(carrier))
+    assert there.get_span_context().trace_id == span.get_span_context().trace_id
+    alone = telemetry.tracer().start_span("alone", context=telemetry.extract({"traceparent": "nonsense"}))
+    assert alone.get_span_context().trace_id != span.get_span_context().trace_id
+
+
+def test_a_correlation_id_holds_within_its_block() -> None:
+    with telemetry.correlated("a"):
+        with telemetry.correlated("b"):
+            assert telemetry.correlation_id() == "b"
+        assert telemetry.correlation_id() == "a"
+    assert telemetry.correlation_id() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ("corr-1", True),
+        (telemetry.new_correlation_id(), True),
+        ("", False),
+        ("a b", False),
+        ("a\nb", False),
+        ("x" * 129, False),
+    ],
+)
+def test_a_correlation_id_is_fit_for_headers_and_logs(text: str, valid: bool) -> None:
+    assert telemetry.valid_correlation_id(text) is valid
