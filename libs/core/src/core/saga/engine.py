@@ -115,6 +115,11 @@ class SagaEngine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def idle(self) -> None:
+        """Returns once nothing runs here."""
+        while self._running:
+            await asyncio.wait({running.task for running in self._running.values()})
+
     def cancel_requested(self, saga_id: UUID) -> None:
         """Somebody asked in the log to cancel: interrupts the step that is running here."""
         running = self._running.get(saga_id)
@@ -188,13 +193,18 @@ class SagaEngine:
         """Runs a step's effect and records its outcome (saved with what comes next)."""
         step = saga.step(key[0])
         detail: list[str] = []
+        troubles: list[CirraError] = []
         deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up)
         context = self._context(run, params, key, attempt, touch=deadline.touch, describe=detail.append)
         try:
             with tracer.start_as_current_span(f"step {step.name}", attributes={"cirra.step_item": key[1]}):
-                result = await self._interruptible(run.id, deadline.run(_with_retries(step.do, context)))
+                result = await self._interruptible(run.id, deadline.run(_with_retries(step.do, context, troubles)))
         except _Interrupted:
             raise
+        except DeadlineExceeded as error:
+            waited_for = f"; last: {troubles[-1]}" if troubles else ""
+            self._failed(saga, run, params, key, attempt, DeadlineExceeded(f"{error}{waited_for}"))
+            return
         except Exception as error:
             self._failed(saga, run, params, key, attempt, _known(error))
             return
@@ -238,7 +248,7 @@ class SagaEngine:
         deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up)
         try:
             with tracer.start_as_current_span(f"undo {step.name}", attributes={"cirra.step_item": key[1]}):
-                await deadline.run(_with_retries(step.undo, context, attempts=UNDO_ATTEMPTS))
+                await deadline.run(_with_retries(step.undo, context, [], attempts=UNDO_ATTEMPTS))
         except Exception as error:
             log.exception("undo failed: the saga is stuck", saga=saga.name, step=step.name, saga_id=str(run.id))
             run.record(pb.SagaStuck(step=key[0], item=key[1], error=_reported(_known(error))))
@@ -274,17 +284,21 @@ class SagaEngine:
 async def _with_retries(
     effect: Callable[[StepContext[Any]], Awaitable[Any]],
     context: StepContext[Any],
+    troubles: list[CirraError],
     *,
     attempts: int | None = None,
 ) -> Any:
-    """Repeats an effect that failed for a passing reason, until the deadline ends it (or `attempts` are used up)."""
-    pause_s, tried = RETRY_FIRST_S, 0
+    """Repeats an effect that failed for a passing reason, until the deadline ends it (or `attempts` are used up).
+
+    `troubles` gets each failure.
+    """
+    pause_s = RETRY_FIRST_S
     while True:
         try:
             return await effect(context)
         except CirraError as error:
-            tried += 1
-            if not error.retryable or isinstance(error, DeadlineExceeded) or tried == attempts:
+            troubles.append(error)
+            if not error.retryable or len(troubles) == attempts:
                 raise
             log.info("step waits and tries again", step=context.step, reason=error.reason, error=str(error))
         await asyncio.sleep(pause_s)
