@@ -1,4 +1,4 @@
-"""A guest as a network sees it: it opens the port's tap as QEMU does, and is a namespace with one interface behind it."""
+"""A guest as a network sees it: it opens the port's tap as QEMU does; behind it is a namespace with one interface."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from core.ids import bridge_device, dhcp_namespace, tap_device, uuid7
 from net_agent.drivers.base import NetworkDriver
 from net_agent.drivers.linux.driver import LinuxDriver
+from net_agent.drivers.linux.files import read_text
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.process import command_line
 from net_agent.drivers.linux.proxy import ProxyIdentity
@@ -161,7 +162,7 @@ class LinuxHost:
         inner = await self.command("ip", "-o", "addr", namespace=dhcp_namespace(network.network_id))
         rules = await self.command("nft", "-a", "list", "ruleset")
         processes = {
-            name: (pid, command_line(pid), Path(f"/proc/{pid}/stat").read_text().split()[21])
+            name: (pid, command_line(pid), read_text(Path(f"/proc/{pid}/stat")).split()[21])
             for name, pid in self.pids(network).items()
         }
         return _without_counters(links), inner, _without_counters(rules), processes

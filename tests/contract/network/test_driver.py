@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
 from net_agent.drivers.base import ABSENT, NetworkFault
 from tests.contract.network.hosts import Host, make_network, make_port
-
-
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not await condition():
-            await asyncio.sleep(0.02)
+from tests.contract.network.waiting import until
 
 
 async def test_a_plugged_port_is_wired(host: Host) -> None:

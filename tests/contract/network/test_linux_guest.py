@@ -8,7 +8,7 @@ import http.client
 import json
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -19,19 +19,15 @@ import pytest
 from core.ids import dhcp_namespace
 from net_agent.drivers.linux import dns_probe
 from net_agent.drivers.linux.dhcp_link import inner_device
+from net_agent.drivers.linux.files import read_text
 from tests.contract.network.guest import Guest
 from tests.contract.network.hosts import METADATA_KEY, LinuxHost, make_network, make_port
 from tests.contract.network.metadata_service import MetadataService, make_identities
+from tests.contract.network.waiting import until
 
 pytestmark = pytest.mark.root
 
 SERVICE_PORT = 8775
-
-
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not await condition():
-            await asyncio.sleep(0.02)
 
 
 def get(
@@ -295,11 +291,11 @@ async def test_a_host_that_the_service_does_not_trust_gets_nothing(tmp_path: Pat
 async def test_the_proxy_is_small_and_unprivileged(linux: LinuxHost) -> None:
     await booted(linux)
     pid = linux.pids((await linux.driver.active_ports())[0].network)["metadata-proxy"]
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    status = dict(line.split(":", 1) for line in read_text(Path(f"/proc/{pid}/status")).splitlines())
     assert status["Uid"].split()[0] != "0" and int(status["CapEff"], 16) == 0
     assert int(status["VmRSS"].split()[0]) < 40_000
     log = (linux.folder / "networks").glob("*/metadata-proxy.log")
-    assert json.loads(next(log).read_text().splitlines()[0])["event"] == "listening"
+    assert json.loads(read_text(next(log)).splitlines()[0])["event"] == "listening"
 
 
 # ---- spoofing

@@ -7,18 +7,19 @@ import os
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
 from core.ids import dhcp_namespace
 from net_agent.drivers.base import ABSENT, NetworkFault
 from net_agent.drivers.linux.dhcp_link import outer_device
+from net_agent.drivers.linux.files import read_text
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.process import command_line
 from net_agent.model import Port
 from net_agent.teardown import teardown
 from tests.contract.network.hosts import LinuxHost, make_network, make_port
+from tests.contract.network.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -27,9 +28,11 @@ async def kill(linux: LinuxHost, port: Port, name: str) -> None:
     """Kills one of the network's processes and waits until it is dead."""
     pid = linux.pids(port.network)[name]
     os.kill(pid, 9)
-    async with asyncio.timeout(5):
-        while command_line(pid):
-            await asyncio.sleep(0.01)
+
+    async def dead() -> bool:
+        return not command_line(pid)
+
+    await until(dead)
 
 
 BREAKAGES: dict[str, Callable[[LinuxHost, Port], Awaitable[object]]] = {
@@ -268,9 +271,10 @@ async def test_qemu_opens_the_tap_as_it_is(linux: LinuxHost) -> None:
         assert before.split(":")[0] == running.split(":")[0]
         assert (await linux.driver.observe(port.port_id)).wired
     finally:
-        pid = int(Path(monitor).read_text())
-        os.kill(pid, 9)
-    async with asyncio.timeout(5):
-        while "NO-CARRIER" not in await linux.command("ip", "-o", "link", "show", port.device):
-            await asyncio.sleep(0.02)
+        os.kill(int(read_text(monitor)), 9)
+
+    async def closed() -> bool:
+        return "NO-CARRIER" in await linux.command("ip", "-o", "link", "show", port.device)
+
+    await until(closed)
     assert (await linux.driver.observe(port.port_id)).wired
