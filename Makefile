@@ -55,8 +55,8 @@ bench: setup ## One benchmark: make bench NAME=event_log ARGS=...
 	$(call require_name,$(basename $(notdir $(wildcard bench/[a-z]*.py))))
 	@$(BIN)/python -m bench.$(NAME) $(ARGS)
 
-.PHONY: lint lint-python lint-types lint-imports lint-proto
-lint: lint-python lint-types lint-imports lint-proto ## Style, types, import rules, the contract's style and compatibility
+.PHONY: lint lint-python lint-types lint-imports lint-proto lint-docs
+lint: lint-python lint-types lint-imports lint-proto lint-docs ## Style, types, import rules, the contract's style and compatibility
 lint-python: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -67,6 +67,9 @@ lint-imports: setup
 lint-proto: setup $(BUF) $(BUILD)/googleapis.stamp
 	@$(BUF) lint proto
 	@$(BUF) breaking proto --against $(RELEASED) --exclude-imports
+
+lint-docs: setup
+	@$(BIN)/python tools/generate_reference.py --check
 
 ##@ Develop
 .PHONY: setup
@@ -83,6 +86,10 @@ format: setup ## Format the code and sort its imports
 
 # A released contract is a promise to every stored event and every client: to move the baseline is to break or to extend
 # that promise, so it is done by hand, alone in a commit, and an incompatible move needs an ADR.
+.PHONY: docs
+docs: setup ## Write docs/reference from the comments of proto/
+	@$(BIN)/python tools/generate_reference.py
+
 .PHONY: proto-release
 proto-release: setup $(BUF) $(BUILD)/googleapis.stamp ## Make today's contract the baseline of the compatibility check
 	@$(BUF) build proto --exclude-source-info -o $(RELEASED)
