@@ -35,6 +35,9 @@ _MIGRATION = Migration(
     ) WITH (fillfactor = 50);
     """,
 )
+# A projector that is paused (SIGSTOP) within a transaction keeps its locks no longer than this: with its lease's ttl
+# and the next holder's patience, others are held up for less than ten seconds.
+_PAUSED_S = 4
 _COLUMNS = "name, version, position, epoch, event_id, generation, halted_at, error"
 
 
@@ -62,7 +65,8 @@ class Checkpoints:
         table = f"{quote_identifier(schema)}.projections"
         self._select = f"SELECT {_COLUMNS} FROM {table} WHERE name = $1"
         self._lock = (
-            f"SELECT {_COLUMNS}, set_config('search_path', $2, true), set_config('synchronous_commit', 'off', true)"
+            f"SELECT {_COLUMNS}, set_config('search_path', $2, true), set_config('synchronous_commit', 'off', true),"
+            f" set_config('idle_in_transaction_session_timeout', '{_PAUSED_S}s', true)"
             f" FROM {table} WHERE name = $1 FOR UPDATE"
         )
         moved = f"UPDATE {table} SET updated_at = clock_timestamp()"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import structlog
+from nats.js import JetStreamContext
 from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
@@ -21,6 +22,8 @@ from core.eventlog.log import EventLog
 from core.eventlog.types import Head
 
 _log = structlog.get_logger(__name__)
+
+_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,16 @@ class Mirror:
         self._refill = refill
         self._stream = bus.subjects.events_stream
 
+    @property
+    def _jetstream(self) -> JetStreamContext:
+        """Less patient than others: while a stream has no leader nobody answers, and the next call finds the new one."""
+        return self._bus.nc.jetstream(timeout=_TIMEOUT_S)
+
     async def verify(self) -> Mirrored | None:
         """How far the stream mirrors the log, or None when it must be rebuilt."""
         head = await self._log.head()
         try:
-            info = await self._bus.js.stream_info(self._stream)
+            info = await self._jetstream.stream_info(self._stream)
         except NotFoundError:
             _log.info("relay.stream_missing", stream=self._stream)
             return None
@@ -60,7 +68,7 @@ class Mirror:
         """Whether nothing has changed behind our back: a quick look, for idle times."""
         head = await self._log.head()
         try:
-            info = await self._bus.js.stream_info(self._stream)
+            info = await self._jetstream.stream_info(self._stream)
         except NotFoundError:
             return False
         return (
@@ -75,17 +83,17 @@ class Mirror:
         first = max(1, head.position - self._refill + 1)
         config = await self._current_config()
         try:
-            await self._bus.js.delete_stream(self._stream)
+            await self._jetstream.delete_stream(self._stream)
         except NotFoundError:
             _log.debug("relay.nothing_to_delete", stream=self._stream)
-        await self._bus.js.add_stream(replace(config, first_seq=first if first > 1 else None))
+        await self._jetstream.add_stream(replace(config, first_seq=first if first > 1 else None))
         _log.warning("relay.stream_rebuilt", stream=self._stream, first_sequence=first, head=head.position)
 
     async def _current_config(self) -> StreamConfig:
         """The stream's own limits and replicas, else the configured ones."""
         wanted = events_config(self._bus.subjects, self._settings)
         try:
-            found = (await self._bus.js.stream_info(self._stream)).config
+            found = (await self._jetstream.stream_info(self._stream)).config
         except APIError:
             return wanted
         return replace(wanted, num_replicas=found.num_replicas, max_age=found.max_age, max_bytes=found.max_bytes)
@@ -100,7 +108,7 @@ class Mirror:
                 return "its last message is gone"
             return "it begins too far back" if head.position - last > self._refill else ""
         try:
-            message = await self._bus.js.get_msg(self._stream, seq=last)
+            message = await self._jetstream.get_msg(self._stream, seq=last)
             mirrored = recorded_event_from_message(message)
         except NotFoundError:
             return "its last message is gone"
