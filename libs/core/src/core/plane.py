@@ -11,7 +11,9 @@ from core.errors import CirraError
 from core.eventlog.leases import Leases
 from core.eventlog.log import EventLog
 from core.liveness import HeartbeatPublisher
-from core.pki.tls import TlsFiles
+from core.natsauth.permissions import inbox_prefix
+from core.pki.identity import Identity
+from core.pki.tls import TlsFiles, client_ssl_context
 from core.repository import Repository
 from core.sealing import Keyring, decode_master_key
 from core.service import Lifetime
@@ -39,14 +41,18 @@ async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings
     if settings.master_key_file is None:
         raise CirraError("no master key", remedy="set CIRRA_MASTER_KEY_FILE")
     master_key = decode_master_key(settings.master_key_file.read_text().strip())
+    tls = None if settings.tls_directory is None else TlsFiles.in_folder(settings.tls_directory)
     log_schema = settings.schema_name("log")
     log = await EventLog.open(settings.postgres_dsn, schema=log_schema)
     lifetime.on_stop(log.close, "event log")
+    tls = None if settings.tls_directory is None else TlsFiles.in_folder(settings.tls_directory)
     bus = await connect(
         list(settings.nats_urls),
         cell=settings.cell,
         name=f"{service}/{settings.replica}",
         credentials=settings.nats_credentials,
+        inbox_prefix=inbox_prefix(Identity.service(service)),
+        tls=client_ssl_context(tls) if tls and any(url.startswith("tls://") for url in settings.nats_urls) else None,
     )
     lifetime.on_stop(bus.close, "bus")
     life = os.urandom(4).hex()
@@ -59,6 +65,6 @@ async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings
         keyring=keyring,
         repository=Repository(log, keyring, current_context),
         bus=bus,
-        tls=None if settings.tls_directory is None else TlsFiles.in_folder(settings.tls_directory),
+        tls=tls,
         runner=f"{settings.replica}.{life}",
     )

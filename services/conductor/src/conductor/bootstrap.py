@@ -35,6 +35,7 @@ from core.errors import Unavailable
 from core.natsauth.keys import AccountName, UserSigner
 from core.natsauth.permissions import AGENTS
 from core.pki.authority import Authority
+from core.pki.identity import Identity
 from core.plane import Plane, open_plane
 from core.projection import EventTail, Projector
 from core.relay import Relay
@@ -65,7 +66,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     await _projector(lifetime, plane, schema, UnfinishedProjection())
     desired_state = DesiredState(plane.log.pool, schema)
 
-    placement = channel(settings.placement_addresses, plane.tls)
+    placement = channel(settings.placement_addresses, plane.tls, server=Identity.service("placement"))
     lifetime.on_stop(placement.close, "placement channel")
     services = Services(
         repository=plane.repository,

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 from uuid import UUID
 
+import structlog
+
 from cirra.agent.v1 import desired_pb2 as agent
 from core.bus import Bus, publish_command
+from core.errors import CirraError
 from core.eventlog.types import RecordedEvent
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 POLL_S = 5.0
+AGAIN_S = 15.0
 
 _VERBS = {"domain": "EnsureDomain", "port": "EnsurePort"}
 
@@ -56,6 +63,26 @@ class Commander:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def ensure(self, desired: agent.DesiredObject) -> None:
+    @asynccontextmanager
+    async def telling(self, desired: agent.DesiredObject) -> AsyncIterator[None]:
+        """Sends it now, and again every `AGAIN_S` within the block: JetStream may lose what it has acknowledged, and
+        reconcile never does what only a build's command may."""
+        await self._ensure(desired)
+        again = asyncio.create_task(self._keep_telling(desired))
+        try:
+            yield
+        finally:
+            again.cancel()
+            await asyncio.wait({again})
+
+    async def _keep_telling(self, desired: agent.DesiredObject) -> None:
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            try:
+                await self._ensure(desired)
+            except CirraError as error:
+                log.warning("command not sent again", host=desired.host, object_id=desired.object_id, error=str(error))
+
+    async def _ensure(self, desired: agent.DesiredObject) -> None:
         """Returns once the command is stored; `BusUnavailable` (retryable) if it could not be."""
         await publish_command(self._bus, desired.host, desired.agent, _VERBS[desired.kind], desired.object_id, desired)

@@ -27,7 +27,6 @@ async def told_and_done(
 ) -> None:
     """Sends the desired state and waits until its host has observed it; `StepError` if the host says it can't."""
     aggregate_id = UUID(desired.object_id)
-    await services.commander.ensure(desired)
 
     async def look() -> bool | None:
         aggregate = await services.repository.load(aggregate_class, aggregate_id)
@@ -38,7 +37,8 @@ async def told_and_done(
             raise _refused(desired, observation.failure)
         return done(observation.facts) or None
 
-    await services.changes.until(aggregate_id, look)
+    async with services.commander.telling(desired):
+        await services.changes.until(aggregate_id, look)
 
 
 async def gone_or_out_of_reach(
@@ -51,7 +51,6 @@ async def gone_or_out_of_reach(
     """Sends that the object shall be absent and waits for it. False: the host is down; its desired state keeps it
     absent, and the host learns of that when it returns."""
     aggregate_id = UUID(desired.object_id)
-    await services.commander.ensure(desired)
 
     async def look() -> bool | None:
         aggregate = await services.repository.load(aggregate_class, aggregate_id)
@@ -63,7 +62,8 @@ async def gone_or_out_of_reach(
                 return True
         return False if await services.desired_state.host_is_down(desired.host) else None
 
-    return await services.changes.until(aggregate_id, look)
+    async with services.commander.telling(desired):
+        return await services.changes.until(aggregate_id, look)
 
 
 def _refused(desired: agent.DesiredObject, failure: agent.Failure) -> StepError:
