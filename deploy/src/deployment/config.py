@@ -1,0 +1,142 @@
+"""What a deployment decides at its first start and keeps: its cell, this host's name, how many of each, which ports."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import re
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from core.embedded.server import LOOPBACK
+from core.errors import CirraError
+from core.pki.files import write_private
+from deployment.layout import Layout
+from deployment.settings import DeploySettings
+
+# Below the ports that the kernel gives to clients (ip(7), ip_local_port_range), so that none sits on ours at a restart.
+_PORTS = range(20_000, 32_000)
+_PORT_ATTEMPTS = 200
+
+
+class NotDeployed(CirraError):
+    """There is no deployment in this folder."""
+
+    reason = "NOT_DEPLOYED"
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """Servers that are not ours: used, never started or stopped."""
+
+    postgres_dsn: str = ""
+    nats_urls: tuple[str, ...] = ()
+    nats_keys_directory: str = ""
+    libvirt_uri: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`replicas` of each service of the control plane; `ports` by the name of what listens on them."""
+
+    cell: str
+    host: str
+    host_uuid: UUID
+    replicas: int = 1
+    ports: dict[str, int] = field(default_factory=dict)
+    external: External = field(default_factory=External)
+
+    @classmethod
+    def load(cls, layout: Layout) -> Config:
+        """Raises NotDeployed."""
+        try:
+            content = json.loads(layout.record.read_text())
+        except FileNotFoundError as error:
+            raise NotDeployed(f"no deployment in {layout.root}", remedy="start one: make up") from error
+        external = content.pop("external")
+        return cls(
+            **content
+            | {
+                "host_uuid": UUID(content["host_uuid"]),
+                "external": External(**external | {"nats_urls": tuple(external["nats_urls"])}),
+            }
+        )
+
+    def save(self, layout: Layout) -> None:
+        content = dataclasses.asdict(self) | {"host_uuid": str(self.host_uuid)}
+        # It may hold the password of a Postgres that is not ours.
+        write_private(layout.record, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def configure(layout: Layout, settings: DeploySettings, *, cell: str | None, replicas: int | None) -> Config:
+    """The deployment's configuration with what is asked for now; saved. Raises CirraError for another cell."""
+    try:
+        config = Config.load(layout)
+    except NotDeployed:
+        config = Config(cell=cell or "main", host=host_name(socket.gethostname()), host_uuid=uuid4())
+    if cell not in (None, config.cell):
+        raise CirraError(
+            f"{layout.root} holds cell {config.cell}, not {cell}",
+            reason="ANOTHER_CELL",
+            remedy="choose another --state-dir, or remove this one: make down ARGS=--purge",
+        )
+    if settings.nats_urls and settings.nats_keys_directory is None:
+        raise CirraError(
+            "a NATS of your own must trust our operator",
+            reason="NATS_KEYS_MISSING",
+            remedy="set CIRRA_NATS_KEYS_DIRECTORY to the folder of its keys",
+        )
+    external = External(
+        settings.postgres_dsn,
+        settings.nats_urls,
+        "" if settings.nats_keys_directory is None else str(settings.nats_keys_directory.absolute()),
+        settings.libvirt_uri,
+    )
+    config = dataclasses.replace(config, replicas=replicas or config.replicas, external=external)
+    config.save(layout)
+    return config
+
+
+def with_ports(config: Config, names: list[str]) -> Config:
+    """A free port for each of *names*; one that it had is kept unless somebody else has taken it meanwhile."""
+    ports: dict[str, int] = {}
+    for name in names:
+        port = config.ports.get(name)
+        ports[name] = port if port is not None and _is_free(port) else _choose(set(ports.values()))
+    return dataclasses.replace(config, ports=ports)
+
+
+def reserve_port(server_folder: Path) -> None:
+    """An embedded server keeps its port in its folder: give it one of ours at its first start."""
+    recorded = server_folder / "port"
+    if not recorded.exists():
+        server_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        recorded.write_text(str(_choose(set())))
+
+
+def host_name(hostname: str) -> str:
+    """The machine's name as a name of a host: one DNS label in lower case."""
+    label = re.sub(r"[^a-z0-9-]", "-", hostname.partition(".")[0].lower()).strip("-")
+    return label[:63] or "host"
+
+
+def _choose(taken: set[int]) -> int:
+    for _ in range(_PORT_ATTEMPTS):
+        port = random.choice(_PORTS)
+        if port not in taken and _is_free(port):
+            return port
+    raise CirraError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK}", reason="NO_FREE_PORT")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the servers do: connections in TIME_WAIT don't keep a port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True

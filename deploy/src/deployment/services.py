@@ -1,0 +1,181 @@
+"""The table of services: for each process its command and its environment. Pure; ports and secrets exist before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.embedded.server import LOOPBACK
+from deployment import secrets
+from deployment.config import Config
+from deployment.layout import Layout
+from deployment.process import READY_FILE_VARIABLE, Program
+
+# In the order of their start; all of one stage start at once.
+CONTROL_PLANE = ("conductor", "placement", "api-gateway", "metadata")
+AGENTS = ("compute-agent", "net-agent", "block-agent")
+
+_HTTP = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the servers are that the services stand on."""
+
+    postgres_dsn: str
+    nats_urls: tuple[str, ...]
+    libvirt_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """host:port of everything that is called; of several replicas, all."""
+
+    conductor: tuple[str, ...]
+    placement: tuple[str, ...]
+    gateway: tuple[str, ...]
+    # HTTPS: images for the agents, metadata for the hosts' proxies.
+    images: tuple[str, ...]
+    metadata: tuple[str, ...]
+
+    @property
+    def image_download_url(self) -> str:
+        return f"https://{self.images[0]}/images"
+
+    @property
+    def metadata_url(self) -> str:
+        return f"https://{self.metadata[0]}"
+
+
+def port_names(replicas: int) -> list[str]:
+    """The names in `Config.ports` of all that services listen on."""
+    names = []
+    for number in range(1, replicas + 1):
+        names += [f"{service}-{number}" for service in CONTROL_PLANE]
+        names.append(f"api-gateway-{number}-{_HTTP}")
+    return names
+
+
+def addresses(config: Config) -> Addresses:
+    def of(service: str, suffix: str = "") -> tuple[str, ...]:
+        return tuple(
+            f"{LOOPBACK}:{config.ports[f'{service}-{number}{suffix}']}" for number in range(1, config.replicas + 1)
+        )
+
+    return Addresses(
+        conductor=of("conductor"),
+        placement=of("placement"),
+        gateway=of("api-gateway"),
+        images=of("api-gateway", f"-{_HTTP}"),
+        metadata=of("metadata"),
+    )
+
+
+class ServiceTable:
+    """Makes the programs of a deployment; *inherited* is what they get of the caller's environment."""
+
+    def __init__(self, layout: Layout, config: Config, servers: Servers, inherited: Mapping[str, str]) -> None:
+        self._layout = layout
+        self._config = config
+        self._servers = servers
+        self._inherited = inherited
+        self.addresses = addresses(config)
+
+    def control_plane(self) -> list[Program]:
+        return [
+            self._replica(service, number)
+            for service in CONTROL_PLANE
+            for number in range(1, self._config.replicas + 1)
+        ]
+
+    def agents(self) -> list[Program]:
+        """They find the cloud by the host's identity, and need no credentials but that."""
+        specific = {
+            "compute-agent": {"CIRRA_LIBVIRT_URI": self._servers.libvirt_uri},
+            "net-agent": {},
+            "block-agent": {},
+        }
+        common = {
+            "CIRRA_HOST_DIRECTORY": str(self._layout.host),
+            "CIRRA_STATE_DIRECTORY": str(self._layout.agent_state),
+            "CIRRA_CELL": self._config.cell,
+            "CIRRA_REPLICA": self._config.host,
+        }
+        return [self._program(agent, agent, common | specific[agent]) for agent in AGENTS]
+
+    def rebuilders(self) -> list[tuple[str, Program]]:
+        """The first replica of each service that projects, to be run with `--rebuild`."""
+        return [(service, self._replica(service, 1)) for service in CONTROL_PLANE if service != "placement"]
+
+    def _replica(self, service: str, number: int) -> Program:
+        name = f"{service}-{number}"
+        listen = f"{LOOPBACK}:{self._config.ports[name]}"
+        environment = self._common(service, name) | self._specific(service, number)
+        # Metadata speaks HTTP only.
+        environment["CIRRA_HTTP_LISTEN" if service == "metadata" else "CIRRA_LISTEN"] = listen
+        return self._program(service, name, environment)
+
+    def _common(self, service: str, replica: str) -> dict[str, str]:
+        return {
+            "CIRRA_CELL": self._config.cell,
+            "CIRRA_REPLICA": replica,
+            "CIRRA_POSTGRES_DSN": self._servers.postgres_dsn,
+            "CIRRA_NATS_URLS": ",".join(self._servers.nats_urls),
+            "CIRRA_NATS_CREDENTIALS": str(self._layout.nats_credentials(service)),
+            "CIRRA_TLS_DIRECTORY": str(self._layout.tls(service)),
+            "CIRRA_MASTER_KEY_FILE": str(secrets.secret_key(self._layout, "master")),
+        }
+
+    def _specific(self, service: str, number: int) -> dict[str, str]:
+        ticket_key = {"CIRRA_TICKET_KEY_FILE": str(secrets.secret_key(self._layout, "ticket"))}
+        metadata_key = {"CIRRA_METADATA_KEY_FILE": str(secrets.secret_key(self._layout, "metadata"))}
+        if service == "conductor":
+            return ticket_key | metadata_key | self._conductor()
+        if service == "api-gateway":
+            return ticket_key | {
+                "CIRRA_CONDUCTOR_ADDRESSES": ",".join(self.addresses.conductor),
+                "CIRRA_PLACEMENT_ADDRESSES": ",".join(self.addresses.placement),
+                "CIRRA_TOKEN_KEY_FILE": str(secrets.token_key(self._layout)),
+                "CIRRA_BLOB_DIRECTORY": str(self._layout.blobs),
+                "CIRRA_HTTP_LISTEN": self.addresses.images[number - 1],
+            }
+        return metadata_key if service == "metadata" else {}
+
+    def _conductor(self) -> dict[str, str]:
+        return {
+            "CIRRA_PLACEMENT_ADDRESSES": ",".join(self.addresses.placement),
+            "CIRRA_CA_DIRECTORY": str(self._layout.authority),
+            "CIRRA_NATS_KEYS_DIRECTORY": str(self._layout.host_signer),
+            "CIRRA_IMAGE_DOWNLOAD_URL": self.addresses.image_download_url,
+            "CIRRA_METADATA_URL": self.addresses.metadata_url,
+            "CIRRA_ADVERTISED_CONDUCTOR_ADDRESS": self.addresses.conductor[0],
+            "CIRRA_ADVERTISED_NATS_URLS": ",".join(self._servers.nats_urls),
+            "CIRRA_ADMIN_PASSWORD_FILE": str(secrets.admin_password(self._layout)),
+        }
+
+    def _program(self, service: str, name: str, environment: Mapping[str, str]) -> Program:
+        ready_file = self._layout.ready_file(name)
+        return Program(
+            name=name,
+            argv=(str(command(service)),),
+            environment={
+                **self._inherited,
+                **environment,
+                "CIRRA_TRACE_FILE": str(self._layout.trace(name)),
+                READY_FILE_VARIABLE: str(ready_file),
+            },
+            ready_file=ready_file,
+            pid_file=self._layout.pid_file(name),
+            log=self._layout.log(name),
+        )
+
+
+def command(service: str) -> Path:
+    """The command of a service, in the environment that runs us."""
+    return Path(sys.executable).parent / f"cirra-{service}"
+
+
+def command_names() -> list[str]:
+    return [command(service).name for service in (*CONTROL_PLANE, *AGENTS)]

@@ -1,0 +1,87 @@
+"""`down`: nothing of Cirra is left running on this machine, whatever state it was in; the data stay."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from core.errors import CirraError
+from deployment.config import Config
+from deployment.foreign_libvirt import remove_guests
+from deployment.layout import Layout
+from deployment.process import Watched
+from deployment.services import command
+from deployment.settings import inherited_environment
+from deployment.supervisor import embedded_servers, end_leftovers, supervisor_pid
+
+_SUPERVISOR_GRACE_S = 100.0
+_CLEANUP_TIMEOUT_S = 120.0
+
+
+class DownFailed(CirraError):
+    """Something is left; the message says what."""
+
+    reason = "DOWN_FAILED"
+
+
+async def tear_down(layout: Layout, config: Config, tell: Callable[[str], None]) -> None:
+    """Ends services, guests, networks, libvirtd, NATS and Postgres, in this order. Safe to repeat."""
+    pid = supervisor_pid(layout)
+    if pid is not None:
+        tell("stopping the services")
+        with contextlib.suppress(ProcessLookupError):
+            await Watched(pid).end(_SUPERVISOR_GRACE_S)
+    for left in await end_leftovers(layout):
+        tell(f"ended process {left}, which no supervisor watched")
+    postgres, nats, libvirtd = embedded_servers(layout, config)
+    tell("ending this host's guests")
+    if libvirtd is not None:
+        await asyncio.to_thread(libvirtd.stop, destroy_guests=True)
+    else:
+        await asyncio.to_thread(remove_guests, config.external.libvirt_uri)
+    tell("taking down networks")
+    await _remove_networks(layout)
+    for server in (nats, postgres):
+        if server is not None and server.adopt():
+            await server.stop()
+    layout.status.unlink(missing_ok=True)
+
+
+async def _remove_networks(layout: Layout) -> None:
+    """By the net-agent's own means: it knows what it made. Raises DownFailed."""
+    environment = {**inherited_environment(), "CIRRA_STATE_DIRECTORY": str(layout.agent_state)}
+    process = await asyncio.create_subprocess_exec(
+        str(command("net-agent")),
+        "--cleanup",
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd="/",
+    )
+    try:
+        async with asyncio.timeout(_CLEANUP_TIMEOUT_S):
+            output, _ = await process.communicate()
+    except TimeoutError as error:
+        os.kill(process.pid, signal.SIGKILL)
+        raise DownFailed(f"networks were not removed in {_CLEANUP_TIMEOUT_S:g} s") from error
+    if process.returncode != 0:
+        raise DownFailed(f"networks were not removed:\n{output.decode(errors='replace').strip()}")
+
+
+def purge(layout: Layout) -> None:
+    """Deletes the state folder: events, images, guests' disks, keys. Raises DownFailed if it isn't one."""
+    if not layout.root.exists():
+        return
+    if not _is_state_folder(layout.root):
+        raise DownFailed(f"{layout.root} does not look like a deployment's folder: not deleted")
+    shutil.rmtree(layout.root)
+
+
+def _is_state_folder(root: Path) -> bool:
+    return Layout(root).record.exists()
