@@ -50,7 +50,7 @@ class ServiceSettings(BaseSettings):
 
     @field_validator("nats_urls", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split_nats_urls(cls, value: object) -> object:
         return split_list(value)
 
     def schema_name(self, name: str) -> str:
