@@ -74,9 +74,7 @@ class EmbeddedServer(ABC):
     async def start(self) -> None:
         """Start the server, or adopt a running one, and wait until it is ready. Raises ServerFailed."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        pid = self._running_pid()
-        if pid is not None:
-            self._process = ServerProcess.adopt(pid)
+        if self.adopt():
             return await self._wait_ready()
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self._choose_port()
@@ -88,6 +86,13 @@ class EmbeddedServer(ABC):
                 # Somebody may have taken the port between our look and the server's.
                 if attempt == _PORT_ATTEMPTS or _port_is_free(self.port):
                     raise
+
+    def adopt(self) -> bool:
+        """Take over a server that runs on this folder already, so that it can be stopped; False: there is none."""
+        pid = self._running_pid()
+        if pid is not None:
+            self._process = ServerProcess.adopt(pid)
+        return pid is not None
 
     async def stop(self) -> None:
         """Stop cleanly, or kill a server that does not obey in ``stop_grace_s``. Nothing if it has ended."""
