@@ -124,7 +124,7 @@ class LinuxHost:
         for guest in self.guests:
             await guest.stop()
         await self.driver.close()
-        await teardown(self.folder, namespaces=Namespaces(host=self._outer.path(self.name)))
+        await teardown(self.folder, Namespaces(host=self._outer.path(self.name)))
         await self._outer.delete(self.name)
         self.namespaces.close()
         self._outer.close()

@@ -122,7 +122,7 @@ async def test_what_is_foreign_stays(linux: LinuxHost) -> None:
     await linux.driver.plug(port)
     await linux.driver.unplug(port.port_id)
     await linux.driver.plug(port)
-    await teardown(linux.folder, namespaces=Namespaces(host=linux.namespaces.path(linux.name)))
+    await teardown(linux.folder, Namespaces(host=linux.namespaces.path(linux.name)))
     assert await linux.leftovers() == ["brq-office", "tap-office", "table bridge office"]
     assert await linux.driver.known_ports() - {port.port_id} == frozenset()
 
@@ -221,7 +221,7 @@ async def test_teardown_takes_all_that_cirra_made(linux: LinuxHost) -> None:
     for port in ports:
         await linux.driver.plug(port)
     for _ in range(2):
-        await teardown(linux.folder, namespaces=Namespaces(host=linux.namespaces.path(linux.name)))
+        await teardown(linux.folder, Namespaces(host=linux.namespaces.path(linux.name)))
         assert await linux.leftovers() == []
 
 

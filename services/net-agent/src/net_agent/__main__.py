@@ -7,7 +7,7 @@ import asyncio
 import sys
 
 from core.service import run_service
-from net_agent.bootstrap import bootstrap
+from net_agent.bootstrap import bootstrap, make_namespaces
 from net_agent.settings import NetAgentSettings
 from net_agent.teardown import teardown
 
@@ -20,7 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
     settings = NetAgentSettings()
     if arguments.cleanup:
-        asyncio.run(teardown(settings.state_directory, netns_directory=settings.netns_directory))
+        asyncio.run(teardown(settings.state_directory, make_namespaces(settings)))
         return 0
     return run_service("net-agent", settings, bootstrap)
 

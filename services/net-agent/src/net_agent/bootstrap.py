@@ -57,5 +57,9 @@ def make_driver(identity: HostIdentity, settings: NetAgentSettings) -> NetworkDr
             signing_key=identity.metadata_key,
         ),
         physical_networks=settings.physical_networks,
-        namespaces=Namespaces(directory=settings.netns_directory),
+        namespaces=make_namespaces(settings),
     )
+
+
+def make_namespaces(settings: NetAgentSettings) -> Namespaces:
+    return Namespaces(host=settings.host_namespace, directory=settings.netns_directory)

@@ -16,6 +16,8 @@ class NetAgentSettings(AgentSettings):
     driver: Literal["linux", "simulated"] = "linux"
     # The provider's segments and the interfaces that lead to them: "physnet1:eth1,physnet2:eth2" in the environment.
     physical_networks: Annotated[Mapping[str, str], NoDecode] = Field(default_factory=dict)
+    # The namespace whose interfaces are this host's; another than the agent's own when hosts share a machine.
+    host_namespace: Path = Path("/proc/self/ns/net")
     # Where named namespaces are bound; a folder of its own for each host when hosts share a machine.
     netns_directory: Path = Path("/run/netns")
     # How often leases and neighbours are looked at.

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from net_agent.drivers.linux.driver import LinuxDriver
-from net_agent.drivers.linux.namespace import NETNS_DIRECTORY, Namespaces
+from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.proxy import ProxyIdentity
 
 
-async def teardown(
-    state_directory: Path, *, netns_directory: Path = NETNS_DIRECTORY, namespaces: Namespaces | None = None
-) -> None:
+async def teardown(state_directory: Path, namespaces: Namespaces | None = None) -> None:
     """Removes taps, bridges, namespaces, dnsmasq and metadata proxies, and the nftables table; nothing foreign.
 
     By the agent's records in its state directory and by the marks that it leaves on interfaces: it needs neither the
@@ -21,7 +19,7 @@ async def teardown(
         folder=state_directory / "networks",
         identity=_NOBODY,
         physical_networks={},
-        namespaces=namespaces or Namespaces(directory=netns_directory),
+        namespaces=namespaces or Namespaces(),
     )
     try:
         await driver.remove_everything()
