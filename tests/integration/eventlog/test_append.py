@@ -56,10 +56,10 @@ async def test_an_event_comes_back_as_it_was_written(log: EventLog) -> None:
 
 
 async def test_appends_that_arrive_together_share_a_batch(log: EventLog) -> None:
-    outcomes = await append_together(log, [new_append(events=2) for _ in range(50)])
+    outcomes = await append_together(log, [new_append(events=2) for _ in range(20)])
     appended = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
     assert len({outcome.recorded_at for outcome in appended}) == 1
-    assert [outcome.first_position for outcome in appended] == list(range(1, 101, 2))
+    assert [outcome.first_position for outcome in appended] == list(range(1, 41, 2))
 
 
 async def test_two_appends_to_one_aggregate_in_one_batch(log: EventLog) -> None:

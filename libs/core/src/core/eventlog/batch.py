@@ -180,7 +180,7 @@ def _check_event(event: NewEvent) -> None:
 
 def _check_constraint(constraint: Constraint) -> None:
     _check_texts(constraint.scope, constraint.key)
-    if len(constraint.scope.encode()) + len(constraint.key.encode()) > _MAX_KEY_BYTES:
+    if len((constraint.scope + constraint.key).encode()) > _MAX_KEY_BYTES:
         raise InvalidAppend(f"scope and key are longer than {_MAX_KEY_BYTES} bytes: {constraint.scope!r}")
     match constraint:
         case UniqueClaim(owner=owner) | UniqueRelease(owner=owner):
@@ -192,9 +192,9 @@ def _check_constraint(constraint: Constraint) -> None:
 
 
 def _check_texts(*texts: str) -> None:
-    for text in texts:
-        if "\0" in text or not _encodes(text):
-            raise InvalidAppend(f"Postgres can't store this text: {text!r}")
+    joined = "".join(texts)
+    if "\0" in joined or not _encodes(joined):
+        raise InvalidAppend(f"Postgres can't store one of these texts: {texts!r}")
 
 
 def _encodes(text: str) -> bool:

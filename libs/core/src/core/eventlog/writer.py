@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import structlog
 
-from core.eventlog.batch import PARAMETERS, RESULTS, Batch, CheckedAppend, check
+from core.eventlog.batch import PARAMETERS, RESULTS, Batch, CheckedAppend, Outcome, check
 from core.eventlog.connections import backoff, is_transient
 from core.eventlog.errors import LogUnavailable
 from core.eventlog.schema import quote_identifier
 from core.eventlog.types import Append, Appended
 
+LANES = 2
+WORTH_A_LANE = 24
 MAX_BATCH_APPENDS = 512
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 CALL_TIMEOUT_S = 8.0  # longer than lock_timeout: a locked head is the server's to report
@@ -33,12 +35,44 @@ class _Waiting:
     deadline: float  # of the event loop's clock
 
     @property
-    def first_event_id(self) -> object:
+    def first_event_id(self) -> UUID:
         return self.checked.append.events[0].event_id
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class _Lane:
+    """A connection that appends; it is made when it is needed."""
+
+    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], schema: str) -> None:
+        self._connect = connect
+        arguments = [f"${number}" for number in range(1, PARAMETERS + 1)] + ["NULL"] * RESULTS
+        self._call = f"CALL {quote_identifier(schema)}.append_batch({', '.join(arguments)})"
+        self._connection: asyncpg.Connection | None = None
+        self._statement: asyncpg.prepared_stmt.PreparedStatement | None = None
+
+    async def send(self, batch: Batch) -> list[Outcome]:
+        """What became of each append. After an error the batch may have been written nevertheless."""
+        if self._statement is None:
+            self._connection = await self._connect()
+            self._statement = await self._connection.prepare(self._call)
+        answer: Any = await self._statement.fetchrow(*batch.arguments())
+        return batch.outcomes(answer)
+
+    def drop(self) -> None:
+        """Without goodbye: what the server is doing for us is found again by its event ids."""
+        connection, self._connection, self._statement = self._connection, None, None
+        if connection is not None:
+            connection.terminate()
 
 
 class Writer:
-    """One task and one connection that carry all appends of this process, one batch at a time, in their order.
+    """Carries all appends of this process, in batches.
+
+    One batch is under way at a time, as they would only wait for one another in Postgres. With many appends there
+    are two: while Postgres works on one, this process makes the other.
 
     A batch whose answer is lost is sent again with the same event ids, which Postgres then finds: it counts once.
     """
@@ -52,18 +86,14 @@ class Writer:
         appended: Callable[[int], None],
     ) -> None:
         """`patience_s`: how long an append waits for Postgres. `appended` is told each new last position."""
-        self._connect = connect
-        arguments = [f"${number}" for number in range(1, PARAMETERS + 1)] + ["NULL"] * RESULTS
-        self._call = f"CALL {quote_identifier(schema)}.append_batch({', '.join(arguments)})"
         self._patience_s = patience_s
         self._appended = appended
         self._loop = asyncio.get_running_loop()
-        self._connection: asyncpg.Connection | None = None
-        self._statement: asyncpg.prepared_stmt.PreparedStatement | None = None
         self._queue: deque[_Waiting] = deque()
-        self._arrived = asyncio.Event()
+        self._idle = [_Lane(connect, schema) for _ in range(LANES)]
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._woken = False
         self._closing = False
-        self._task = asyncio.create_task(self._run(), name="event log writer")
 
     async def append(self, append: Append) -> Appended:
         """Waits until the append is durable, or raises why it was refused. See `EventLog.append`."""
@@ -72,43 +102,48 @@ class Writer:
             raise LogUnavailable("the event log is closed")
         future: asyncio.Future[Appended] = self._loop.create_future()
         self._queue.append(_Waiting(checked, future, self._loop.time() + self._patience_s))
-        self._arrived.set()
+        self._wake()
         return await future
 
     async def close(self) -> None:
         """Lets what is queued finish, for a bounded time; the rest gets LogUnavailable."""
         self._closing = True
-        self._arrived.set()
-        await asyncio.wait((self._task,), timeout=CLOSE_GRACE_S)
-        if not self._task.done():
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        self._drop_connection()
+        give_up_at = self._loop.time() + CLOSE_GRACE_S
+        while (self._queue or self._under_way) and self._loop.time() < give_up_at:
+            self._dispatch()
+            await asyncio.wait(self._under_way, timeout=give_up_at - self._loop.time())
+        while self._queue:
+            self._queue.popleft().fail(LogUnavailable("the event log was closed"))
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        for lane in self._idle:
+            lane.drop()
 
-    async def _run(self) -> None:
-        batch: list[_Waiting] = []
-        try:
-            while self._queue or not self._closing:
-                await self._arrived.wait()
-                batch = self._take()
-                if batch:
-                    await self._commit(batch)
-                    # The appends that this batch's writers make next shall share one batch, not be split by
-                    # what was queued before: let them arrive.
-                    await asyncio.sleep(0)
-                elif not self._closing:
-                    self._arrived.clear()
-        finally:
-            for waiting in (*batch, *self._queue):
-                _fail(waiting, LogUnavailable("the event log was closed before the append was confirmed"))
+    def _wake(self) -> None:
+        """Dispatches once all that is ready to run now has run: what it appends shares the batch."""
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._woken = False
+        while self._idle and (batch := self._take()):
+            task = self._loop.create_task(self._carry(self._idle.pop(), batch), name="append")
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
 
     def _take(self) -> list[_Waiting]:
-        """The next batch. An append that is queued twice goes into two, so that the second finds the first."""
+        """The next batch, if one should be sent now. An append that is queued twice goes into two batches, so that
+        the second finds the first."""
+        queued = len(self._queue)
+        if len(self._idle) < LANES and queued < WORTH_A_LANE:
+            return []
+        share = -(-queued // max(1, min(len(self._idle), queued // WORTH_A_LANE)))
         batch: list[_Waiting] = []
-        event_ids: set[object] = set()
+        event_ids: set[UUID] = set()
         size_bytes = 0
-        while self._queue and len(batch) < MAX_BATCH_APPENDS:
+        while self._queue and len(batch) < min(share, MAX_BATCH_APPENDS):
             waiting = self._queue[0]
             size_bytes += waiting.checked.size_bytes
             if batch and (size_bytes > MAX_BATCH_BYTES or waiting.first_event_id in event_ids):
@@ -119,41 +154,49 @@ class Writer:
                 batch.append(waiting)
         return batch
 
-    async def _commit(self, batch: Sequence[_Waiting]) -> None:
+    async def _carry(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
+        try:
+            await self._commit(lane, batch)
+        finally:
+            for waiting in batch:
+                waiting.fail(LogUnavailable("the event log was closed before the append was confirmed"))
+            self._idle.append(lane)
+            self._wake()
+
+    async def _commit(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
         """Sends the batch until Postgres answers or the patience of all its appends is at its end."""
         pauses = backoff()
         while batch:
             try:
                 async with asyncio.timeout_at(min(batch[0].deadline, self._loop.time() + CALL_TIMEOUT_S)):
-                    await self._send(batch)
-                return
+                    outcomes = await lane.send(Batch([waiting.checked for waiting in batch]))
             except Exception as error:
-                self._drop_connection()
+                lane.drop()
                 if not is_transient(error):
-                    await self._commit_singly(batch, error)
+                    await self._commit_singly(lane, batch, error)
                     return
                 _log.warning("append not confirmed, trying on", appends=len(batch), error=repr(error))
                 await asyncio.sleep(min(next(pauses), max(0.0, batch[0].deadline - self._loop.time())))
-                self._give_up(error)
-                batch = self._patient(batch, error)
+                self._give_up(batch, error)
+                batch = [waiting for waiting in batch if not waiting.future.done()]
+            else:
+                self._deliver(batch, outcomes)
+                return
 
-    async def _commit_singly(self, batch: Sequence[_Waiting], error: Exception) -> None:
-        """After an error that will come again: only the append that causes it shall get it."""
+    async def _commit_singly(self, lane: _Lane, batch: Sequence[_Waiting], error: Exception) -> None:
+        """After an error that would come again: only the append that causes it shall get it."""
         if len(batch) == 1:
-            _fail(batch[0], error)
+            batch[0].fail(error)
             return
         _log.error("a batch was refused as a whole, trying one append at a time", error=repr(error))
         for waiting in batch:
-            await self._commit((waiting,))
+            await self._commit(lane, (waiting,))
 
-    async def _send(self, batch: Sequence[_Waiting]) -> None:
-        arrays = Batch([waiting.checked for waiting in batch])
-        statement = self._statement or await self._prepare()
-        answer: Any = await statement.fetchrow(*arrays.arguments())
+    def _deliver(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
         last_position = 0
-        for waiting, outcome in zip(batch, arrays.outcomes(answer), strict=True):
+        for waiting, outcome in zip(batch, outcomes, strict=True):
             if not isinstance(outcome, Appended):
-                _fail(waiting, outcome)
+                waiting.fail(outcome)
                 continue
             last_position = max(last_position, outcome.last_position)
             if not waiting.future.done():
@@ -161,36 +204,10 @@ class Writer:
         if last_position:
             self._appended(last_position)
 
-    async def _prepare(self) -> asyncpg.prepared_stmt.PreparedStatement:
-        self._connection = await self._connect()
-        self._statement = await self._connection.prepare(self._call)
-        return self._statement
-
-    def _drop_connection(self) -> None:
-        """Without goodbye: what the server is doing for us is found again by its event ids."""
-        connection, self._connection, self._statement = self._connection, None, None
-        if connection is not None:
-            connection.terminate()
-
-    def _give_up(self, error: Exception) -> None:
-        """Ends the waiting of queued appends whose patience is over."""
-        while self._queue and self._queue[0].deadline <= self._loop.time():
-            _fail(self._queue.popleft(), self._unavailable(error))
-
-    def _patient(self, batch: Sequence[_Waiting], error: Exception) -> list[_Waiting]:
-        """The appends that are still waited for; the others get LogUnavailable."""
-        now = self._loop.time()
-        for waiting in batch:
-            if waiting.deadline <= now:
-                _fail(waiting, self._unavailable(error))
-        return [waiting for waiting in batch if not waiting.future.done()]
-
-    def _unavailable(self, error: Exception) -> LogUnavailable:
-        failure = LogUnavailable(f"Postgres did not confirm the append within {self._patience_s:g} s: {error!r}")
-        failure.__cause__ = error
-        return failure
-
-
-def _fail(waiting: _Waiting, error: BaseException) -> None:
-    if not waiting.future.done():
-        waiting.future.set_exception(error)
+    def _give_up(self, batch: Sequence[_Waiting], error: Exception) -> None:
+        """Ends the waiting of appends, of this batch and queued, whose patience is over."""
+        for waiting in (*batch, *self._queue):
+            if waiting.deadline <= self._loop.time():
+                failure = LogUnavailable(f"Postgres did not confirm it within {self._patience_s:g} s: {error!r}")
+                failure.__cause__ = error
+                waiting.fail(failure)

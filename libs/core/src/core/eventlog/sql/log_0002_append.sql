@@ -46,6 +46,7 @@ DECLARE
     number bigint;
     bound bigint;
     holder text;
+    any_released boolean := false;
     violation "char";
     repeated_position bigint;
     repeated_at timestamptz;
@@ -56,19 +57,18 @@ BEGIN
     next_position := last_position + 1;
 
     -- What the batch touches, as it is now.
-    current_versions := ARRAY(
-        SELECT coalesce((SELECT e.version FROM :"schema".events e WHERE e.aggregate_id = a.id
-                          ORDER BY e.version DESC LIMIT 1), 0)
-          FROM unnest(aggregates) AS a(id));
-    owners_before := ARRAY(
-        SELECT (SELECT u.owner FROM :"schema".unique_keys u WHERE u.scope = k.scope AND u.key = k.key)
-          FROM unnest(unique_scopes, unique_keys) AS k(scope, key));
+    SELECT ARRAY(SELECT coalesce((SELECT e.version FROM :"schema".events e WHERE e.aggregate_id = a.id
+                                   ORDER BY e.version DESC LIMIT 1), 0)
+                   FROM unnest(aggregates) AS a(id)),
+           ARRAY(SELECT (SELECT u.owner FROM :"schema".unique_keys u WHERE u.scope = k.scope AND u.key = k.key)
+                   FROM unnest(unique_scopes, unique_keys) AS k(scope, key)),
+           ARRAY(SELECT coalesce((SELECT c.used FROM :"schema".counters c
+                                   WHERE c.scope = k.scope AND c.key = k.key), 0)
+                   FROM unnest(counter_scopes, counter_keys) AS k(scope, key)),
+           ARRAY(SELECT (SELECT c."limit" FROM :"schema".counters c WHERE c.scope = k.scope AND c.key = k.key)
+                   FROM unnest(counter_scopes, counter_keys) AS k(scope, key))
+      INTO current_versions, owners_before, used_before, limits_before;
     owners := owners_before;
-    SELECT array_agg(coalesce(c.used, 0) ORDER BY k.n), array_agg(c."limit" ORDER BY k.n)
-      INTO used_before, limits_before
-      FROM unnest(counter_scopes, counter_keys) WITH ORDINALITY AS k(scope, key, n)
-      LEFT JOIN LATERAL (SELECT * FROM :"schema".counters c
-                          WHERE c.scope = k.scope AND c.key = k.key) AS c ON true;
     used := used_before;
     limits := limits_before;
 
@@ -102,6 +102,7 @@ BEGIN
                 replaced_owners[step] := holder;
                 IF holder = step_owners[step] THEN
                     owners[target] := NULL;
+                    any_released := true;
                 END IF;
             WHEN 'a' THEN
                 number := used[target];
@@ -188,16 +189,17 @@ BEGIN
         ON a.n = e.append
      WHERE a.first_position > last_position;
 
-    IF owners IS DISTINCT FROM owners_before THEN
+    IF any_released THEN
         DELETE FROM :"schema".unique_keys u
          USING unnest(unique_scopes, unique_keys, owners_before, owners) AS k(scope, key, before, after)
          WHERE u.scope = k.scope AND u.key = k.key AND k.after IS DISTINCT FROM k.before;
+    END IF;
+    IF owners IS DISTINCT FROM owners_before THEN
         INSERT INTO :"schema".unique_keys (scope, key, owner)
         SELECT k.scope, k.key, k.after
           FROM unnest(unique_scopes, unique_keys, owners_before, owners) AS k(scope, key, before, after)
          WHERE k.after IS DISTINCT FROM k.before AND k.after IS NOT NULL;
     END IF;
-
     IF used IS DISTINCT FROM used_before OR limits IS DISTINCT FROM limits_before THEN
         INSERT INTO :"schema".counters AS c (scope, key, used, "limit")
         SELECT k.scope, k.key, k.used, k."limit"
