@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 from nats.errors import Error as NatsError
 
-from core.bus import Bus, StreamSettings, ensure_streams
+from core.bus import Bus, Poison, StreamSettings, ensure_streams
+from core.bus.envelope import recorded_event_from_message
 from core.bus.streams import events_config
 from core.embedded.nats import EmbeddedNats
-from core.eventlog import EventLog, Leases
+from core.eventlog import Append, EventLog, Leases
+from core.eventlog.types import MAX_EVENT_BYTES
+from core.projection import EventTail
 from core.relay import Relay
 
 from .handling import eventually
-from .journal import append, assert_mirrors, last_sequence, restore_log, until_stream_at
+from .journal import append, assert_mirrors, last_sequence, new_event, restore_log, until_stream_at
 
 QUICK = {"ack_timeout_s": 0.5, "idle_check_s": 0.2}
 
@@ -233,3 +236,32 @@ async def test_a_stream_that_is_far_behind_begins_anew_near_the_head(log: EventL
     async with relaying(make(log, leases, bus, refill=100)):
         await until_stream_at(bus, 3_000)
     await assert_mirrors(bus, log, first=2_901)
+
+
+async def test_an_event_that_is_too_large_for_a_message_holds_its_place(
+    log: EventLog, leases: Leases, bus: Bus
+) -> None:
+    """Readers find a stand-in, which they take for a gap; the relay trusts the stream all the same."""
+    await log.append(Append((new_event("small"),)))
+    await log.append(Append((new_event("x" * MAX_EVENT_BYTES),)))
+    async with relaying(make(log, leases, bus)):
+        await until_stream_at(bus, 2)
+    before = (await bus.js.stream_info(bus.subjects.events_stream)).created
+    async with relaying(make(log, leases, bus)):
+        await log.append(Append((new_event("small"),)))
+        await until_stream_at(bus, 3)
+    assert (await bus.js.stream_info(bus.subjects.events_stream)).created == before
+    stand_in = await bus.js.get_msg(bus.subjects.events_stream, seq=2)
+    assert not stand_in.data
+    with pytest.raises(Poison):
+        recorded_event_from_message(stand_in)
+    async with EventTail(bus, log) as tail:
+        assert [len(event.data) for event in await tail.next()] == [5, MAX_EVENT_BYTES, 5]
+
+
+async def test_large_events_are_sent_a_window_at_a_time(log: EventLog, leases: Leases, bus: Bus) -> None:
+    for _ in range(10):
+        await append(log, 6, payload="y" * 900_000, per_append=6)
+    async with relaying(make(log, leases, bus)):
+        await until_stream_at(bus, 60)
+    await assert_mirrors(bus, log)

@@ -19,6 +19,8 @@ from core.errors import Poison
 from core.eventlog.types import RecordedEvent
 
 SPEC_VERSION = "1.0"
+DATA_OMITTED = "Cirra-Data-Omitted"
+_ESSENTIAL = frozenset({"Cirra-Position", "Cirra-Epoch"})
 _UNFIT_FOR_A_TOKEN = re.compile(r"[^A-Za-z0-9_-]")
 # What a header may hold as it is: visible ASCII but the escape itself. The rest is percent-encoded, as CloudEvents'
 # HTTP binding does (section 3.1.3.2).
@@ -80,10 +82,32 @@ def event_headers(cell: str, event: RecordedEvent) -> dict[str, str]:
     return headers
 
 
+def without_data(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a stand-in for an event that is too large for a message: it holds the event's place.
+
+    Readers take it for a gap, and read the event from the log.
+    """
+    return {
+        **{name: value for name, value in headers.items() if name.startswith("ce-") or name in _ESSENTIAL},
+        DATA_OMITTED: "1",
+    }
+
+
+def identity_from_message(message: HasHeaders) -> tuple[UUID, int]:
+    """Event id and epoch, of a stand-in too; Poison when there are none."""
+    headers = message.headers or {}
+    try:
+        return UUID(headers["ce-id"]), int(headers["Cirra-Epoch"])
+    except (KeyError, ValueError) as error:
+        raise Poison(f"not an event of the log: {error!r}") from error
+
+
 def recorded_event_from_message(message: HasHeaders) -> RecordedEvent:
-    """The inverse of `event_headers`; Poison when a header is missing or malformed."""
+    """The inverse of `event_headers`; Poison when a header is missing or malformed, or the data are elsewhere."""
     headers: Mapping[str, str] = message.headers or {}
     text = headers.get
+    if DATA_OMITTED in headers:
+        raise Poison("the event was too large for a message: it is in the log alone")
     try:
         return RecordedEvent(
             position=int(headers["Cirra-Position"]),

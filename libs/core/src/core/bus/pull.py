@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanKind
 
 from core.bus.connection import Bus
 from core.bus.errors import BusUnavailable, ConsumerMissing, Poison
+from core.bus.metrics import MESSAGES
 from core.bus.publish import BusRefused, publish_bytes
 from core.bus.puller import Puller
 from core.bus.streams import ACK_WAIT_S
@@ -188,12 +189,15 @@ class PullLoop:
         ) as span:
             try:
                 await self._handler(received)
+                MESSAGES.labels(self._consumer, "handled").inc()
                 return _ACK
             except Poison as error:
                 span.record_exception(error)
+                MESSAGES.labels(self._consumer, "poison").inc()
                 return await self._bury(received, error)
             except Exception as error:
                 span.record_exception(error)
+                MESSAGES.labels(self._consumer, "retried").inc()
                 delay_s = retry_delay_s(received.delivered)
                 log.warning(
                     "bus.message_retried",

@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 
 from core.bus.connection import Bus
+from core.bus.metrics import PROJECTED, PROJECTION_HALTS
 from core.eventlog.connections import backoff, is_transient
 from core.eventlog.errors import LeaseLost
 from core.eventlog.leases import Lease, Leases
@@ -242,6 +243,7 @@ class Projector:
                     raise ApplyFailed(index, event.position, error) from error
             last = events[-1]
             await self._checkpoints.advance(connection, last)
+        PROJECTED.labels(self.projection.name).inc(len(events))
         return replace(
             state, position=last.position, epoch=last.epoch, event_id=last.event_id, halted_at=None, error=""
         )
@@ -254,6 +256,7 @@ class Projector:
             error=str(failure),
             traceback="".join(traceback.format_exception(failure)),  # without local variables: they hold the data
         )
+        PROJECTION_HALTS.labels(self.projection.name).inc()
         self._tried_halt = (state.generation, failure.position)
         async with transaction(self._pool) as connection:
             await self._checkpoints.lock_as(connection, state)

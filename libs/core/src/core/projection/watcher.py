@@ -11,6 +11,7 @@ import time
 import asyncpg
 import structlog
 
+from core.bus.metrics import PROJECTION_POSITION
 from core.eventlog.connections import backoff, is_transient
 from core.projection.checkpoints import Checkpoints
 from core.projection.errors import ProjectionHalted
@@ -116,6 +117,7 @@ class CheckpointWatcher:
         """Wakes those who waited for it. News without progress (a halt, a reset) makes all look for themselves."""
         progress = position > self._position
         self._position = position
+        PROJECTION_POSITION.labels(self._checkpoints.name).set(position)
         if not progress:
             self._wake_all()
             return

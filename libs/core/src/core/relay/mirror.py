@@ -15,7 +15,7 @@ from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
 from core.bus.connection import Bus
-from core.bus.envelope import recorded_event_from_message
+from core.bus.envelope import identity_from_message
 from core.bus.errors import Poison
 from core.bus.streams import StreamSettings, events_config
 from core.eventlog.log import EventLog
@@ -46,7 +46,7 @@ class Mirror:
 
     @property
     def _jetstream(self) -> JetStreamContext:
-        """Less patient than others: while a stream has no leader nobody answers, and the next call finds the new one."""
+        """Less patient than others: while a stream has no leader nobody answers; the next call finds the new one."""
         return self._bus.nc.jetstream(timeout=_TIMEOUT_S)
 
     async def verify(self) -> Mirrored | None:
@@ -109,7 +109,7 @@ class Mirror:
             return "it begins too far back" if head.position - last > self._refill else ""
         try:
             message = await self._jetstream.get_msg(self._stream, seq=last)
-            mirrored = recorded_event_from_message(message)
+            event_id, epoch = identity_from_message(message)
         except NotFoundError:
             return "its last message is gone"
         except Poison as error:
@@ -117,6 +117,6 @@ class Mirror:
         recorded = await self._log.read(after=last - 1, limit=1, up_to=last)
         if not recorded:
             return "the log has no such event"
-        if (mirrored.event_id, mirrored.epoch) != (recorded[0].event_id, recorded[0].epoch):
-            return f"event {mirrored.event_id} of epoch {mirrored.epoch} is not the log's"
+        if (event_id, epoch) != (recorded[0].event_id, recorded[0].epoch):
+            return f"event {event_id} of epoch {epoch} is not the log's"
         return ""

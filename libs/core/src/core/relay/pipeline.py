@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import Sequence
 
 import nats.errors
@@ -20,12 +21,14 @@ from nats.js.api import Header
 
 from core.bus.client import encode_headers
 from core.bus.connection import Bus
-from core.bus.envelope import event_headers, event_subject
+from core.bus.envelope import event_headers, event_subject, without_data
 from core.eventlog.types import RecordedEvent
 
-# JetStream drops what comes without being asked for once a stream has 10,000 messages waiting.
+# JetStream drops what comes once a stream has 10,000 messages or 128 MiB waiting.
 _WINDOW = 4096
+_WINDOW_BYTES = 16 * 1024 * 1024
 _ACK_EVERY = 64
+_ACK_EVERY_BYTES = 1024 * 1024
 _YIELD_EVERY = 64
 _EXPECTED_LAST_SEQUENCE = Header.EXPECTED_LAST_SEQUENCE.value
 
@@ -41,16 +44,16 @@ class PipelineBroken(Exception):
 class Pipeline:
     """Sends events from `position` + 1 on. `sent` and `acked` are positions."""
 
-    def __init__(
-        self, bus: Bus, position: int, *, ack_timeout_s: float, window: int = _WINDOW, ack_every: int = _ACK_EVERY
-    ) -> None:
+    def __init__(self, bus: Bus, position: int, *, ack_timeout_s: float) -> None:
         self.sent = position
         self.acked = position
         self._bus = bus
         self._ack_timeout_s = ack_timeout_s
-        self._window = window
-        self._ack_every = ack_every
-        self._asked = position
+        self._bytes_sent = 0
+        self._bytes_acked = 0
+        # (position, bytes sent up to it) of each message whose acknowledgement was asked for and is awaited
+        self._asked: deque[tuple[int, int]] = deque()
+        self._last_asked = (position, 0)
         self._broken: str | None = None
         self._news = asyncio.Event()
         self._inbox = ""
@@ -81,9 +84,9 @@ class Pipeline:
         for event in events:
             if event.position != self.sent + 1:
                 raise ValueError(f"event {event.position} does not follow {self.sent}")
-            while self.sent - self.acked >= self._window:
+            while self._is_full():
                 await self._progress()
-            await self._publish(event, ask=event is events[-1] or event.position - self._asked >= self._ack_every)
+            await self._publish(event, is_last=event is events[-1])
             if event.position % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)  # lets the connection write, and acknowledgements in
         self._raise_if_broken()
@@ -94,19 +97,37 @@ class Pipeline:
             await self._progress()
         self._raise_if_broken()
 
-    async def _publish(self, event: RecordedEvent, *, ask: bool) -> None:
-        headers = event_headers(self._bus.cell, event)
-        headers[_EXPECTED_LAST_SEQUENCE] = str(event.position - 1)
-        reply = f"{self._inbox}.{event.position}" if ask else ""
+    def _is_full(self) -> bool:
+        return self.sent - self.acked >= _WINDOW or self._bytes_sent - self._bytes_acked >= _WINDOW_BYTES
+
+    def _must_ask(self, position: int) -> bool:
+        asked_position, asked_bytes = self._last_asked
+        return position - asked_position >= _ACK_EVERY or self._bytes_sent - asked_bytes >= _ACK_EVERY_BYTES
+
+    async def _publish(self, event: RecordedEvent, *, is_last: bool) -> None:
+        headers, data = self._encode(event)
+        self._bytes_sent += len(headers) + len(data)
+        self.sent = event.position
+        reply = ""
+        if is_last or self._must_ask(event.position):
+            reply = f"{self._inbox}.{event.position}"
+            self._last_asked = (event.position, self._bytes_sent)
+            self._asked.append(self._last_asked)
+        subject = event_subject(self._bus.cell, event)
         try:
-            await self._bus.nc.publish_encoded(
-                event_subject(self._bus.cell, event), event.data, reply=reply, headers=encode_headers(headers)
-            )
+            await self._bus.nc.publish_encoded(subject, data, reply=reply, headers=headers)
         except nats.errors.Error as error:
             raise PipelineBroken(f"can't publish {event.position}: {error}", self.acked) from error
-        self.sent = event.position
-        if ask:
-            self._asked = event.position
+
+    def _encode(self, event: RecordedEvent) -> tuple[bytes, bytes]:
+        """Header block and data; a stand-in without data when the server takes no message of that size."""
+        headers = event_headers(self._bus.cell, event)
+        headers[_EXPECTED_LAST_SEQUENCE] = str(event.position - 1)
+        block = encode_headers(headers)
+        if len(block) + len(event.data) <= self._bus.nc.max_payload:
+            return block, event.data
+        stand_in = without_data(headers) | {_EXPECTED_LAST_SEQUENCE: headers[_EXPECTED_LAST_SEQUENCE]}
+        return encode_headers(stand_in), b""
 
     async def _progress(self) -> None:
         """Until something has been acknowledged. Silence is a failure: an acknowledgement can be lost for ever."""
@@ -129,8 +150,14 @@ class Pipeline:
         elif answer.get("seq") != position:
             self._break(f"event {position} was stored as {answer.get('seq')}")
         else:
-            self.acked = max(self.acked, position)
-            self._news.set()
+            self._acknowledge(position)
+
+    def _acknowledge(self, position: int) -> None:
+        """It vouches for all before it: each was taken only after the one before."""
+        self.acked = max(self.acked, position)
+        while self._asked and self._asked[0][0] <= position:
+            self._bytes_acked = self._asked.popleft()[1]
+        self._news.set()
 
     def _break(self, reason: str) -> None:
         self._broken = self._broken or reason

@@ -13,6 +13,7 @@ import nats.errors
 import structlog
 
 from core.bus.connection import Bus
+from core.bus.metrics import RELAY_POSITION
 from core.bus.streams import StreamSettings
 from core.errors import Unavailable
 from core.eventlog.connections import backoff, is_transient
@@ -91,13 +92,19 @@ class Relay:
     async def _verified(self, lease: Lease) -> Mirrored:
         """How far the stream mirrors the log; it is rebuilt first when it does not."""
         mirrored = await self._mirror.verify()
-        while mirrored is None:
+        if mirrored is None:
             if not await self._leases.renew(lease):  # a relay that was paused must not delete what another built
                 raise LeaseLost(lease.name, lease.holder, lease.fencing)
             await self._mirror.rebuild()
             mirrored = await self._mirror.verify()
-        self.position = mirrored.position
+        if mirrored is None:
+            raise PipelineBroken("the rebuilt stream is not the log's mirror either", 0)
+        self._reached(mirrored.position)
         return mirrored
+
+    def _reached(self, position: int) -> None:
+        self.position = position
+        RELAY_POSITION.set(position)
 
     async def _publish(self, pipeline: Pipeline, mirrored: Mirrored) -> None:
         """Returns when the stream has to be verified again; PipelineBroken when publishing failed."""
@@ -112,10 +119,10 @@ class Relay:
                 if events:
                     told_of_more = False
                     await pipeline.send(events)
-                    self.position = pipeline.acked
+                    self._reached(pipeline.acked)
                     continue
                 await pipeline.settle()
-                self.position = pipeline.acked
+                self._reached(pipeline.acked)
                 if told_of_more:  # and there is none: the log became shorter
                     return await asyncio.sleep(_SHORTER_LOG_PAUSE_S)
                 told_of_more = await self._wait_for_more(Mirrored(pipeline.acked, mirrored.epoch))
