@@ -25,7 +25,7 @@ TYPES = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
 
-_LINE = re.compile(r"(?P<type>\S+)[ \t]+(?P<blob>[A-Za-z0-9+/]+={0,2})(?:[ \t]+(?P<comment>.*))?")
+_LINE = re.compile(r"(?P<type>\S+) +(?P<blob>[A-Za-z0-9+/]+={0,2})(?: +(?P<comment>.*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class PublicKey:
 
 def parse_public_key(text: str) -> PublicKey:
     """Raises ValueError, with what is wrong and what to give instead."""
-    line = text.strip()
+    line = text.strip().replace("\t", " ")
     if "PRIVATE KEY" in line:
         raise ValueError("this is a private key, keep it to yourself: give the content of the .pub file")
     if not line.isprintable() or len(line) > MAX_LENGTH:

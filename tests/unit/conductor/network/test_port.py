@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.network.v1 import events_pb2
+from cirra.network.v1 import network_pb2 as pb
+from conductor.network.port import Port
+from core.errors import FailedPrecondition, NotFound
+from core.eventlog.types import CounterAdd, UniqueClaim, UniqueRelease
+from tests.unit.conductor.facts import constrained, happened, saved
+
+PORT = uuid4()
+ACTIVE, INACTIVE = pb.PORT_BINDING_STATE_ACTIVE, pb.PORT_BINDING_STATE_INACTIVE
+
+
+def make(**fields: object) -> Port:
+    port = Port.create(
+        PORT,
+        project_id="p1",
+        network_id="n1",
+        mac_address="fa:16:3e:00:00:01",
+        fixed_ips=[pb.FixedIp(subnet="s1", ip_address="10.0.0.5")],
+        **fields,  # type: ignore[arg-type]
+    )
+    saved(port)
+    return port
+
+
+def wish(host: str, hostname: str = "vm") -> agent.DesiredObject:
+    return agent.DesiredObject(
+        host=host, agent="net", kind="port", object_id=str(PORT), port=agent.PortSpec(hostname=hostname)
+    )
+
+
+def report(
+    host: str,
+    generation: int,
+    sequence: int,
+    *,
+    boot_id: str = "b1",
+    wired: bool = False,
+    absent: bool = False,
+    failure: str = "",
+) -> agent.Report:
+    found = agent.Report(host=host, generation=generation, sequence=sequence, boot_id=boot_id)
+    if failure:
+        found.failure.reason = failure
+    else:
+        found.port.CopyFrom(agent.PortObserved(wired=wired, absent=absent))
+    return found
+
+
+def test_addresses_and_mac_are_taken_and_given_back() -> None:
+    port = Port.create(
+        PORT,
+        project_id="p1",
+        network_id="n1",
+        mac_address="fa:16:3e:00:00:01",
+        fixed_ips=[pb.FixedIp(subnet="s1", ip_address="10.0.0.5")],
+    )
+    assert constrained(port) == [
+        CounterAdd("quota/ports", "p1", 1),
+        CounterAdd("ports-on-network", "n1", 1),
+        UniqueClaim("mac/n1", "fa:16:3e:00:00:01", str(PORT)),
+        CounterAdd("ports-on-subnet", "s1", 1),
+        UniqueClaim("address/s1", "10.0.0.5", str(PORT)),
+    ]
+    saved(port)
+    port.delete()
+    assert constrained(port) == [
+        CounterAdd("quota/ports", "p1", -1),
+        CounterAdd("ports-on-network", "n1", -1),
+        UniqueRelease("mac/n1", "fa:16:3e:00:00:01", str(PORT)),
+        CounterAdd("ports-on-subnet", "s1", -1),
+        UniqueRelease("address/s1", "10.0.0.5", str(PORT)),
+    ]
+
+
+def test_the_same_wish_again_is_one_wish() -> None:
+    port = make()
+    first = port.bind("h1", ACTIVE, wish("h1"))
+    assert port.bind("h1", ACTIVE, wish("h1")) == first
+    assert len(happened(port)) == 1
+    assert port.bind("h1", INACTIVE, wish("h1")).generation == 2
+    assert port.bind("h1", INACTIVE, wish("h1", "other")).generation == 3
+
+
+def test_a_wish_that_failed_is_made_anew() -> None:
+    port = make()
+    port.bind("h1", ACTIVE, wish("h1"))
+    port.observe(report("h1", 1, 1, failure="NO_BRIDGE"))
+    failure = port.bindings["h1"].failure
+    assert failure is not None and failure.reason == "NO_BRIDGE"
+    assert port.bind("h1", ACTIVE, wish("h1")).generation == 2
+    assert port.bindings["h1"].failure is None, "it is about the wish before"
+
+
+def test_generations_rise_over_all_hosts() -> None:
+    port = make()
+    assert port.bind("h1", ACTIVE, wish("h1")).generation == 1
+    assert port.bind("h2", INACTIVE, wish("h2")).generation == 2
+    unbound = port.unbind("h1")
+    assert unbound is not None and (unbound.generation, unbound.absent) == (3, True)
+    port.binding_removed("h1")
+    assert port.bind("h1", ACTIVE, wish("h1")).generation == 4
+
+
+def test_a_port_is_wired_once_its_host_says_so_of_what_is_desired_now() -> None:
+    port = make()
+    port.bind("h1", ACTIVE, wish("h1"))
+    assert not port.bindings["h1"].wired
+    port.observe(report("h1", 1, 1, wired=True))
+    assert port.bindings["h1"].wired
+    port.bind("h1", ACTIVE, wish("h1", "other"))
+    assert not port.bindings["h1"].wired
+
+
+def test_reports_that_are_old_or_no_news_leave_no_trace() -> None:
+    port = make()
+    port.bind("h1", ACTIVE, wish("h1"))
+    port.observe(report("h1", 1, 5, wired=True))
+    saved(port)
+    port.observe(report("h1", 1, 5))  # seen already
+    port.observe(report("h1", 1, 4))  # older
+    port.observe(report("h1", 1, 6, wired=True))  # nothing new
+    port.observe(report("h2", 1, 1, wired=True))  # not bound there
+    assert happened(port) == []
+    port.observe(report("h1", 1, 1, boot_id="b2"))  # after a reboot
+    assert not port.bindings["h1"].wired
+    saved(port)
+    port.observe(report("h1", 1, 9, boot_id="b1", wired=True))  # of the boot that is over
+    port.bind("h1", ACTIVE, wish("h1", "other"))
+    saved(port)
+    port.observe(report("h1", 1, 2, boot_id="b2", wired=True))  # about the wish before
+    assert happened(port) == []
+
+
+def test_unbinding_ends_when_the_host_confirms() -> None:
+    port = make()
+    port.bind("h1", ACTIVE, wish("h1"))
+    assert port.unbind("h1") == port.unbind("h1")
+    port.observe(report("h1", 2, 1, absent=True))
+    assert port.bindings["h1"].gone
+    port.binding_removed("h1")
+    assert port.bindings == {} and port.lingering == {}
+    saved(port)
+    port.binding_removed("h1")
+    assert port.unbind("h1") is None
+    assert happened(port) == []
+
+
+def test_a_host_that_was_away_confirms_late_even_for_a_port_that_is_deleted() -> None:
+    port = make(device_id="i1", owned_by_device=True)
+    port.bind("h1", ACTIVE, wish("h1"))
+    port.unbind("h1")
+    port.binding_removed("h1")
+    port.release_device()
+    assert port.deleted
+    saved(port)
+    port.observe(report("h1", 2, 1, absent=True))
+    [observed] = happened(port)
+    assert isinstance(observed, events_pb2.PortBindingObserved) and observed.observed.absent
+    saved(port)
+    port.observe(report("h1", 2, 2, absent=True))
+    assert happened(port) == []
+
+
+def test_what_the_guest_shows_is_an_event_the_first_time() -> None:
+    port = make()
+    for _ in range(2):
+        port.lease_seen("h1", "10.0.0.5", "vm")
+        port.address_seen("h1", "10.0.0.5")
+    port.address_seen("h1", "10.0.0.99")
+    assert [type(message).__name__ for message in happened(port)] == [
+        "PortLeaseSeen",
+        "PortAddressSeen",
+        "PortAddressSeen",
+    ]
+    assert (port.leased_ips, port.seen_ips) == (["10.0.0.5"], ["10.0.0.5", "10.0.0.99"])
+
+
+def test_a_port_in_use_is_kept() -> None:
+    port = make()
+    port.set_device("i1")
+    port.set_device("i1")
+    assert len(happened(port)) == 1
+    with pytest.raises(FailedPrecondition) as caught:
+        port.delete()
+    assert (caught.value.reason, caught.value.remedy) == ("PORT_IN_USE", "delete the instance first")
+    with pytest.raises(FailedPrecondition):
+        port.set_device("i2")
+
+
+def test_an_instance_takes_its_own_port_along_and_frees_another() -> None:
+    before = make()
+    before.set_device("i1")
+    before.release_device()
+    assert (before.device_id, before.deleted) == ("", False)
+    own = make(device_id="i1", owned_by_device=True)
+    own.release_device()
+    own.release_device()
+    assert own.deleted and len(happened(own)) == 1
+    with pytest.raises(NotFound):
+        own.bind("h1", ACTIVE, wish("h1"))
