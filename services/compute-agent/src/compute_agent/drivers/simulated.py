@@ -64,7 +64,6 @@ class SimulatedGuest:
     process: int = 0
     starts: int = 0
     shut_down_by_guest: bool = False
-    foreign: bool = False
 
 
 class SimulatedDriver:
@@ -88,6 +87,10 @@ class SimulatedDriver:
         self._injected: Counter[Fault] = Counter()
         self._changes = Changes(self.guests)
 
+    @property
+    def _foreign(self) -> Path:
+        return self._state.path / "simulated-foreign"
+
     async def open(self) -> None:
         self._changes.note_all()
 
@@ -98,13 +101,11 @@ class SimulatedDriver:
         return self._capacity
 
     async def guests(self) -> set[str]:
-        return {
-            name for name in self._state.instance_ids() if (found := self._load(name)) is not None and not found.foreign
-        }
+        return {name for name in self._state.instance_ids() if self._load(name) is not None}
 
     async def observe(self, instance_id: str) -> Guest | None:
         found = self._load(instance_id)
-        if found is None or found.foreign:
+        if found is None:
             return None
         return Guest(instance_id, found.state, found.shut_down_by_guest)
 
@@ -121,11 +122,11 @@ class SimulatedDriver:
         await self._take_time("define", spec.instance_id, spec.display_name)
         if spec.virt_type != VIRT_TYPE:
             raise virt_type_unsupported(spec.virt_type, self.info.virt_types)
+        if (self._foreign / spec.instance_id).exists():
+            raise domain_foreign(spec.instance_id)
         found = self._load(spec.instance_id)
         if found is None:
             found = SimulatedGuest(spec.display_name, DOMAIN_STATE_SHUTOFF, self._boot_id)
-        elif found.foreign:
-            raise domain_foreign(spec.instance_id)
         self._save(spec.instance_id, replace(found, display_name=spec.display_name, generation=generation))
 
     async def start(self, spec: DomainSpec) -> None:
@@ -150,8 +151,6 @@ class SimulatedDriver:
         found = self._load(instance_id)
         if found is not None:
             await self._take_time("remove", instance_id, found.display_name)
-            if found.foreign:
-                return
         self._state.instance(instance_id).delete()
 
     async def console_tail(self, instance_id: str, max_bytes: int) -> bytes:
@@ -163,7 +162,10 @@ class SimulatedDriver:
     # What happens to guests without the agent's doing.
 
     def process(self, instance_id: str) -> int:
-        """The guest's process; 0: none."""
+        """The guest's process, whoever's it is; 0: none."""
+        foreign = self._foreign / instance_id
+        if foreign.exists():
+            return SimulatedGuest(**json.loads(foreign.read_text())).process
         found = self._load(instance_id)
         return 0 if found is None else found.process
 
@@ -174,9 +176,10 @@ class SimulatedDriver:
         self._end(instance_id, DOMAIN_STATE_SHUTOFF, by_guest=True)
 
     def add_foreign(self, instance_id: str) -> None:
-        """Somebody else's guest, running."""
-        self._state.instance(instance_id).create()
-        self._save(instance_id, SimulatedGuest("", DOMAIN_STATE_RUNNING, self._boot_id, process=1, foreign=True))
+        """Somebody else's guest, running, with that id."""
+        guest = SimulatedGuest("", DOMAIN_STATE_RUNNING, self._boot_id, process=1)
+        self._foreign.mkdir(exist_ok=True)
+        write_atomically(self._foreign / instance_id, json.dumps(asdict(guest)) + "\n")
 
     def _end(self, instance_id: str, state: DomainState.ValueType, *, by_guest: bool) -> None:
         found = self._load(instance_id)

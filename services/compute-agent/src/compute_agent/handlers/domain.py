@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import structlog
 
@@ -36,6 +38,7 @@ class DomainHandler:
         self._shutdown_grace_s = shutdown_grace_s
         # The runtime acts on an object one at a time; looking at it after an event waits for that to end.
         self._locks = KeyedLocks()
+        self._unsettled: set[str] = set()
 
     async def ensure(self, desired: DesiredObject) -> DomainObserved:
         """The domain is defined as its spec says, on its disk, and on or off as desired.
@@ -46,38 +49,47 @@ class DomainHandler:
         spec = desired.domain
         if spec.instance_id != desired.object_id:
             raise Poison(f"the spec of domain {desired.object_id} is for instance {spec.instance_id!r}")
-        async with self._locks.held(desired.object_id):
-            try:
-                await asyncio.to_thread(self._state.require)
-                await self._ensure_disk(spec, create=desired.create)
-                await self._driver.define(spec, desired.generation)
-                await self._ensure_power(spec, desired.generation)
-            except OSError as error:
-                raise storage_failed(error) from error
-            return await self._observe(desired.object_id)
+        async with self._acting(desired.object_id):
+            await self._ensure_disk(spec, create=desired.create)
+            await self._driver.define(spec, desired.generation)
+            await self._ensure_power(spec, desired.generation)
+            return await self._look(desired.object_id)
 
     async def remove(self, desired: DesiredObject) -> DomainObserved:
         """Nothing of the instance is left on this host; images in the cache stay. Raises `AgentFailure`."""
-        async with self._locks.held(desired.object_id):
-            try:
-                # Else the disk of a missing file system would be taken for gone.
-                await asyncio.to_thread(self._state.require)
-                await self._driver.remove(desired.object_id)
-            except OSError as error:
-                raise storage_failed(error) from error
-            return await self._observe(desired.object_id)
+        async with self._acting(desired.object_id):
+            await self._driver.remove(desired.object_id)
+            return await self._look(desired.object_id)
 
     async def known_objects(self) -> set[str]:
         """All instances of which this host has a guest or a folder."""
         return await self._driver.guests() | await asyncio.to_thread(self._state.instance_ids)
 
-    async def observe(self, instance_id: str) -> DomainObserved:
-        """The facts as they are, between two actions; notes when a guest has shut itself down."""
+    async def observe(self, instance_id: str) -> DomainObserved | None:
+        """The facts as they are, between two actions; notes when a guest has shut itself down.
+
+        None when the last action failed: that failure is what is to be said, until an action succeeds.
+        """
         async with self._locks.held(instance_id):
+            if instance_id in self._unsettled:
+                return None
             guest = await self._driver.observe(instance_id)
             if guest is not None and guest.shut_down_by_guest:
                 await asyncio.to_thread(self._power(instance_id).note_shutdown_by_guest)
             return _facts(guest, await self._driver.disk(instance_id))
+
+    @contextlib.asynccontextmanager
+    async def _acting(self, instance_id: str) -> AsyncIterator[None]:
+        """An action on one instance, alone, in the right state folder: else a disk that is merely not mounted
+        would be taken for missing or removed."""
+        async with self._locks.held(instance_id):
+            self._unsettled.add(instance_id)
+            try:
+                await asyncio.to_thread(self._state.require)
+                yield
+            except OSError as error:
+                raise storage_failed(error) from error
+            self._unsettled.discard(instance_id)
 
     async def _ensure_disk(self, spec: DomainSpec, *, create: bool) -> None:
         if await self._driver.disk(spec.instance_id) is not None:
@@ -104,7 +116,7 @@ class DomainHandler:
             log.info("guest started", instance_id=spec.instance_id, generation=generation)
         await asyncio.to_thread(power.note_on, generation)
 
-    async def _observe(self, instance_id: str) -> DomainObserved:
+    async def _look(self, instance_id: str) -> DomainObserved:
         return _facts(await self._driver.observe(instance_id), await self._driver.disk(instance_id))
 
     def _power(self, instance_id: str) -> PowerRecord:

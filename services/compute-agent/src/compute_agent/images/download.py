@@ -90,7 +90,7 @@ class ImageDownloader:
                 return await self._fetch(image, file, digest)
             except (_Interrupted, httpx.TransportError, CirraError) as error:
                 if isinstance(error, CirraError) and not error.retryable:
-                    raise
+                    raise image_download_failed(str(error)) from error
                 if file.tell() > before:
                     return digest
                 log.warning("image download interrupted", image_id=image.image_id, error=repr(error))
