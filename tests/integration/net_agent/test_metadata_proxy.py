@@ -1,0 +1,193 @@
+"""The metadata proxy on loopback: what hostile guests and a failing service do to it. Namespaces: tests/contract."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from net_agent.metadata_proxy import server, upstream
+from net_agent.metadata_proxy.server import MetadataProxy, Sender
+from net_agent.metadata_proxy.upstream import Upstream
+from tests.contract.network.metadata_service import MetadataService
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def ignore(**fields: object) -> None:
+    """The proxy's log is of no concern here."""
+
+
+@asynccontextmanager
+async def listening(serve: Serve) -> AsyncIterator[int]:
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+
+
+@asynccontextmanager
+async def proxied(serve: Serve) -> AsyncIterator[int]:
+    """The port of a proxy in front of a service."""
+    async with listening(serve) as service_port:
+        to_service = Upstream(f"http://127.0.0.1:{service_port}", None)
+        proxy = MetadataProxy(Sender("h1", "n1", b"key"), to_service, ignore)
+        async with listening(proxy.serve) as port:
+            yield port
+        to_service.close()
+
+
+async def send(port: int, content: bytes, *, then_close: bool = True) -> bytes:
+    """Everything that comes back until the proxy closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(content)
+    if then_close:
+        writer.write_eof()
+    try:
+        async with asyncio.timeout(10):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+def request(path: str, *headers: str, method: str = "GET", body: str = "") -> bytes:
+    head = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: 169.254.169.254", *headers])
+    return f"{head}\r\n\r\n{body}".encode()
+
+
+async def test_one_connection_carries_several_requests() -> None:
+    service = MetadataService()
+    async with proxied(service.serve) as port:
+        answers = await send(port, request("/a") + request("/b") + request("/c", "Connection: close"))
+    assert answers.count(b"HTTP/1.1 200") == 3
+    assert [asked.target for asked in service.asked] == ["/a", "/b", "/c"]
+    assert service.connections == 1
+
+
+async def test_a_chunked_body_arrives_whole() -> None:
+    service = MetadataService()
+    chunked = request("/p", "Transfer-Encoding: chunked", method="POST", body="3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    async with proxied(service.serve) as port:
+        assert b"HTTP/1.1 200" in await send(port, chunked)
+    assert service.asked[0].body == b"abcde" and service.asked[0].headers["content-length"] == "5"
+
+
+async def test_who_waits_for_100_is_told_to_continue() -> None:
+    service = MetadataService()
+    async with proxied(service.serve) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request("/p", "Content-Length: 2", "Expect: 100-continue", "Connection: close", method="POST"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 \r\n\r\n"
+        writer.write(b"ab")
+        assert b"HTTP/1.1 200" in await reader.read()
+        writer.close()
+    assert service.asked[0].body == b"ab"
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello over TLS\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\x00: c\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_refused_and_not_passed_on(nonsense: bytes) -> None:
+    service = MetadataService()
+    async with proxied(service.serve) as port:
+        assert (await send(port, nonsense)).startswith(b"HTTP/1.1 400 ")
+    assert service.asked == []
+
+
+async def test_a_request_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT_S", 0.1)
+    service = MetadataService()
+    async with proxied(service.serve) as port:
+        assert await send(port, b"GET / HTTP/1.1\r\nHost: a\r\n", then_close=False) == b""
+    assert service.asked == []
+
+
+async def test_one_guest_does_not_take_all_connections() -> None:
+    service = MetadataService()
+    async with proxied(service.serve) as port:
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(server.MAX_CONNECTIONS_PER_ADDRESS)]
+        # One that is known to be served, so that all before it are counted.
+        opened[-1][1].write(request("/a"))
+        assert await opened[-1][0].readuntil(b"\r\n\r\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b""
+        writer.close()
+        opened[0][1].close()
+        await opened[0][1].wait_closed()
+
+        async def served() -> bool:
+            try:
+                return b"200" in await send(port, request("/b", "Connection: close"))
+            except ConnectionResetError:
+                return False
+
+        async with asyncio.timeout(5):
+            while not await served():  # noqa: ASYNC110 — the proxy tells nobody when it has noticed a close
+                await asyncio.sleep(0.01)
+        for _, each in opened[1:]:
+            each.close()
+
+
+async def test_a_kept_connection_that_the_service_closed_is_replaced() -> None:
+    connections = 0
+
+    async def closes_after_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    async with proxied(closes_after_one) as port:
+        for _ in range(3):
+            assert b"\r\n\r\nok" in await send(port, request("/a", "Connection: close"))
+    assert connections == 3
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-", b"SSH-2.0-OpenSSH_9.2\r\n"])
+async def test_a_service_that_does_not_answer_is_away(said: bytes) -> None:
+    async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    async with proxied(hangs_up) as port:
+        answer = await send(port, request("/a"))
+    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable") and b"Retry-After: 5" in answer
+
+
+async def test_a_service_that_hangs_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "RESPONSE_TIMEOUT_S", 0.1)
+    finished = asyncio.Event()
+
+    async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await finished.wait()
+        writer.close()
+
+    async with proxied(hangs) as port:
+        assert (await send(port, request("/a"))).startswith(b"HTTP/1.1 503")
+        finished.set()
+
+
+async def test_half_an_answer_is_not_taken_for_a_whole() -> None:
+    async def breaks_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with proxied(breaks_off) as port:
+        try:
+            answer = await send(port, request("/a"))
+        except ConnectionResetError:
+            answer = b""
+    assert not answer.endswith(b"0\r\n\r\n")

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cirra.agent.v1.desired_pb2 import DesiredObject, PortObserved
+from core.agent.handler import AgentFailure
+from net_agent.drivers.base import NetworkFault, PortState
+from net_agent.drivers.simulated import Behaviour, Operation, SimulatedDriver
+from net_agent.handlers.port import PortHandler
+from net_agent.model import port_to_spec
+from tests.unit.net_agent.samples import make_port
+
+PORT = make_port(11)
+
+
+def wish(absent: bool = False) -> DesiredObject:
+    return DesiredObject(kind="port", object_id=PORT.port_id, generation=1, absent=absent, port=port_to_spec(PORT))
+
+
+async def test_wired_is_said_after_it_was_seen() -> None:
+    driver = SimulatedDriver()
+    handler = PortHandler(driver)
+    assert await handler.ensure(wish()) == PortObserved(wired=True)
+    assert driver.calls == {"plug": 1, "observe": 1}
+    assert await handler.known_objects() == {PORT.port_id}
+
+
+class HalfWired(SimulatedDriver):
+    """Says that all went well, and shows that it didn't."""
+
+    async def observe(self, port_id: str) -> PortState:
+        return replace(await super().observe(port_id), dhcp=False)
+
+
+async def test_what_is_not_seen_is_not_said() -> None:
+    with pytest.raises(AgentFailure) as failure:
+        await PortHandler(HalfWired()).ensure(wish())
+    assert failure.value.reason == "PORT_NOT_WIRED" and "DHCP does not answer" in failure.value.message
+
+
+async def test_absent_is_said_after_it_was_seen_and_needs_no_spec() -> None:
+    driver = SimulatedDriver()
+    handler = PortHandler(driver)
+    await handler.ensure(wish())
+    bare = DesiredObject(kind="port", object_id=PORT.port_id, generation=2, absent=True)
+    assert await handler.remove(bare) == PortObserved(absent=True)
+    assert await handler.remove(bare) == PortObserved(absent=True)
+    assert await handler.known_objects() == set()
+
+
+class Stubborn(SimulatedDriver):
+    async def unplug(self, port_id: str) -> None:
+        """It stays."""
+
+
+async def test_what_is_still_there_is_said() -> None:
+    handler = PortHandler(Stubborn())
+    await handler.ensure(wish())
+    with pytest.raises(AgentFailure) as failure:
+        await handler.remove(wish(absent=True))
+    assert failure.value.reason == "PORT_NOT_REMOVED" and failure.value.retryable
+
+
+@pytest.mark.parametrize("operation", ["plug", "unplug", "observe"])
+async def test_a_fault_is_an_answer(operation: Operation) -> None:
+    fault = NetworkFault("no", reason="BROKEN", remedy="mend it", reschedule=True)
+    driver = SimulatedDriver(Behaviour(fault=lambda doing, port_id: fault if doing == operation else None))
+    handler = PortHandler(driver)
+    with pytest.raises(AgentFailure) as failure:
+        await (handler.remove(wish()) if operation == "unplug" else handler.ensure(wish()))
+    assert (failure.value.reason, failure.value.remedy, failure.value.reschedule) == ("BROKEN", "mend it", True)
+
+
+async def test_a_bad_spec_is_an_answer_and_touches_nothing() -> None:
+    driver = SimulatedDriver()
+    bad = wish()
+    bad.port.device = "eth0"
+    with pytest.raises(AgentFailure, match=r"port\.device") as failure:
+        await PortHandler(driver).ensure(bad)
+    assert failure.value.reason == "PORT_SPEC_INVALID" and not failure.value.retryable
+    with pytest.raises(AgentFailure) as failure:
+        await PortHandler(driver).ensure(DesiredObject(kind="port", object_id=PORT.port_id))
+    assert failure.value.reason == "PORT_SPEC_MISSING"
+    assert not driver.calls

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from google.protobuf.message import Message
+
+from cirra.agent.v1.desired_pb2 import AddressSeen, LeaseSeen
+from net_agent.drivers.base import Neighbour
+from net_agent.drivers.simulated import Behaviour, SimulatedDriver
+from net_agent.observer import GuestObserver
+from tests.unit.net_agent.samples import make_port
+
+
+class Told:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.facts: list[tuple[str, Message]] = []
+        self.bus_is_away = False
+
+    async def __call__(self, kind: str, object_id: str, facts: Message) -> bool:
+        assert kind == "port"
+        if self.bus_is_away:
+            raise ConnectionError
+        self.facts.append((object_id, facts))
+        return True
+
+
+class Watched(SimulatedDriver):
+    """Counts how often neighbours are read."""
+
+    async def neighbours(self, network_ids: frozenset[str] | None = None) -> list[Neighbour]:
+        self.calls["neighbours"] += 1
+        return list(await super().neighbours(network_ids))
+
+
+async def test_each_fact_is_told_once() -> None:
+    driver, told = Watched(), Told()
+    observer = GuestObserver(driver, told)
+    port = make_port(11)
+    await driver.plug(port)
+    for _ in range(3):
+        await observer.look()
+    assert told.facts == [
+        (port.port_id, LeaseSeen(mac_address=port.mac_address, ip_address="10.0.0.11", client_hostname="guest-11")),
+        (port.port_id, AddressSeen(mac_address=port.mac_address, ip_address="10.0.0.11")),
+    ]
+    # Once all have been seen there is nothing to look for.
+    assert driver.calls["neighbours"] == 1
+
+
+async def test_nothing_is_told_before_the_guest_is_there() -> None:
+    now = 0.0
+    driver, told = SimulatedDriver(Behaviour(lease_delay_s=5.0), monotonic=lambda: now), Told()
+    observer = GuestObserver(driver, told)
+    await driver.plug(make_port(11))
+    await driver.plug(make_port(12, active=False))
+    await observer.look()
+    assert told.facts == []
+    now = 5.0
+    await observer.look()
+    assert {port_id for port_id, _ in told.facts} == {make_port(11).port_id}
+
+
+async def test_a_port_that_comes_back_is_observed_anew() -> None:
+    driver, told = SimulatedDriver(), Told()
+    observer = GuestObserver(driver, told)
+    port = make_port(11)
+    await driver.plug(port)
+    await observer.look()
+    await driver.plug(replace(port, active=False))
+    await observer.look()
+    await driver.plug(port)
+    await observer.look()
+    assert len(told.facts) == 4
+
+
+async def test_what_could_not_be_told_is_told_later_and_the_loop_goes_on() -> None:
+    driver, told = SimulatedDriver(), Told()
+    told.bus_is_away = True
+    observer = GuestObserver(driver, told, interval_s=0.001)
+    await driver.plug(make_port(11))
+    running = asyncio.create_task(observer.run())
+    await asyncio.sleep(0.01)
+    told.bus_is_away = False
+    async with asyncio.timeout(5):
+        while len(told.facts) < 2:  # noqa: ASYNC110 — the observer's own loop brings it about
+            await asyncio.sleep(0.001)
+    assert not running.done()
+    running.cancel()
