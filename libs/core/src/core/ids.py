@@ -13,6 +13,7 @@ PortId = NewType("PortId", UUID)
 SagaId = NewType("SagaId", UUID)
 
 _HOST_NAMESPACE = UUID("5a3b1f0e-4a55-5d27-9c0e-6d1d2b9b6f3a")
+_CLAIM_NAMESPACE = UUID("c1a1b0d2-7c3e-5b44-8f0a-3f7b9f6f1d55")
 
 
 def uuid7(
@@ -31,6 +32,11 @@ def uuid7(
 def host_aggregate_id(host: str) -> UUID:
     """A host's aggregate id: UUIDv5 of its name, so that everyone can tell it without asking."""
     return uuid5(_HOST_NAMESPACE, host)
+
+
+def claim_aggregate_id(claimant: UUID) -> UUID:
+    """The id of the claim that an instance holds: told by the instance's id, and not the same aggregate."""
+    return uuid5(_CLAIM_NAMESPACE, str(claimant))
 
 
 def device_suffix(object_id: str | UUID) -> str:

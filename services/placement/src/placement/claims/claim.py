@@ -1,4 +1,4 @@
-"""The claim aggregate: the capacity that one instance holds on one host. Its id is the instance's."""
+"""The claim aggregate: the capacity that one instance holds on one host. Its id: `core.ids.claim_aggregate_id`."""
 
 from __future__ import annotations
 

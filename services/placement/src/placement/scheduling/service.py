@@ -13,7 +13,7 @@ from cirra.placement.v1 import scheduling_pb2_grpc
 from core.context import acting
 from core.errors import FieldViolation, InvalidArgument, Unavailable
 from core.eventlog.errors import LimitExceeded
-from core.ids import host_aggregate_id, parse_uuid
+from core.ids import claim_aggregate_id, host_aggregate_id, parse_uuid
 from core.repository import Repository, Saved, again_on_conflict
 from placement.claims.claim import Claim
 from placement.hosts.host import Host
@@ -36,9 +36,7 @@ class SchedulingServicer(scheduling_pb2_grpc.SchedulingServiceServicer):
         self._tracker = tracker
 
     async def Claim(self, request: api.ClaimRequest, context: grpc.aio.ServicerContext) -> api.ClaimResponse:
-        claim_id = parse_uuid(request.claim_id)
-        if claim_id is None:
-            raise InvalidArgument(FieldViolation("claim_id", "give the instance's uid"))
+        claim_id = _claim_id(request.claim_id)
         if request.attempt < 1:
             raise InvalidArgument(FieldViolation("attempt", "counts from 1"))
         newest = max(request.min_position, (await self._repository.log.head()).position)
@@ -101,7 +99,7 @@ class SchedulingServicer(scheduling_pb2_grpc.SchedulingServiceServicer):
     async def ReleaseClaim(
         self, request: api.ReleaseClaimRequest, context: grpc.aio.ServicerContext
     ) -> api.ReleaseClaimResponse:
-        claim_id = UUID(request.claim_id)
+        claim_id = _claim_id(request.claim_id)
 
         async def once() -> Saved:
             claim = await self._repository.find(Claim, claim_id) or Claim.new(claim_id)
@@ -153,6 +151,13 @@ class SchedulingServicer(scheduling_pb2_grpc.SchedulingServiceServicer):
                 for heard in self._tracker.all()
             ]
         )
+
+
+def _claim_id(claimant: str) -> UUID:
+    instance_id = parse_uuid(claimant)
+    if instance_id is None:
+        raise InvalidArgument(FieldViolation("claim_id", "give the instance's uid"))
+    return claim_aggregate_id(instance_id)
 
 
 def _response(made: pb.ClaimMade, position: int) -> api.ClaimResponse:

@@ -1,0 +1,100 @@
+"""A host whose agents do at once what they are told, in memory, and fail or hesitate where a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cirra.agent.v1 import desired_pb2 as agent
+from core.bus import Bus, PullLoop, Received, connect, publish_report
+from core.liveness import HeartbeatPublisher
+from core.testing.servers import Cell
+
+AGENTS = ("compute", "net")
+
+
+@dataclass
+class FakeHost:
+    """`domains` and `ports`: what is on it. `failing`: kind → the failure that is reported instead of acting.
+
+    `holding`: kind → an event that is waited for before acting.
+    """
+
+    name: str
+    cell: Cell
+    vcpus: int = 64
+    memory_mib: int = 65536
+    boot_id: str = "boot-1"
+    domains: dict[str, agent.DesiredObject] = field(default_factory=dict)
+    ports: dict[str, agent.DesiredObject] = field(default_factory=dict)
+    failing: dict[str, agent.Failure] = field(default_factory=dict)
+    holding: dict[str, asyncio.Event] = field(default_factory=dict)
+    told: list[agent.DesiredObject] = field(default_factory=list)
+    _sequence: int = 0
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _bus: Bus | None = None
+
+    async def start(self, register: Callable[[str], object]) -> None:
+        """Enrolled, heard, and with an inventory."""
+        result = register(self.name)
+        assert asyncio.iscoroutine(result)
+        await result
+        self._bus = bus = await connect(
+            self.cell.nats_url, cell=self.cell.name, name=self.name, credentials=self.cell.credentials
+        )
+        for name in AGENTS:
+            loop = PullLoop(bus, bus.subjects.commands_stream, f"{self.name}--{name}", self._handle)
+            beat = HeartbeatPublisher.for_agent(bus, host=self.name, agent=name, boot_id=self.boot_id, interval_s=0.2)
+            self._tasks += [asyncio.create_task(loop.run()), asyncio.create_task(beat.run())]
+        inventory = agent.InventoryObserved(
+            vcpus=self.vcpus, memory_mib=self.memory_mib, disk_gib=10_000, virt_types=["simulated"]
+        )
+        await self._report("compute", agent.Report(kind="host", inventory=inventory), "InventoryObserved", self.name)
+
+    async def stop(self) -> None:
+        """Falls silent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if self._bus is not None:
+            await self._bus.close()
+
+    async def _handle(self, received: Received) -> None:
+        desired = received.decode(agent.DesiredObject)
+        self.told.append(desired)
+        report = agent.Report(kind=desired.kind, generation=desired.generation)
+        if desired.kind in self.holding and not desired.absent:
+            await self.holding[desired.kind].wait()
+        if desired.kind in self.failing and not desired.absent:
+            report.failure.CopyFrom(self.failing[desired.kind])
+        elif desired.kind == "domain":
+            report.domain.state = self._domain(desired)
+        else:
+            self._port(desired, report.port)
+        fact = "DomainObserved" if desired.kind == "domain" else "PortObserved"
+        await self._report(desired.agent, report, fact, desired.object_id)
+
+    def _domain(self, desired: agent.DesiredObject) -> agent.DomainState.ValueType:
+        if desired.absent:
+            self.domains.pop(desired.object_id, None)
+            return agent.DOMAIN_STATE_ABSENT
+        self.domains[desired.object_id] = desired
+        on = desired.domain.power == agent.DESIRED_POWER_ON
+        return agent.DOMAIN_STATE_RUNNING if on else agent.DOMAIN_STATE_SHUTOFF
+
+    def _port(self, desired: agent.DesiredObject, observed: agent.PortObserved) -> None:
+        if desired.absent:
+            self.ports.pop(desired.object_id, None)
+            observed.absent = True
+        else:
+            self.ports[desired.object_id] = desired
+            observed.wired = True
+
+    async def _report(self, agent_name: str, report: agent.Report, fact: str, object_id: str) -> None:
+        assert self._bus is not None
+        self._sequence += 1
+        report.host, report.agent, report.object_id = self.name, agent_name, object_id
+        report.boot_id, report.sequence = self.boot_id, self._sequence
+        await publish_report(self._bus, self.name, agent_name, fact, object_id, report)

@@ -1,0 +1,197 @@
+"""Creating and deleting instances: conductors, placements, and hosts that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from cirra.agent.v1 import desired_pb2 as agent
+from conductor.network.port import Port
+from core.saga.state import SagaStatus
+from core.testing.servers import Cell
+from tests.harness.control_plane import PATIENCE_S, PROJECT, ControlPlane, Prepared, control_plane
+from tests.harness.fake_host import FakeHost
+
+
+@pytest.fixture
+async def plane(cell: Cell, tmp_path: Path) -> AsyncIterator[ControlPlane]:
+    async with control_plane(cell, tmp_path, conductors=2, placements=2) as plane:
+        yield plane
+
+
+@pytest.fixture
+async def hosts(plane: ControlPlane) -> AsyncIterator[list[FakeHost]]:
+    """Two hosts that take guests."""
+    hosts = [FakeHost(name, plane.cell) for name in ("host-1", "host-2")]
+    for host in hosts:
+        await host.start(plane.register_host)
+    yield hosts
+    for host in hosts:
+        await host.stop()
+
+
+@pytest.fixture
+async def prepared(plane: ControlPlane) -> Prepared:
+    return await plane.prepare()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.02)
+
+
+async def usage(plane: ControlPlane) -> dict[str, int]:
+    """What is counted against the project and the hosts."""
+    log = plane.repository.log
+    found = {f"quota/{name}": await log.counter(f"quota/{name}", PROJECT) for name in ("instances", "vcpus", "ports")}
+    found |= {f"{host} vcpus": await log.counter("capacity/vcpus", host) for host in ("host-1", "host-2")}
+    return {name: used for name, (used, _) in found.items() if used}
+
+
+async def nothing_is_left(plane: ControlPlane, hosts: list[FakeHost]) -> None:
+    assert [host.domains for host in hosts] == [{}, {}]
+    assert [host.ports for host in hosts] == [{}, {}]
+    assert await usage(plane) == {}
+
+
+async def create_active(plane: ControlPlane, prepared: Prepared) -> str:
+    accepted = await prepared.create()
+    run = await plane.ended(accepted.operation_id)
+    assert run.status is SagaStatus.COMPLETED, run.failures
+    return accepted.uid
+
+
+async def test_a_guest_is_built_where_it_was_claimed(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
+) -> None:
+    instance = await plane.instance(await create_active(plane, prepared))
+    assert instance.active
+    assert instance.task_id == ""
+    [host] = [host for host in hosts if host.name == instance.host]
+    assert host.domains.keys() == {str(instance.id)}
+    assert [desired.domain.power for desired in host.told if desired.kind == "domain"][:2] == [
+        agent.DESIRED_POWER_OFF,
+        agent.DESIRED_POWER_ON,
+    ]
+    [nic] = instance.nics
+    [port_spec] = host.ports.values()
+    assert [each.ip_address for each in port_spec.port.addresses] == [nic.fixed_ip]
+    assert (await usage(plane))["quota/instances"] == 1
+
+
+async def test_the_disk_may_be_made_by_the_build_alone(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
+) -> None:
+    instance = await plane.instance(await create_active(plane, prepared))
+    [host] = [host for host in hosts if host.name == instance.host]
+    creating = {desired.generation: desired.create for desired in host.told if desired.kind == "domain"}
+    assert creating == {1: True, 2: False}
+
+
+async def test_a_deleted_guest_leaves_nothing(plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared) -> None:
+    uid = await create_active(plane, prepared)
+    run = await plane.ended((await prepared.delete(uid)).operation_id)
+    assert run.status is SagaStatus.COMPLETED
+    instance = await plane.instance(uid)
+    assert instance.deleted
+    assert (await plane.repository.load(Port, UUID(instance.nics[0].port))).deleted
+    await nothing_is_left(plane, hosts)
+
+
+async def test_a_host_that_cant_build_is_left_for_another(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
+) -> None:
+    bad, good = hosts
+    bad.failing["domain"] = agent.Failure(reason="DISK_FULL", message="no space", reschedule=True)
+    for _ in range(4):  # chosen at random: sooner or later the bad one is tried first
+        uid = await create_active(plane, prepared)
+        assert (await plane.instance(uid)).host == good.name
+    await until(lambda: bad.domains == {} and bad.ports == {})
+    assert len(good.domains) == 4
+    assert "host-1 vcpus" not in await usage(plane)
+
+
+async def test_when_no_host_can_the_instance_is_in_error_with_the_cause(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
+) -> None:
+    for host in hosts:
+        host.failing["domain"] = agent.Failure(reason="DISK_FULL", message="no space", reschedule=True)
+    accepted = await prepared.create()
+    run = await plane.ended(accepted.operation_id)
+    assert run.status is SagaStatus.UNWOUND
+    assert run.error is not None
+    assert run.error.reason == "NO_VALID_HOST"
+    assert "no space" in run.error.message
+    assert "not_tried_yet removed 2" in run.error.message
+    instance = await plane.instance(accepted.uid)
+    assert instance.erred
+    assert instance.task_id == ""
+    assert [host.domains for host in hosts] == [{}, {}]
+    assert [host.ports for host in hosts] == [{}, {}]
+    assert await usage(plane) == {"quota/instances": 1, "quota/vcpus": 1}
+    deleted = await plane.ended((await prepared.delete(accepted.uid)).operation_id)
+    assert deleted.status is SagaStatus.COMPLETED
+    assert await usage(plane) == {}
+
+
+@pytest.mark.parametrize("kind", ["port", "domain"])
+async def test_a_delete_preempts_a_create(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared, kind: str
+) -> None:
+    for host in hosts:
+        host.holding[kind] = asyncio.Event()
+    created = await prepared.create()
+    await until(lambda: any(desired.kind == kind for host in hosts for desired in host.told))
+    deletion = await prepared.delete(created.uid)
+    for host in hosts:
+        host.holding[kind].set()
+    assert (await plane.ended(deletion.operation_id)).status is SagaStatus.COMPLETED
+    assert (await plane.ended(created.operation_id)).status is SagaStatus.UNWOUND
+    await nothing_is_left(plane, hosts)
+
+
+async def test_deleting_twice_is_one_delete(plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared) -> None:
+    uid = await create_active(plane, prepared)
+    first, second = await asyncio.gather(prepared.delete(uid), prepared.delete(uid))
+    assert first.operation_id == second.operation_id
+    assert (await plane.ended(first.operation_id)).status is SagaStatus.COMPLETED
+
+
+async def test_the_same_request_is_one_instance(plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared) -> None:
+    answers = await asyncio.gather(*(prepared.create(request_id="r-1") for _ in range(4)))
+    assert len({answer.uid for answer in answers}) == 1
+    assert len({answer.operation_id for answer in answers}) == 1
+    await plane.ended(answers[0].operation_id)
+    assert (await usage(plane))["quota/instances"] == 1
+
+
+async def test_another_conductor_finishes_what_a_stopped_one_began(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
+) -> None:
+    for host in hosts:
+        host.holding["domain"] = asyncio.Event()
+    created = [await prepared.create() for _ in range(4)]  # spread over both conductors
+    await until(lambda: sum(desired.kind == "domain" for host in hosts for desired in host.told) >= 4)
+    await plane.conductors[0].close()
+    for host in hosts:
+        host.holding["domain"].set()
+    runs = [await plane.ended(each.operation_id) for each in created]
+    assert {run.status for run in runs} == {SagaStatus.COMPLETED}
+
+
+async def test_a_host_that_is_down_does_not_hold_up_a_delete(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
+) -> None:
+    uid = await create_active(plane, prepared)
+    host_name = (await plane.instance(uid)).host
+    [host] = [host for host in hosts if host.name == host_name]
+    await host.stop()
+    run = await plane.ended((await prepared.delete(uid)).operation_id)
+    assert run.status is SagaStatus.COMPLETED
+    # Its capacity is held until it has said that nothing is left.
+    assert (await usage(plane))[f"{host_name} vcpus"] == 1
