@@ -22,7 +22,7 @@ from conductor.hosts.api import HostAgentServicer
 from conductor.hosts.commander import Changes, Commander
 from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
 from conductor.hosts.reports import FACTS, ReportHandler
-from conductor.identity.commands import IdentityCommands, ensure_admin
+from conductor.identity.commands import IdentityCommands, ensure_admin, finish_deletions
 from conductor.identity.passwords import Passwords
 from conductor.image.commands import ImageCommands
 from conductor.network.commands import NetworkCommands
@@ -92,6 +92,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
 
     passwords = Passwords()
     await ensure_admin(plane.repository, passwords, settings.admin_password_file.read_text().strip())
+    await finish_deletions(plane.repository)
 
     async def caught_up() -> int:
         position = (await plane.log.head()).position
@@ -107,7 +108,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         download_url=settings.image_download_url,
     )
     doors: list[Service] = [
-        (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, plane.keyring, passwords)),
+        (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, passwords)),
         (commands.add_ComputeCommandsServicer_to_server, ComputeCommands(plane.repository, engine)),
         (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
         (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository)),

@@ -16,7 +16,7 @@ from cirra.identity.v1 import events_pb2
 from cirra.identity.v1 import identity_pb2 as pb
 from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER, ROLE_READER, Principal, RoleBinding
 from cirra.network.v1 import network_pb2 as network
-from conductor.identity.commands import ensure_admin
+from conductor.identity.commands import ensure_admin, finish_deletions
 from conductor.identity.login import Login
 from conductor.identity.passwords import PasswordCost, Passwords
 from conductor.identity.user import User as UserAggregate
@@ -137,6 +137,15 @@ async def test_a_deleted_user_s_secret_is_destroyed(world: World) -> None:
     await world.admin.call(world.first.identity.DeleteUser, pb.DeleteUserRequest(name=made.uid))
     again = await world.first.repository.load(UserAggregate, UUID(made.uid))
     assert (again.deleted, again.password_hash) == (True, b"")
+
+
+async def test_a_deletion_that_was_cut_short_is_finished_at_the_next_start(world: World) -> None:
+    kept, made = await make_user(world, "kept"), await make_user(world, "ada")
+    await world.repository.change(UserAggregate, UUID(made.uid), UserAggregate.delete)
+    assert (await world.repository.load(UserAggregate, UUID(made.uid))).password_hash
+    await finish_deletions(world.repository)
+    assert (await world.repository.load(UserAggregate, UUID(made.uid))).password_hash == b""
+    assert (await world.repository.load(UserAggregate, UUID(kept.uid))).password_hash
 
 
 async def test_bad_users_and_roles_name_the_field(world: World) -> None:

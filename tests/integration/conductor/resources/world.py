@@ -36,10 +36,9 @@ class Commands:
 
     def __init__(self, log: EventLog, seed: int) -> None:
         self.log = log
-        self.keyring = Keyring(log.pool, log.schema, MASTER_KEY)
-        self.repository = Repository(log, self.keyring, current_context)
+        self.repository = Repository(log, Keyring(log.pool, log.schema, MASTER_KEY), current_context)
         self.passwords = Passwords(CHEAP)
-        self.identity = IdentityCommands(self.repository, self.keyring, self.passwords)
+        self.identity = IdentityCommands(self.repository, self.passwords)
         self.catalog = CatalogCommands(self.repository)
         self.image = ImageCommands(self.repository)
         self.network = NetworkCommands(self.repository, rng=random.Random(seed))

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from cirra.conductor.v1 import commands_pb2, commands_pb2_grpc
 from cirra.identity.v1 import identity_pb2 as pb
+from cirra.identity.v1.events_pb2 import UserDeleted
 from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_UNSPECIFIED, Principal, Role, RoleBinding
 from conductor import quotas
 from conductor.access import is_admin, require_admin
@@ -22,17 +23,11 @@ from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, Not
 from core.eventlog.errors import LimitExceeded, UniqueViolation
 from core.ids import parse_uuid, uuid7
 from core.repository import Repository
-from core.sealing import Keyring
 
 
 class IdentityCommands(Commands, commands_pb2_grpc.IdentityCommandsServicer):
-    """`keyring`: forgets the secrets of deleted users."""
-
-    def __init__(
-        self, repository: Repository, keyring: Keyring, passwords: Passwords, requests: Requests | None = None
-    ) -> None:
+    def __init__(self, repository: Repository, passwords: Passwords, requests: Requests | None = None) -> None:
         super().__init__(repository, requests)
-        self._keyring = keyring
         self._passwords = passwords
         self._login = Login(repository, passwords)
 
@@ -88,7 +83,7 @@ class IdentityCommands(Commands, commands_pb2_grpc.IdentityCommandsServicer):
         if str(user_id) == principal.user_id:
             raise FailedPrecondition("you can't delete yourself", remedy="let another administrator do it")
         user, saved = await self.repository.change(User, user_id, User.delete)
-        await self._keyring.destroy(user_id)
+        await self.repository.destroy_secrets(user_id)
         return Done(user, saved)
 
     @command(User)
@@ -173,3 +168,16 @@ async def ensure_admin(repository: Repository, passwords: Passwords, password: s
     except UniqueViolation:
         # Another replica was first. A user `admin` without the project keeps what an administrator made of it.
         return
+
+
+async def finish_deletions(repository: Repository) -> None:
+    """Destroys the secrets of deleted users once more: a replica may have died between the event and that.
+
+    Call it when a replica starts.
+    """
+    after = 0
+    while events := await repository.log.list_events(aggregate_type=User.kind, after=after):
+        for event in events:
+            if event.type == UserDeleted.DESCRIPTOR.full_name:
+                await repository.destroy_secrets(event.aggregate_id)
+        after = events[-1].position
