@@ -1,0 +1,129 @@
+"""Claims by the hundred over two replicas, and hosts that are heard, fall silent, and are heard again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cirra.placement.v1 import scheduling_pb2 as api
+from cirra.placement.v1 import scheduling_pb2_grpc
+from core.errors import CirraError, FailedPrecondition, ResourceExhausted
+from core.ids import host_aggregate_id, uuid7
+from core.testing.servers import Cell
+from placement.hosts.host import Health, Host
+from tests.harness.control_plane import PATIENCE_S, ControlPlane, control_plane
+from tests.harness.fake_host import FakeHost
+
+
+@pytest.fixture
+async def plane(cell: Cell, tmp_path: Path) -> AsyncIterator[ControlPlane]:
+    async with control_plane(cell, tmp_path, conductors=1, placements=2) as plane:
+        yield plane
+
+
+@pytest.fixture
+async def hosts(plane: ControlPlane) -> AsyncIterator[list[FakeHost]]:
+    """Three hosts with room for sixty guests of one vCPU: 3 times 5 vCPUs at a ratio of 4."""
+    hosts = [FakeHost(f"host-{number}", plane.cell, vcpus=5) for number in range(1, 4)]
+    for host in hosts:
+        await host.start(plane.register_host)
+    for host in hosts:
+        await health(plane, host.name, Health.UP)
+    yield hosts
+    for host in hosts:
+        await host.stop()
+
+
+def door(plane: ControlPlane, replica: int) -> Any:
+    return scheduling_pb2_grpc.SchedulingServiceStub(plane.dial([plane.placement_addresses[replica]]))
+
+
+def request(claim_id: str = "", *, attempt: int = 1, vcpus: int = 1) -> api.ClaimRequest:
+    resources = api.Resources(vcpus=vcpus, memory_mib=64, disk_gib=1)
+    return api.ClaimRequest(claim_id=claim_id or str(uuid7()), attempt=attempt, resources=resources)
+
+
+async def health(plane: ControlPlane, name: str, wanted: Health) -> None:
+    """Returns once the host is so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            host = await plane.repository.find(Host, host_aggregate_id(name))
+            if host is not None and host.health is wanted and host.inventory.vcpus:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_hundred_claims_at_once_take_exactly_what_is_there(plane: ControlPlane, hosts: list[FakeHost]) -> None:
+    doors = [door(plane, 0), door(plane, 1)]
+
+    async def claim(number: int) -> str:
+        try:
+            answer = await doors[number % 2].Claim(request())
+        except CirraError as error:
+            return error.reason
+        return str(answer.host)
+
+    outcomes = Counter(await asyncio.gather(*(claim(number) for number in range(100))))
+    assert outcomes == {"host-1": 20, "host-2": 20, "host-3": 20, "NO_VALID_HOST": 40}
+    used = [await plane.repository.log.counter("capacity/vcpus", host.name) for host in hosts]
+    assert used == [(20, 20)] * 3
+
+
+async def test_no_valid_host_tells_the_filters(plane: ControlPlane, hosts: list[FakeHost]) -> None:
+    with pytest.raises(ResourceExhausted) as refused:
+        await door(plane, 0).Claim(request(vcpus=21))
+    assert refused.value.reason == "NO_VALID_HOST"
+    assert "0 of 3 hosts" in str(refused.value)
+    assert refused.value.metadata["removed_by_vcpus"] == "3"
+
+
+async def test_the_same_claim_again_is_the_same_answer_on_any_replica(
+    plane: ControlPlane, hosts: list[FakeHost]
+) -> None:
+    asked = request()
+    answers = await asyncio.gather(*(door(plane, number % 2).Claim(asked) for number in range(6)))
+    assert len({answer.host for answer in answers}) == 1
+    used = sum([(await plane.repository.log.counter("capacity/vcpus", host.name))[0] for host in hosts])
+    assert used == 1
+
+
+async def test_a_claim_that_comes_after_its_release_is_refused(plane: ControlPlane, hosts: list[FakeHost]) -> None:
+    asked = request()
+    await door(plane, 1).ReleaseClaim(api.ReleaseClaimRequest(claim_id=asked.claim_id, attempt=1))
+    with pytest.raises(FailedPrecondition) as refused:
+        await door(plane, 0).Claim(asked)
+    assert refused.value.reason == "CLAIM_RELEASED"
+
+
+async def test_a_host_is_suspected_down_and_up_again(plane: ControlPlane, hosts: list[FakeHost]) -> None:
+    silent = hosts[0]
+    await silent.stop()
+    await health(plane, silent.name, Health.SUSPECTED)
+    await health(plane, silent.name, Health.DOWN)
+    answers = [(await door(plane, 0).Claim(request())).host for _ in range(6)]
+    assert silent.name not in answers
+    await silent.start(plane.register_host)
+    await health(plane, silent.name, Health.UP)
+
+
+async def test_liveness_lists_agents_and_services(plane: ControlPlane, hosts: list[FakeHost]) -> None:
+    expected = {("compute-agent", "host-1"), ("net-agent", "host-3"), ("placement", "placement-1")}
+    up: set[tuple[str, str]] = set()
+    async with asyncio.timeout(PATIENCE_S):
+        while not expected <= up:  # each is heard within its interval
+            entries = (await door(plane, 1).GetLiveness(api.GetLivenessRequest())).entries
+            up = {(entry.service, entry.instance) for entry in entries if entry.up}
+            await asyncio.sleep(0.05)
+
+
+async def test_another_replica_goes_on_detecting(plane: ControlPlane, hosts: list[FakeHost]) -> None:
+    await plane.placements[0].close()
+    await hosts[0].stop()
+    await health(plane, hosts[0].name, Health.DOWN)
+    host = await plane.repository.load(Host, host_aggregate_id(hosts[1].name))
+    assert host.health is Health.UP
