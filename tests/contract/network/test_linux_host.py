@@ -82,6 +82,17 @@ async def test_repair_of_one_port_leaves_the_rest_alone(linux: LinuxHost) -> Non
     assert linux.pids(network) == before
 
 
+async def test_a_host_with_a_new_identity_gets_new_proxies_and_keeps_its_dhcp(linux: LinuxHost) -> None:
+    port = make_port(make_network(), 11)
+    await linux.driver.plug(port)
+    before = linux.pids(port.network)
+    linux.identity.signing_key.write_bytes(b"n" * 32)
+    await linux.driver.plug(port)
+    after = linux.pids(port.network)
+    assert after["metadata-proxy"] != before["metadata-proxy"] and after["dnsmasq"] == before["dnsmasq"]
+    assert (await linux.driver.observe(port.port_id)).wired
+
+
 async def test_processes_are_found_again_without_their_pid_files(linux: LinuxHost) -> None:
     port = make_port(make_network(), 11)
     await linux.driver.plug(port)

@@ -18,6 +18,7 @@ class ProxyConfig:
     upstream_url: "https://host:port" of the metadata service, or http for tests.
     certificate, private_key, authority: PEM files of the host's TLS identity; unused with http.
     signing_key: the file with the host's metadata key (raw octets).
+    credentials: a digest of what is in those files: a host with a new identity gets new proxies.
     user: who it becomes once it listens; "" to stay who it is.
     """
 
@@ -31,6 +32,7 @@ class ProxyConfig:
     signing_key: str
     pid_file: str
     log_file: str
+    credentials: str = ""
     user: str = ""
     listen_address: str = LISTEN_ADDRESS
     listen_port: int = LISTEN_PORT

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import pwd
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from net_agent.drivers.base import NetworkFault
@@ -30,11 +31,17 @@ class ProxyIdentity:
     authority: Path
     signing_key: Path
 
+    def credentials(self) -> str:
+        """A digest of the files' contents; blocks."""
+        files = (self.certificate, self.private_key, self.authority, self.signing_key)
+        return hashlib.sha256(b"\0".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
+
 
 class MetadataProxyProcess:
     """All methods run in the host's namespace, but `listens`."""
 
     def __init__(self, identity: ProxyIdentity, network_id: str, folder: Path, namespace: Path) -> None:
+        self._identity = identity
         self._config_file = folder / "metadata-proxy.json"
         self._pid_file = folder / "metadata-proxy.pid"
         self._log_file = folder / "metadata-proxy.log"
@@ -59,7 +66,7 @@ class MetadataProxyProcess:
     def ensure(self) -> None:
         """It runs with this configuration; one that does is left alone. Raises NetworkFault."""
         limit_log(self._log_file)
-        wanted = self._config.to_json()
+        wanted = replace(self._config, credentials=self._identity.credentials()).to_json()
         if read_text(self._config_file) != wanted:
             self.stop()
             replace_text(self._config_file, wanted)

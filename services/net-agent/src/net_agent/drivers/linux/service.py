@@ -40,9 +40,15 @@ class GuestServices:
         path = self._namespaces.path(self._namespace)
         await self._namespaces.on_host(lambda: dhcp_link.ensure_outer(network, path))
         await self._inside(lambda: dhcp_link.ensure_inner(network))
-        await asyncio.gather(
-            self._inside(lambda: self._ensure_dhcp(network, ports)), self._namespaces.on_host(self._proxy.ensure)
+        # Both to their end, whatever becomes of the other: no thread is left at work when the network is let go.
+        outcomes = await asyncio.gather(
+            self._inside(lambda: self._ensure_dhcp(network, ports)),
+            self._namespaces.on_host(self._proxy.ensure),
+            return_exceptions=True,
         )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     def _ensure_dhcp(self, network: Network, ports: Sequence[Port]) -> None:
         dnsmasq = Dnsmasq(network, self._paths)
