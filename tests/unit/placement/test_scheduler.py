@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 from random import Random
 from uuid import uuid4
 
@@ -28,9 +29,9 @@ class View(HostView):
             RecordedEvent(
                 position=self.position + 1, epoch=1, event_id=uuid4(), aggregate_type="host",
                 aggregate_id=uuid4() if not claim else CLAIMS[claim], version=1, type=message.DESCRIPTOR.full_name,
-                schema_version=1, data=message.SerializeToString(), recorded_at=None, actor="", request_id="",
+                schema_version=1, data=message.SerializeToString(), recorded_at=datetime.now(UTC), actor="", request_id="",
                 causation_id="", correlation_id="", traceparent="",
-            )  # type: ignore[arg-type]
+            )
         )  # fmt: skip
 
     def host(self, name: str, inventory: public.Inventory = INVENTORY, zone: str = "nova") -> None:
