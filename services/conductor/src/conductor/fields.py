@@ -32,7 +32,7 @@ class Fields:
 
     def name(self, field: str, value: str) -> None:
         """A name that is unique somewhere: it is typed by people, and shown in tables."""
-        if not _NAME.fullmatch(value):
+        if not is_name(value):
             self.refuse(
                 field,
                 f"{value!r} is no name: give 1 to 63 letters, digits, spaces or any of . _ @ + -, "
@@ -63,6 +63,11 @@ class Fields:
                 self.refuse(
                     f"{field}[{key[:40]!r}]", f"give keys and values of at most {MAX_TEXT} printable characters"
                 )
+
+
+def is_name(text: str) -> bool:
+    """Whether anything can have this as its unique name."""
+    return _NAME.fullmatch(text) is not None
 
 
 def uid(field: str, text: str) -> UUID:

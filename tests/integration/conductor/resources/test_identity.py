@@ -104,7 +104,7 @@ async def test_a_wrong_password_and_an_unknown_user_are_one_error(world: World) 
     gone = await make_user(world, "gone")
     await world.admin.call(world.first.identity.DeleteUser, pb.DeleteUserRequest(name=gone.name))
     refusals = set()
-    for name, password in (("ada", "wrong horse"), ("nobody", PASSWORD), ("gone", PASSWORD), ("", "")):
+    for name, password in (("ada", "wrong horse"), ("nobody", PASSWORD), ("gone", PASSWORD), ("", ""), ("a\0b", "x")):
         with pytest.raises(Unauthenticated) as caught:
             await login(world, name, password)
         refusals.add((caught.value.reason, caught.value.message, caught.value.remedy))

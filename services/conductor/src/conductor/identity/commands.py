@@ -24,6 +24,8 @@ from core.eventlog.errors import LimitExceeded, UniqueViolation
 from core.ids import parse_uuid, uuid7
 from core.repository import Repository
 
+MAX_UNIX_TIME = 253402300799  # the end of the year 9999, the last one that a Timestamp can tell
+
 
 class IdentityCommands(Commands, commands_pb2_grpc.IdentityCommandsServicer):
     def __init__(self, repository: Repository, passwords: Passwords, requests: Requests | None = None) -> None:
@@ -38,6 +40,9 @@ class IdentityCommands(Commands, commands_pb2_grpc.IdentityCommandsServicer):
     @command(Token)
     async def RevokeToken(self, request: commands_pb2.RevokeTokenCommand, principal: Principal) -> Done:
         token_id = uid("token_id", request.token_id)
+        fields = Fields()
+        fields.between("expires_at_unix", request.expires_at_unix, 0, MAX_UNIX_TIME, "seconds")
+        fields.check()
         token = await self.repository.find(Token, token_id)
         if token is None:
             token = Token.revoke(token_id, user_id=principal.user_id, expires_at_unix=request.expires_at_unix)

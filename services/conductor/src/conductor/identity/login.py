@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from cirra.identity.v1.identity_pb2 import Principal
+from conductor.fields import is_name
 from conductor.identity import project as projects
 from conductor.identity import user as users
 from conductor.identity.passwords import MAX_LENGTH, Passwords
@@ -42,16 +43,20 @@ class Login:
         return user.principal(str(found.id))
 
     async def _user(self, name: str) -> User | None:
-        owner = await self._repository.log.unique_owner(users.NAMES, name)
-        return None if owner is None else await self._repository.find(User, UUID(owner))
+        owner = await self._owner(users.NAMES, name)
+        return None if owner is None else await self._repository.find(User, owner)
 
     async def _project(self, name: str) -> Project | None:
         project_id = parse_uuid(last_segment(name))
         if project_id is None:
-            owner = await self._repository.log.unique_owner(projects.NAMES, name)
-            project_id = None if owner is None else UUID(owner)
+            project_id = await self._owner(projects.NAMES, name)
         found = None if project_id is None else await self._repository.find(Project, project_id)
         return None if found is None or found.deleted else found
+
+    async def _owner(self, scope: str, name: str) -> UUID | None:
+        # What can't be a name is nobody's, and need not be fit for a query.
+        owner = await self._repository.log.unique_owner(scope, name) if is_name(name) else None
+        return None if owner is None else UUID(owner)
 
     async def _only_project(self, user: User) -> str:
         live = [project_id for project_id in user.projects if await self._project(project_id) is not None]
