@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import signal
@@ -24,8 +25,10 @@ from compute_agent.instances import StateFolder
 from core.ids import uuid7
 from deployment.guests import GuestImage
 from deployment.libvirtd import PrivateLibvirtd
+from tests.contract.hypervisor import key_guest
 
 PATIENCE_S = 30.0
+_KEY_ENTER = 28  # linux/input-event-codes.h
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -55,6 +58,10 @@ class Rig(Protocol):
         ...
 
     def crash(self, instance_id: str) -> None: ...
+    def use_obedient_image(self) -> None:
+        """From now on guests are ones that `shut_down_from_within` can be done to."""
+        ...
+
     async def shut_down_from_within(self, instance_id: str) -> None: ...
     def add_foreign(self, instance_id: str) -> None:
         """Runs somebody else's guest with that id."""
@@ -130,9 +137,9 @@ class LibvirtRig:
     async def start_agent(self) -> None:
         if self._driver is not None:
             await self._driver.close()
-        images = ImageCache(self.state.image_cache, self._download)
+        self.images = ImageCache(self.state.image_cache, self._download)
         self._driver = LibvirtDriver(
-            self.libvirtd.uri, state=self.state, images=images, virt_types=["qemu"], patience_s=PATIENCE_S
+            self.libvirtd.uri, state=self.state, images=self.images, virt_types=["qemu"], patience_s=PATIENCE_S
         )
         self.handler = DomainHandler(self.driver, self.state, shutdown_grace_s=0)
         await self.driver.open()
@@ -157,14 +164,26 @@ class LibvirtRig:
     def crash(self, instance_id: str) -> None:
         os.kill(self.process(instance_id), signal.SIGKILL)
 
+    def use_obedient_image(self) -> None:
+        self._blob = self.state.path / "key-guest.raw"
+        self._blob.write_bytes(key_guest.IMAGE)
+        size = len(key_guest.IMAGE)
+        self.image = ImageRef(
+            image_id=new_id(),
+            sha256=hashlib.sha256(key_guest.IMAGE).hexdigest(),
+            disk_format="raw",
+            size_bytes=size,
+            virtual_size_bytes=size,
+        )
+
     async def shut_down_from_within(self, instance_id: str) -> None:
-        """Presses the power button of a guest that has booted far enough to obey."""
         log = self.state.instance(instance_id).console_log
-        await until(lambda: log.exists() and b"READY" in log.read_bytes(), "the guest is up")
+        await until(lambda: log.exists() and key_guest.GREETING in log.read_bytes(), "the guest is up")
         connection = libvirt.open(self.libvirtd.uri)
-        connection.lookupByUUIDString(instance_id).shutdown()
+        domain = connection.lookupByUUIDString(instance_id)
+        domain.sendKey(libvirt.VIR_KEYCODE_SET_LINUX, 0, [_KEY_ENTER], 1, 0)
+        await until(lambda: not domain.isActive(), "the guest has shut down")
         connection.close()
-        await until(lambda: self.process(instance_id) == 0, "the guest has shut down")
 
     def add_foreign(self, instance_id: str) -> None:
         connection = libvirt.open(self.libvirtd.uri)
@@ -204,6 +223,9 @@ class SimulatedRig:
 
     def crash(self, instance_id: str) -> None:
         self.driver.crash(instance_id)
+
+    def use_obedient_image(self) -> None:
+        return
 
     async def shut_down_from_within(self, instance_id: str) -> None:
         self.driver.shut_down_from_within(instance_id)

@@ -184,6 +184,7 @@ async def test_a_crash_is_told_at_once_and_repaired(rig: Rig) -> None:
 
 
 async def test_a_guest_that_shut_itself_down_is_not_started_by_reconcile(rig: Rig) -> None:
+    rig.use_obedient_image()
     instance_id = new_id()
     await run(rig, instance_id)
     await rig.shut_down_from_within(instance_id)
@@ -209,6 +210,7 @@ async def test_a_type_of_guests_that_the_host_does_not_run_is_refused(rig: Rig) 
 
 
 async def test_the_console_can_be_read(rig: Rig) -> None:
+    rig.use_obedient_image()
     instance_id = new_id()
     assert await rig.driver.console_tail(instance_id, 100) == b""
     await run(rig, instance_id)

@@ -28,8 +28,8 @@ def hierarchies(mountinfo: str, self_cgroup: str) -> list[Hierarchy]:
     """
     paths = {}
     for line in self_cgroup.splitlines():
-        _, controllers, path = line.split(":", 2)
-        paths[controllers] = path
+        _, controllers, own = line.split(":", 2)
+        paths[controllers] = own
     found = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")

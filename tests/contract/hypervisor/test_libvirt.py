@@ -1,0 +1,183 @@
+"""What only the libvirt driver does: taps, firmware, console, and living with a libvirtd that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import psutil
+import pytest
+
+from cirra.agent.v1.desired_pb2 import DESIRED_POWER_OFF, DOMAIN_STATE_RUNNING, NicSpec
+from compute_agent.drivers.libvirt.driver import LibvirtDriver
+from core.agent.handler import AgentFailure
+from core.errors import Unavailable
+from core.ids import tap_device
+from tests.contract.hypervisor.rigs import PATIENCE_S, LibvirtRig, absent, desired, new_id, until
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def nic() -> Iterator[NicSpec]:
+    """A port whose tap exists, as the net-agent makes it."""
+    port_id = new_id()
+    nic = NicSpec(port_id=port_id, mac_address="fa:16:3e:12:34:56", device=tap_device(port_id), mtu=1450)
+    subprocess.run(["ip", "tuntap", "add", "dev", nic.device, "mode", "tap"], check=True)
+    subprocess.run(["ip", "link", "set", nic.device, "mtu", "1400", "up"], check=True)
+    yield nic
+    subprocess.run(["ip", "link", "del", nic.device], check=True)
+
+
+async def run(rig: LibvirtRig, instance_id: str, **changes: Any) -> int:
+    await rig.handler.ensure(desired(rig, instance_id, 1, power=DESIRED_POWER_OFF, create=True, **changes))
+    assert (await rig.handler.ensure(desired(rig, instance_id, 2, **changes))).state == DOMAIN_STATE_RUNNING
+    return rig.process(instance_id)
+
+
+def carrier(device: str) -> bool:
+    """Has somebody opened the tap?"""
+    return Path(f"/sys/class/net/{device}/carrier").read_text().strip() == "1"
+
+
+def link(device: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(output_of("ip", "-j", "link", "show", device))[0]
+    return found
+
+
+def output_of(*command: str) -> bytes:
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+async def test_the_guest_gets_the_tap_of_its_port_and_leaves_it_behind(libvirt_rig: LibvirtRig, nic: NicSpec) -> None:
+    instance_id = new_id()
+    before = link(nic.device)
+    process = await run(libvirt_rig, instance_id, nics=[nic])
+    assert carrier(nic.device)
+    command = " ".join(psutil.Process(process).cmdline())
+    assert '"host_mtu":1450' in command, "the guest is told the network's MTU"
+    assert '"mac":"fa:16:3e:12:34:56"' in command
+    during = link(nic.device)
+    assert (during["ifindex"], during["mtu"], during["address"]) == (before["ifindex"], 1400, before["address"])
+    await libvirt_rig.handler.remove(absent(instance_id, 3))
+    assert link(nic.device)["ifindex"] == before["ifindex"]
+    assert not carrier(nic.device)
+
+
+async def test_a_tap_that_is_missing_is_named(libvirt_rig: LibvirtRig) -> None:
+    instance_id = new_id()
+    nic = NicSpec(port_id=new_id(), mac_address="fa:16:3e:00:00:01", device="tap00000000000", mtu=1450)
+    with pytest.raises(AgentFailure, match=nic.port_id) as caught:
+        await run(libvirt_rig, instance_id, nics=[nic])
+    assert caught.value.reason == "TAP_MISSING"
+    assert libvirt_rig.process(instance_id) == 0
+
+
+async def test_the_disk_is_an_overlay_of_the_flavors_size_on_a_base_that_nobody_writes(libvirt_rig: LibvirtRig) -> None:
+    instance_id = new_id()
+    await run(libvirt_rig, instance_id, disk_gib=2)
+    disk = libvirt_rig.state.instance(instance_id).disk
+    info = json.loads(output_of("qemu-img", "info", "-U", "--output=json", str(disk)))
+    base = libvirt_rig.state.image_cache / libvirt_rig.image.sha256
+    assert (info["format"], info["virtual-size"]) == ("qcow2", 2 << 30)
+    assert (info["backing-filename"], info["backing-filename-format"]) == (str(base), "qcow2")
+    assert base.stat().st_mode & 0o777 == 0o444
+
+
+async def test_many_guests_of_one_image_fill_the_cache_once(libvirt_rig: LibvirtRig) -> None:
+    wishes = [desired(libvirt_rig, new_id(), 1, power=DESIRED_POWER_OFF, create=True) for _ in range(6)]
+    await asyncio.gather(*(libvirt_rig.handler.ensure(wish) for wish in wishes))
+    assert libvirt_rig.downloads == 1
+
+
+async def test_the_guests_linux_boots_and_sees_an_openstack_cloud(libvirt_rig: LibvirtRig) -> None:
+    instance_id = new_id()
+    await run(libvirt_rig, instance_id)
+    connection = libvirt.open(libvirt_rig.libvirtd.uri)
+    domain = ET.fromstring(connection.lookupByUUIDString(instance_id).XMLDesc())
+    connection.close()
+    entries = {entry.get("name"): entry.text for entry in domain.iterfind("sysinfo/system/entry")}
+    assert entries["manufacturer"] == "OpenStack Foundation"
+    assert entries["product"] == "OpenStack Nova"
+    assert entries["uuid"] == instance_id
+    log = libvirt_rig.state.instance(instance_id).console_log
+    await until(lambda: log.exists() and b"modules loaded" in log.read_bytes(), "Linux has booted")
+
+
+async def test_the_screen_is_reached_without_a_port_of_the_host(libvirt_rig: LibvirtRig) -> None:
+    instance_id = new_id()
+    process = await run(libvirt_rig, instance_id)
+    listening = [each for each in psutil.Process(process).net_connections("inet") if each.status == "LISTEN"]
+    assert listening == []
+    connection = libvirt.open(libvirt_rig.libvirtd.uri)
+    screen = socket.socket(fileno=connection.lookupByUUIDString(instance_id).openGraphicsFD(0))
+    connection.close()
+    with screen:
+        assert (await asyncio.to_thread(screen.recv, 12)).startswith(b"RFB ")
+
+
+async def test_another_definition_changes_what_is_stored_and_not_what_runs(libvirt_rig: LibvirtRig) -> None:
+    instance_id = new_id()
+    process = await run(libvirt_rig, instance_id)
+    await libvirt_rig.handler.ensure(desired(libvirt_rig, instance_id, 3, memory_mib=160))
+    connection = libvirt.open(libvirt_rig.libvirtd.uri)
+    domain = connection.lookupByUUIDString(instance_id)
+    stored = ET.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)).findtext("memory")
+    live = ET.fromstring(domain.XMLDesc()).findtext("memory")
+    connection.close()
+    assert (stored, live) == (str(160 * 1024), str(96 * 1024))
+    assert libvirt_rig.process(instance_id) == process
+    assert "160" in libvirt_rig.state.instance(instance_id).libvirt_xml.read_text()
+
+
+async def test_libvirtd_killed_and_back_the_guest_has_not_noticed(libvirt_rig: LibvirtRig) -> None:
+    instance_id = new_id()
+    process = await run(libvirt_rig, instance_id)
+    libvirt_rig.libvirtd.kill()
+    assert libvirt_rig.process(instance_id) == process
+    waiting = asyncio.create_task(libvirt_rig.handler.ensure(desired(libvirt_rig, instance_id, 2)))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(libvirt_rig.libvirtd.start)
+    assert (await asyncio.wait_for(waiting, PATIENCE_S)).state == DOMAIN_STATE_RUNNING
+    assert libvirt_rig.process(instance_id) == process
+    assert await libvirt_rig.handler.known_objects() == {instance_id}
+
+
+async def test_what_happens_while_libvirtd_is_away_is_told_when_it_is_back(libvirt_rig: LibvirtRig) -> None:
+    instance_id = new_id()
+    await run(libvirt_rig, instance_id)
+    process = libvirt_rig.process(instance_id)
+    libvirt_rig.libvirtd.kill()
+    psutil.Process(process).kill()
+
+    async def wait_for_change() -> None:
+        async for changed in libvirt_rig.driver.changes():
+            facts = await libvirt_rig.handler.observe(changed)
+            if facts is not None and facts.state != DOMAIN_STATE_RUNNING:
+                return
+
+    told = asyncio.create_task(wait_for_change())
+    await asyncio.to_thread(libvirt_rig.libvirtd.start)
+    await asyncio.wait_for(told, PATIENCE_S)
+
+
+async def test_a_libvirtd_that_stays_away_is_no_failure_of_the_guest(libvirt_rig: LibvirtRig) -> None:
+    driver = LibvirtDriver(
+        "qemu:///system?socket=/nonexistent/libvirt-sock",
+        state=libvirt_rig.state,
+        images=libvirt_rig.images,
+        virt_types=["qemu"],
+        patience_s=0.2,
+    )
+    await driver.open()
+    with pytest.raises(Unavailable) as caught:
+        await driver.observe(new_id())
+    assert caught.value.reason == "HYPERVISOR_UNAVAILABLE"
+    await driver.close()
