@@ -11,7 +11,7 @@ import h11
 
 from net_agent.metadata_proxy.signing import Headers
 
-CONNECT_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 5.0
 RESPONSE_TIMEOUT_S = 10.0
 # Below the five seconds after which common servers close an idle connection.
 _IDLE_S = 3.0

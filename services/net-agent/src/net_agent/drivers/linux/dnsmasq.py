@@ -19,6 +19,8 @@ from net_agent.model import Network, Port
 _PROGRAM = "dnsmasq"
 _START_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 5.0
+# Of one that runs as it should: a busy machine is no reason to call it dead.
+_OBSERVE_TIMEOUT_S = 3.0
 _RELEASE_TIMEOUT_S = 3.0
 # The least privileged one that there is; dnsmasq reads guests' packets.
 _USERS = ("dnsmasq", "nobody")
@@ -65,7 +67,7 @@ class Dnsmasq:
         pid = self._pid()
         if pid is None or process.command_line(pid) != self._command():
             return False
-        return self._has_read(dnsmasq_config.files(self._network, ports), timeout_s=0.5)
+        return self._has_read(dnsmasq_config.files(self._network, ports), _OBSERVE_TIMEOUT_S)
 
     def stop(self) -> None:
         process.stop(self._marker, self._paths.pid)

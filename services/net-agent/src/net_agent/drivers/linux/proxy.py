@@ -15,7 +15,7 @@ from net_agent.drivers.linux.files import limit_log, read_text, replace_text
 from net_agent.metadata_proxy.config import LISTEN_ADDRESS, LISTEN_PORT, ProxyConfig
 
 _MODULE = "net_agent.metadata_proxy"
-_START_TIMEOUT_S = 15.0
+_START_TIMEOUT_S = 30.0
 _USER = "nobody"
 _TCP_LISTEN = "0A"
 
