@@ -1,0 +1,158 @@
+"""Which cloud, and as whom: from arguments, the environment, or a profile in a `clouds.yaml`.
+
+A file holds several clouds, as OpenStack's does:
+
+    clouds:
+      dev:
+        endpoint: 127.0.0.1:8443
+        ca_file: ca.pem
+        user: admin
+        password: …
+        project: admin
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from cirra_sdk.errors import ConfigurationError
+
+CLOUDS_FILE = "CIRRA_CLOUDS_FILE"
+_SYSTEM_FILES = (
+    Path("/etc/cirra/clouds.yaml"),
+    # Where `make up` leaves the cloud of this machine.
+    Path("/var/lib/cirra/dev/clouds.yaml"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`endpoint`: host:port; `ca_file`: PEM ("": the system's authorities); `project`: a name or uid."""
+
+    endpoint: str = ""
+    ca_file: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    project: str = ""
+    token: str = field(default="", repr=False)
+    cloud: str = ""
+
+    def authority(self) -> bytes | None:
+        """The certificates to trust. Raises ConfigurationError."""
+        if not self.ca_file:
+            return None
+        try:
+            return Path(self.ca_file).expanduser().read_bytes()
+        except OSError as error:
+            raise ConfigurationError(
+                f"the CA file {self.ca_file} can't be read: {error.strerror}",
+                remedy="check CIRRA_CA_FILE, or ca_file in clouds.yaml",
+            ) from error
+
+    def memory_name(self) -> str:
+        """A file name for what is remembered of this cloud as this user: another cloud at its address has another."""
+        told = "\0".join((self.endpoint, self.user, self.project, hashlib.sha256(self.authority() or b"").hexdigest()))
+        return f"{self.cloud or 'environment'}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
+
+
+_NAMES = tuple(item.name for item in fields(Profile) if item.name != "cloud")
+
+
+def resolve(
+    cloud: str = "", environ: Mapping[str, str] = os.environ, home: Path | None = None, **given: str
+) -> Profile:
+    """The profile to use. *given* (`endpoint`, `user`, …) goes before all.
+
+    A *cloud* named is taken as its file has it. Otherwise: CIRRA_CLOUD; or CIRRA_ENDPOINT with its kin; or the one
+    cloud that the files name. CIRRA_USER, CIRRA_PASSWORD, CIRRA_PROJECT and CIRRA_TOKEN then go before the file.
+    Raises ConfigurationError.
+    """
+    wanted = {name: value for name, value in given.items() if value}
+    told = {name: value for name in _NAMES if (value := environ.get(f"CIRRA_{name.upper()}", ""))}
+    if "endpoint" in wanted and not cloud:
+        return Profile(**{**told, **wanted})
+    if not cloud and "endpoint" in told and not environ.get("CIRRA_CLOUD"):
+        return Profile(**{**told, **wanted})
+    profile = _named(cloud or environ.get("CIRRA_CLOUD", ""), clouds(environ, home))
+    if not cloud:
+        kept = {name: value for name, value in told.items() if name not in ("endpoint", "ca_file")}
+        profile = replace(profile, **kept)
+    return replace(profile, **wanted)
+
+
+def clouds(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> dict[str, Profile]:
+    """All clouds that the files name; of one name, the first file's. Raises ConfigurationError."""
+    found: dict[str, Profile] = {}
+    for path in _files(environ, home):
+        for name, profile in _read(path):
+            found.setdefault(name, profile)
+    return found
+
+
+def memory_directory(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> Path:
+    """Where tokens and positions are kept between commands (XDG Base Directory Specification)."""
+    return Path(environ.get("XDG_CACHE_HOME") or (home or Path.home()) / ".cache") / "cirra"
+
+
+def _files(environ: Mapping[str, str], home: Path | None) -> tuple[Path, ...]:
+    if named := environ.get(CLOUDS_FILE):
+        return (Path(named).expanduser(),)
+    user = Path(environ.get("XDG_CONFIG_HOME") or (home or Path.home()) / ".config")
+    return (user / "cirra" / "clouds.yaml", *_SYSTEM_FILES)
+
+
+def _named(cloud: str, known: Mapping[str, Profile]) -> Profile:
+    if cloud in known:
+        return known[cloud]
+    names = ", ".join(sorted(known))
+    if cloud:
+        raise ConfigurationError(
+            f"no cloud is called {cloud!r}", remedy=f"name one of: {names}" if known else "describe it in clouds.yaml"
+        )
+    if len(known) == 1:
+        return next(iter(known.values()))
+    if known:
+        raise ConfigurationError("there are several clouds", remedy=f"name one with --cloud or CIRRA_CLOUD: {names}")
+    raise ConfigurationError(
+        "no cloud to talk to",
+        remedy="set CIRRA_ENDPOINT and CIRRA_CA_FILE, or describe the cloud in ~/.config/cirra/clouds.yaml",
+    )
+
+
+def _read(path: Path) -> Iterator[tuple[str, Profile]]:
+    """Each cloud of a file that exists and may be read."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError:
+        # Somebody else's; named as ours, it would have been a mistake to tell.
+        return
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path} can't be read: {error}", remedy="correct the file") from error
+    described = content.get("clouds") if isinstance(content, dict) else None
+    if not isinstance(described, dict):
+        raise ConfigurationError(f"{path} describes no clouds", remedy="begin it with `clouds:`, a name, `endpoint:`")
+    for name, values in described.items():
+        yield str(name), _profile(path, str(name), values)
+
+
+def _profile(path: Path, name: str, values: Any) -> Profile:
+    if not isinstance(values, dict) or not values.get("endpoint"):
+        raise ConfigurationError(f"cloud {name!r} in {path} has no endpoint", remedy="add `endpoint: host:port`")
+    if unknown := sorted(set(values) - set(_NAMES)):
+        raise ConfigurationError(
+            f"cloud {name!r} in {path}: {', '.join(map(str, unknown))} is nothing that a cloud has",
+            remedy=f"use {', '.join(_NAMES)}",
+        )
+    profile = Profile(cloud=name, **{key: str(value) for key, value in values.items() if value is not None})
+    if profile.ca_file:
+        return replace(profile, ca_file=str(path.parent / Path(profile.ca_file).expanduser()))
+    return profile

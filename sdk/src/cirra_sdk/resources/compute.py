@@ -1,0 +1,149 @@
+"""Flavors, key pairs and instances."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
+from types import ModuleType
+from typing import ClassVar
+
+from cirra.compute.v1 import compute_pb2 as pb
+from cirra.compute.v1.compute_pb2_grpc import ComputeServiceStub
+from cirra.image.v1.image_pb2 import Image
+from cirra.network.v1.network_pb2 import Network
+from cirra.operations.v1.operations_pb2 import Operation
+from cirra_sdk.errors import NotFound
+from cirra_sdk.resources.collection import Collection, name_of, request_id_or_new
+
+
+class Flavors(Collection[pb.Flavor]):
+    """Sizes of instances; an administrator makes them."""
+
+    messages: ClassVar[ModuleType] = pb
+    stub_class = ComputeServiceStub
+    kind = "Flavor"
+
+    async def create(
+        self,
+        display_name: str,
+        *,
+        vcpus: int,
+        memory_mib: int,
+        disk_gib: int,
+        extra_specs: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> pb.Flavor:
+        """A new size. Raises AlreadyExists."""
+        flavor = pb.Flavor(
+            display_name=display_name,
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            disk_gib=disk_gib,
+            extra_specs=dict(extra_specs or {}),
+        )
+        made: pb.Flavor = await self._call("CreateFlavor", flavor=flavor, request_id=request_id_or_new(request_id))
+        return made
+
+
+class KeyPairs(Collection[pb.KeyPair]):
+    """Public ssh keys that guests are given."""
+
+    messages: ClassVar[ModuleType] = pb
+    stub_class = ComputeServiceStub
+    kind = "KeyPair"
+
+    async def create(self, display_name: str, public_key: str, *, request_id: str | None = None) -> pb.KeyPair:
+        """*public_key* as in an OpenSSH `.pub` file. Raises AlreadyExists."""
+        key_pair = pb.KeyPair(display_name=display_name, public_key=public_key.strip())
+        made: pb.KeyPair = await self._call(
+            "CreateKeyPair", key_pair=key_pair, request_id=request_id_or_new(request_id)
+        )
+        return made
+
+
+class Instances(Collection[pb.Instance]):
+    """Virtual machines."""
+
+    messages: ClassVar[ModuleType] = pb
+    stub_class = ComputeServiceStub
+    kind = "Instance"
+
+    async def create(
+        self,
+        display_name: str,
+        *,
+        flavor: pb.Flavor | str,
+        image: Image | str,
+        networks: Iterable[Network | str] = (),
+        nics: Iterable[pb.InstanceNic] = (),
+        key_pair: pb.KeyPair | str = "",
+        user_data: bytes | str = b"",
+        metadata: Mapping[str, str] | None = None,
+        availability_zone: str = "",
+        request_id: str | None = None,
+    ) -> Operation:
+        """Begins to build one; the operation's `target` is its name. One NIC for each of *nics*, then *networks*.
+
+        *user_data*: what cloud-init shall run. Raises NotFound, InvalidArgument, ResourceExhausted for a quota;
+        that no host has room is told by the operation.
+        """
+        instance = pb.Instance(
+            display_name=display_name,
+            flavor=name_of(flavor),
+            image=name_of(image),
+            key_pair=name_of(key_pair),
+            nics=[*nics, *(pb.InstanceNic(network=name_of(network)) for network in networks)],
+            user_data=user_data.encode() if isinstance(user_data, str) else user_data,
+            metadata=dict(metadata or {}),
+            availability_zone=availability_zone,
+        )
+        operation: Operation = await self._call(
+            "CreateInstance", instance=instance, request_id=request_id_or_new(request_id)
+        )
+        return operation
+
+    async def get(self, name: pb.Instance | str, *, as_of: datetime | None = None) -> pb.Instance:
+        """What is true now or, told by the log, what was true at *as_of*. Raises NotFound."""
+        request = pb.GetInstanceRequest(name=name_of(name))
+        if as_of is not None:
+            request.as_of.FromDatetime(as_of)
+        found: pb.Instance = await self._transport.unary(self._stub.GetInstance, request)
+        return found
+
+    async def delete(self, name: pb.Instance | str, *, request_id: str | None = None) -> Operation:  # type: ignore[override]
+        """Begins to delete it, whatever its status. Raises NotFound, also when it is deleted already."""
+        operation: Operation = await self._call(
+            "DeleteInstance", name=name_of(name), request_id=request_id_or_new(request_id)
+        )
+        return operation
+
+    async def watch(self, name: pb.Instance | str = "") -> AsyncIterator[pb.WatchInstancesResponse]:
+        """The present state of one instance, or of all of the project, then each change; goes on through restarts.
+
+        Ends when the one instance is gone (`deleted` of the last answer). Raises NotFound.
+        """
+        request = pb.WatchInstancesRequest(name=name_of(name))
+        seen: dict[str, pb.Instance] = {}
+        last: pb.WatchInstancesResponse | None = None
+        try:
+            async for last in self._transport.resumed(
+                lambda: self._transport.stream(self._stub.WatchInstances, request)
+            ):
+                self._transport.memory.saw(last.position)
+                # After an interruption the present state comes again.
+                if last.deleted or seen.get(last.instance.uid) != last.instance:
+                    seen[last.instance.uid] = last.instance
+                    yield last
+                if last.deleted and request.name:
+                    return
+        except NotFound:
+            if last is None:
+                raise
+            yield pb.WatchInstancesResponse(instance=last.instance, position=last.position, deleted=True)
+
+    async def console_output(self, name: pb.Instance | str, *, max_bytes: int = 0) -> bytes:
+        """The end of what the guest wrote to its serial console; 0: 64 KiB of it."""
+        answer: pb.GetConsoleOutputResponse = await self._call(
+            "GetConsoleOutput", name=name_of(name), max_bytes=max_bytes
+        )
+        return answer.output

@@ -1,0 +1,66 @@
+"""Hosts, the services that run the cloud, and the tokens with which hosts join. For administrators."""
+
+from __future__ import annotations
+
+import builtins
+from types import ModuleType
+from typing import ClassVar
+
+from cirra.placement.v1 import placement_pb2 as pb
+from cirra.placement.v1.placement_pb2_grpc import HostServiceStub
+from cirra_sdk.resources.collection import Collection, name_of, request_id_or_new
+from cirra_sdk.transport import Transport
+
+
+class Hosts(Collection[pb.Host]):
+    """Machines that run guests. `delete` is not among their methods."""
+
+    messages: ClassVar[ModuleType] = pb
+    stub_class = HostServiceStub
+    kind = "Host"
+
+    async def enable(self, name: pb.Host | str, *, request_id: str | None = None) -> pb.Host:
+        """It takes new guests again."""
+        changed: pb.Host = await self._call("EnableHost", name=name_of(name), request_id=request_id_or_new(request_id))
+        return changed
+
+    async def disable(self, name: pb.Host | str, reason: str, *, request_id: str | None = None) -> pb.Host:
+        """It takes no new guests; those that it has go on."""
+        changed: pb.Host = await self._call(
+            "DisableHost", name=name_of(name), reason=reason, request_id=request_id_or_new(request_id)
+        )
+        return changed
+
+
+class Services:
+    """Every agent and replica that was ever heard."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._stub = HostServiceStub(transport.channel)
+
+    async def list(self) -> builtins.list[pb.ServiceStatus]:
+        """With the present state of each."""
+        answer: pb.ListServicesResponse = await self._transport.unary(self._stub.ListServices, pb.ListServicesRequest())
+        return [*answer.services]
+
+
+class EnrolmentTokens:
+    """Each lets one host join, once."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._stub = HostServiceStub(transport.channel)
+
+    async def create(
+        self, host: str, *, availability_zone: str = "", ttl_seconds: int = 0, request_id: str | None = None
+    ) -> pb.EnrolmentToken:
+        """*host*: the name that it shall have. Good for an hour unless *ttl_seconds* says otherwise."""
+        request = pb.CreateEnrolmentTokenRequest(
+            host=host,
+            availability_zone=availability_zone,
+            ttl_seconds=ttl_seconds,
+            request_id=request_id_or_new(request_id),
+        )
+        token: pb.EnrolmentToken = await self._transport.unary(self._stub.CreateEnrolmentToken, request)
+        return token

@@ -1,0 +1,190 @@
+"""One connection to a cloud: every call carries the token and the position, and is made again when it may help."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import grpc
+
+from cirra_sdk.errors import CirraApiError, Conflict, Unauthenticated, Unavailable, from_rpc_error
+from cirra_sdk.state import Memory
+
+POSITION = "cirra-position"
+MIN_POSITION = "cirra-min-position"
+DEFAULT_TIMEOUT_S = 30.0
+# A gateway that restarts is back within this time.
+DEFAULT_RETRY_FOR_S = 15.0
+_FIRST_DELAY_S = 0.1
+_LONGEST_DELAY_S = 2.0
+
+T = TypeVar("T")
+Method = Callable[..., Any]
+"""A method of a gRPC stub."""
+
+
+class TokenSource(Protocol):
+    """Where access tokens come from."""
+
+    async def get(self) -> str:
+        """A token that should be good; "" for calls without one."""
+        ...
+
+    def reject(self, token: str) -> bool:
+        """The cloud did not accept it. Returns whether `get` may now give another one."""
+        ...
+
+
+class NoToken:
+    """For the calls that need none."""
+
+    async def get(self) -> str:
+        return ""
+
+    def reject(self, token: str) -> bool:
+        return False
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a call is tried again, with growing, random pauses."""
+
+    until: float
+    delay_s: float = _FIRST_DELAY_S
+
+    async def pause(self) -> bool:
+        """False, at once, when there is no time for another try."""
+        wait_s = self.delay_s * random.uniform(0.5, 1.0)
+        if time.monotonic() + wait_s >= self.until:
+            return False
+        self.delay_s = min(2 * self.delay_s, _LONGEST_DELAY_S)
+        await asyncio.sleep(wait_s)
+        return True
+
+
+class Transport:
+    """Calls through *channel*. Writes carry a `request_id`, so making one again does nothing twice.
+
+    What is tried again, for *retry_for_s*: what the cloud says may pass, what did not reach it, and, once, what it
+    refused for the token's sake. All methods raise `CirraApiError`.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        endpoint: str,
+        memory: Memory,
+        tokens: TokenSource,
+        *,
+        retry_for_s: float = DEFAULT_RETRY_FOR_S,
+    ) -> None:
+        self.channel = channel
+        self.endpoint = endpoint
+        self.memory = memory
+        self.tokens = tokens
+        self.retry_for_s = retry_for_s
+
+    def with_tokens(self, tokens: TokenSource, memory: Memory | None = None) -> Transport:
+        """The same connection for another user, or for none."""
+        return Transport(self.channel, self.endpoint, memory or self.memory, tokens, retry_for_s=self.retry_for_s)
+
+    async def unary(self, method: Method, request: Any, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Any:
+        """One request, one answer. *timeout_s*: of each try."""
+
+        async def once(token: str) -> Any:
+            return await self._answer(method(request, metadata=self._metadata(token), timeout=timeout_s))
+
+        return await self._tried(once)
+
+    async def upload(self, method: Method, requests: AsyncIterator[Any]) -> Any:
+        """A stream of requests, one answer. Tried once: the stream can't be had again."""
+        return await self._answer(method(requests, metadata=self._metadata(await self.tokens.get())))
+
+    async def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+        """One request, many answers. Until the first one it is tried again; then a failure is the caller's to mend."""
+
+        async def begin(token: str) -> tuple[Any, Any]:
+            call = method(request, metadata=self._metadata(token))
+            try:
+                return call, await call.read()
+            except grpc.aio.AioRpcError as error:
+                raise await self._failure(call, error) from error
+            except asyncio.CancelledError:
+                call.cancel()
+                raise
+
+        call, answer = await self._tried(begin)
+        try:
+            while answer is not grpc.aio.EOF:
+                yield answer
+                answer = await call.read()
+        except grpc.aio.AioRpcError as error:
+            raise await self._failure(call, error) from error
+        finally:
+            call.cancel()
+
+    async def resumed(self, begin: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
+        """What a stream says, begun again by *begin* for ever whenever it ends or is cut off."""
+        patience = self._patience()
+        while True:
+            try:
+                async with aclosing(begin()) as answers:  # type: ignore[type-var]
+                    async for answer in answers:
+                        yield answer
+                        patience = self._patience()
+            except CirraApiError as error:
+                if not _passes(error) or not await patience.pause():
+                    raise
+                continue
+            # Ended in good order by a server that stops, it seems: another one goes on.
+            await asyncio.sleep(_FIRST_DELAY_S)
+
+    async def _tried(self, once: Callable[[str], Awaitable[T]]) -> T:
+        patience = self._patience()
+        may_renew = True
+        while True:
+            token = await self.tokens.get()
+            try:
+                return await once(token)
+            except Unauthenticated:
+                if not may_renew or not self.tokens.reject(token):
+                    raise
+                may_renew = False
+            except CirraApiError as error:
+                if not _passes(error) or not await patience.pause():
+                    raise
+
+    def _patience(self) -> Patience:
+        return Patience(until=time.monotonic() + self.retry_for_s)
+
+    def _metadata(self, token: str) -> tuple[tuple[str, str], ...]:
+        authorization = (("authorization", f"Bearer {token}"),) if token else ()
+        position = ((MIN_POSITION, str(self.memory.position)),) if self.memory.position else ()
+        return (*authorization, *position)
+
+    async def _answer(self, call: Any) -> Any:
+        try:
+            answer = await call
+        except grpc.aio.AioRpcError as error:
+            raise await self._failure(call, error) from error
+        self._saw(await call.trailing_metadata())
+        return answer
+
+    async def _failure(self, call: Any, error: grpc.aio.AioRpcError) -> CirraApiError:
+        self._saw(error.trailing_metadata())
+        return from_rpc_error(error, self.endpoint)
+
+    def _saw(self, trailing: Any) -> None:
+        position = dict(trailing or ()).get(POSITION, "")
+        if isinstance(position, str) and position.isascii() and position.isdigit():
+            self.memory.saw(int(position))
+
+
+def _passes(error: CirraApiError) -> bool:
+    """Whether to try again by ourselves. A host may be free later, too, but that is for the caller to wait for."""
+    return error.retryable and isinstance(error, Unavailable | Conflict)
