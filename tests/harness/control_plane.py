@@ -27,6 +27,7 @@ from conductor.compute.instance import Instance
 from conductor.settings import ConductorSettings
 from core.context import current_context
 from core.eventlog.log import EventLog
+from core.ids import host_aggregate_id
 from core.natsauth.keys import NatsKeys
 from core.pki.authority import Authority
 from core.repository import Repository
@@ -38,6 +39,7 @@ from core.sealing import Keyring
 from core.service import Lifetime
 from core.testing.servers import Cell
 from placement.bootstrap import bootstrap as placement_bootstrap
+from placement.hosts.host import Health, Host
 from placement.settings import PlacementSettings
 
 PROJECT = "0197a000-0000-7000-8000-0000000000a1"
@@ -158,6 +160,21 @@ class ControlPlane:
         stub = scheduling_pb2_grpc.SchedulingServiceStub(self.dial(self.placement_addresses))
         await stub.RegisterHost(scheduling.RegisterHostRequest(host=host, availability_zone="nova"))
 
+    async def hosts_are_up(self, *names: str) -> None:
+        """Returns once the hosts can take guests."""
+        async with asyncio.timeout(PATIENCE_S):
+            for name in names:
+                await self.host_is(name, Health.UP)
+
+    async def host_is(self, name: str, health: Health) -> None:
+        """Returns once the host, whose inventory is known, is so."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                host = await self.repository.find(Host, host_aggregate_id(name))
+                if host is not None and host.health is health and host.inventory.vcpus:
+                    return
+                await asyncio.sleep(0.05)
+
     async def instance(self, uid: str) -> Instance:
         return await self.repository.load(Instance, UUID(uid))
 
@@ -180,12 +197,13 @@ class Prepared:
         self.flavor_id = flavor_id
         self.network_id = network_id
 
-    async def create(self, name: str = "demo", **request: Any) -> commands.Accepted:
+    async def create(self, name: str = "demo", *, user_data: bytes = b"", **request: Any) -> commands.Accepted:
         wanted = compute.Instance(
             display_name=name,
             image=self.image_id,
             flavor=self.flavor_id,
             nics=[compute.InstanceNic(network=self.network_id)],
+            user_data=user_data,
         )
         with acting_as(ADMIN):
             accepted: commands.Accepted = await self._plane.compute.CreateInstance(

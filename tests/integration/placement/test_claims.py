@@ -32,8 +32,7 @@ async def hosts(plane: ControlPlane) -> AsyncIterator[list[FakeHost]]:
     hosts = [FakeHost(f"host-{number}", plane.cell, vcpus=5) for number in range(1, 4)]
     for host in hosts:
         await host.start(plane.register_host)
-    for host in hosts:
-        await health(plane, host.name, Health.UP)
+    await plane.hosts_are_up(*(host.name for host in hosts))
     yield hosts
     for host in hosts:
         await host.stop()
@@ -46,16 +45,6 @@ def door(plane: ControlPlane, replica: int) -> Any:
 def request(claim_id: str = "", *, attempt: int = 1, vcpus: int = 1) -> api.ClaimRequest:
     resources = api.Resources(vcpus=vcpus, memory_mib=64, disk_gib=1)
     return api.ClaimRequest(claim_id=claim_id or str(uuid7()), attempt=attempt, resources=resources)
-
-
-async def health(plane: ControlPlane, name: str, wanted: Health) -> None:
-    """Returns once the host is so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            host = await plane.repository.find(Host, host_aggregate_id(name))
-            if host is not None and host.health is wanted and host.inventory.vcpus:
-                return
-            await asyncio.sleep(0.05)
 
 
 async def test_a_hundred_claims_at_once_take_exactly_what_is_there(plane: ControlPlane, hosts: list[FakeHost]) -> None:
@@ -103,12 +92,12 @@ async def test_a_claim_that_comes_after_its_release_is_refused(plane: ControlPla
 async def test_a_host_is_suspected_down_and_up_again(plane: ControlPlane, hosts: list[FakeHost]) -> None:
     silent = hosts[0]
     await silent.stop()
-    await health(plane, silent.name, Health.SUSPECTED)
-    await health(plane, silent.name, Health.DOWN)
+    await plane.host_is(silent.name, Health.SUSPECTED)
+    await plane.host_is(silent.name, Health.DOWN)
     answers = [(await door(plane, 0).Claim(request())).host for _ in range(6)]
     assert silent.name not in answers
     await silent.start(plane.register_host)
-    await health(plane, silent.name, Health.UP)
+    await plane.host_is(silent.name, Health.UP)
 
 
 async def test_liveness_lists_agents_and_services(plane: ControlPlane, hosts: list[FakeHost]) -> None:
@@ -124,6 +113,6 @@ async def test_liveness_lists_agents_and_services(plane: ControlPlane, hosts: li
 async def test_another_replica_goes_on_detecting(plane: ControlPlane, hosts: list[FakeHost]) -> None:
     await plane.placements[0].close()
     await hosts[0].stop()
-    await health(plane, hosts[0].name, Health.DOWN)
+    await plane.host_is(hosts[0].name, Health.DOWN)
     host = await plane.repository.load(Host, host_aggregate_id(hosts[1].name))
     assert host.health is Health.UP

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from uuid import UUID
 
 import pytest
+from google.protobuf.wrappers_pb2 import BoolValue, BytesValue, Int32Value, StringValue
+
 from core.aggregate import Aggregate, applies, constrains, constraints_of, schema_version, upcast, upcasts
 from core.errors import CirraError
 from core.eventlog.types import Constraint, UniqueClaim
 from core.ids import uuid7
-from google.protobuf.wrappers_pb2 import BoolValue, BytesValue, Int32Value, StringValue
 
 # Well-known messages stand for events: what is registered here must not touch those of the services.
 

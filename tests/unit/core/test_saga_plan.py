@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from cirra.conductor.v1.sagas_pb2 import HostClaimed, InstanceCreateParams
 from cirra.operations.v1 import events_pb2 as pb
 from cirra.operations.v1.operations_pb2 import OperationError

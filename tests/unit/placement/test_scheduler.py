@@ -29,7 +29,8 @@ class View(HostView):
             RecordedEvent(
                 position=self.position + 1, epoch=1, event_id=uuid4(), aggregate_type="host",
                 aggregate_id=uuid4() if not claim else CLAIMS[claim], version=1, type=message.DESCRIPTOR.full_name,
-                schema_version=1, data=message.SerializeToString(), recorded_at=datetime.now(UTC), actor="", request_id="",
+                schema_version=1, data=message.SerializeToString(), recorded_at=datetime.now(UTC), actor="",
+                request_id="",
                 causation_id="", correlation_id="", traceparent="",
             )
         )  # fmt: skip

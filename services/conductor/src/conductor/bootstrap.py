@@ -78,7 +78,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     consumers = CommandConsumers(plane.bus)
     engine = await _start_engine(lifetime, settings, plane, services, consumers)
     for host in await desired_state.hosts():
-        await consumers.add(host, AGENTS)
+        consumers.expect(host, AGENTS)
     lifetime.start(consumers.run(), "command consumers")
     reports = PullLoop(
         plane.bus,
@@ -185,7 +185,7 @@ async def _watch(tail: EventTail, changes: Changes, engine: SagaEngine, consumer
         if event.type == CANCEL_REQUESTED:
             engine.cancel_requested(event.aggregate_id)
         elif event.type == HOST_ENROLLED:
-            await consumers.add(HostEnrolled.FromString(event.data).host, AGENTS)
+            consumers.expect(HostEnrolled.FromString(event.data).host, AGENTS)
 
 
 async def _keep_runner_lease(plane: Plane, leased: asyncio.Event) -> None:

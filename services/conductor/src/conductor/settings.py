@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from core.settings import ServiceSettings, split_list
 from pydantic import field_validator
 from pydantic_settings import NoDecode
+
+from core.settings import ServiceSettings, split_list
 
 
 class ConductorSettings(ServiceSettings):

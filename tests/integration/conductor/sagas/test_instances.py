@@ -29,6 +29,7 @@ async def hosts(plane: ControlPlane) -> AsyncIterator[list[FakeHost]]:
     hosts = [FakeHost(name, plane.cell) for name in ("host-1", "host-2")]
     for host in hosts:
         await host.start(plane.register_host)
+    await plane.hosts_are_up("host-1", "host-2")
     yield hosts
     for host in hosts:
         await host.stop()

@@ -217,7 +217,13 @@ class CommandConsumers:
         self._hosts: dict[str, tuple[str, ...]] = {}
         self._due = asyncio.Event()
 
+    def expect(self, host: str, agents: Iterable[str]) -> None:
+        """Has `run` make them, soon."""
+        self._hosts[host] = tuple(agents)
+        self._due.set()
+
     async def add(self, host: str, agents: Iterable[str]) -> None:
+        """Makes them now."""
         self._hosts[host] = tuple(agents)
         await ensure_command_consumer(self._bus, host, self._hosts[host])
 

@@ -7,7 +7,9 @@ that loses an append reloads, and stops if the run is another's now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -22,9 +24,10 @@ from cirra.operations.v1 import operations_pb2
 from core.context import acting, current_context
 from core.errors import CirraError, DeadlineExceeded
 from core.eventlog.errors import VersionConflict
+from core.metrics import SAGA_STEPS, SAGAS, SAGAS_RUNNING
 from core.repository import Repository
 from core.saga.deadline import Deadline
-from core.saga.definition import Saga, StepContext, StepError, StepKey
+from core.saga.definition import Saga, Step, StepContext, StepError, StepKey
 from core.saga.plan import Cancel, Complete, DoStep, UndoStep, Unwind, can_unwind, may_restart, next_action
 from core.saga.state import SagaRun
 from core.telemetry import extract
@@ -154,6 +157,7 @@ class SagaEngine:
         with (
             tracer.start_as_current_span(f"saga {saga.name}", context=parent) as span,
             acting(actor=run.actor, correlation=run.correlation_id, causation=str(saga_id)),
+            SAGAS_RUNNING.labels(saga.name).track_inprogress(),
         ):
             span.set_attribute("cirra.saga_id", str(saga_id))
             while run.runner == self._runner:
@@ -180,12 +184,11 @@ class SagaEngine:
                 run.record(pb.StepFailed(error=error))
             case Complete():
                 run.record(pb.SagaCompleted())
-                await self._repository.save(run)
             case Unwind():
                 run.record(pb.SagaUnwound(error=run.error))
+            case None:  # it has ended, or a person is needed
                 await self._repository.save(run)
-            case None:
-                await self._repository.save(run)
+                SAGAS.labels(saga.name, run.status.value).inc()
                 return False
         return True
 
@@ -197,7 +200,7 @@ class SagaEngine:
         deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up)
         context = self._context(run, params, key, attempt, touch=deadline.touch, describe=detail.append)
         try:
-            with tracer.start_as_current_span(f"step {step.name}", attributes={"cirra.step_item": key[1]}):
+            with _observed(saga, step, "do", key[1]):
                 result = await self._interruptible(run.id, deadline.run(_with_retries(step.do, context, troubles)))
         except _Interrupted:
             raise
@@ -247,7 +250,7 @@ class SagaEngine:
         context = self._context(run, params, key, attempt)
         deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up)
         try:
-            with tracer.start_as_current_span(f"undo {step.name}", attributes={"cirra.step_item": key[1]}):
+            with _observed(saga, step, "undo", key[1]):
                 await deadline.run(_with_retries(step.undo, context, [], attempts=UNDO_ATTEMPTS))
         except Exception as error:
             log.exception("undo failed: the saga is stuck", saga=saga.name, step=step.name, saga_id=str(run.id))
@@ -279,6 +282,18 @@ class SagaEngine:
             touch=touch,
             describe=describe,
         )
+
+
+@contextmanager
+def _observed(saga: Saga[Any], step: Step[Any], direction: str, item: str) -> Iterator[None]:
+    """A span and a measurement of one effect."""
+    began, outcome = time.monotonic(), "failed"
+    try:
+        with tracer.start_as_current_span(f"{direction} {step.name}", attributes={"cirra.step_item": item}):
+            yield
+            outcome = "succeeded"
+    finally:
+        SAGA_STEPS.labels(saga.name, step.name, direction, outcome).observe(time.monotonic() - began)
 
 
 async def _with_retries(

@@ -69,7 +69,9 @@ class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer
         instance_id, saga_id = uuid7(), uuid7()
 
         async def once(hints: AddressHints) -> tuple[Instance, Saved]:
-            ports = [await self._port(nic, instance_id, project_id, hints) for nic in wanted.nics]
+            ports = [
+                await self._port(index, nic, instance_id, project_id, hints) for index, nic in enumerate(wanted.nics)
+            ]
             networks = [await self.repository.load(Network, UUID(port.network_id)) for port in ports]
             instance = Instance.new(instance_id)
             instance.record(_created(wanted, parts, ports, principal, project_id, str(saga_id)))
@@ -132,23 +134,30 @@ class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer
         _check_fit(flavor, image)
         return _Parts(flavor, image, key_pair)
 
-    async def _port(self, nic: public.InstanceNic, instance_id: UUID, project_id: str, hints: AddressHints) -> Port:
+    async def _port(
+        self, index: int, nic: public.InstanceNic, instance_id: UUID, project_id: str, hints: AddressHints
+    ) -> Port:
         """A port that was there before, or a new one on the network."""
+        field = f"instance.nics[{index}]"
         if nic.port:
-            port = await load_live(self.repository, Port, uid("instance.nics.port", nic.port))
+            port = await load_live(self.repository, Port, uid(f"{field}.port", nic.port))
             if port.project_id != project_id:
-                raise InvalidArgument(FieldViolation("instance.nics.port", f"there is no port {nic.port} here"))
+                raise InvalidArgument(FieldViolation(f"{field}.port", f"there is no port {nic.port} here"))
             port.set_device(str(instance_id))
             return port
-        fixed = [network_api.FixedIp(ip_address=nic.fixed_ip)] if nic.fixed_ip else []
         wanted = WantedPort(
             project_id=project_id,
-            network_id=str(uid("instance.nics.network", nic.network)),
-            fixed_ips=fixed,
+            network_id=str(uid(f"{field}.network", nic.network)),
+            fixed_ips=[network_api.FixedIp(ip_address=nic.fixed_ip)] if nic.fixed_ip else [],
             device_id=str(instance_id),
             owned_by_device=True,
         )
-        return await new_port(self.repository, wanted, hints)
+        try:
+            return await new_port(self.repository, wanted, hints)
+        except InvalidArgument as error:
+            # The only field of a port that a NIC gives is its address.
+            violations = [FieldViolation(f"{field}.fixed_ip", each.description) for each in error.violations]
+            raise InvalidArgument(*violations) from error
 
 
 def _check(wanted: public.Instance) -> None:
