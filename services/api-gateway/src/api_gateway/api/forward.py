@@ -1,0 +1,90 @@
+"""Methods that write: checked here, done by the conductor, answered from the view once it has what was done.
+
+CreateFlavor = forwarded(lambda conductor: conductor.compute.CreateFlavor, prepare_flavor, the(FLAVOR))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from api_gateway.api.call import Call, served
+from api_gateway.api.fields import Fields
+from api_gateway.api.present import presented
+from api_gateway.conductor import Conductor
+from api_gateway.views.operation import OPERATION
+from api_gateway.views.view import View
+from cirra.conductor.v1.commands_pb2 import Accepted
+from core.errors import CirraError
+
+# Changes the request, a copy of the caller's, to one with resource names and uids only. Raises InvalidArgument and
+# NotFound.
+Prepare = Callable[[Any, Call], Awaitable[None]]
+Answer = Callable[[Accepted, Call], Awaitable[Any]]
+Method = Callable[[Conductor], Callable[..., Awaitable[Any]]]
+
+
+def forwarded(method: Method, prepare: Prepare, answer: Answer) -> Any:
+    """A unary method of a public service: checks, forwards, waits for the read model, answers."""
+
+    @served
+    async def write(self: Any, request: Any, call: Call) -> Any:
+        command = type(request)()
+        command.CopyFrom(request)
+        fields = Fields()
+        fields.request_id(getattr(request, "request_id", ""))
+        fields.check()
+        await prepare(command, call)
+        return await answer(await accept(call, method, command), call)
+
+    return write
+
+
+async def accept(call: Call, method: Method, command: Any) -> Accepted:
+    """Sends a command; returns once the read model has what it did."""
+    parts = call.parts
+    accepted: Accepted = await parts.conductor.ask(method(parts.conductor), command)
+    call.written = max(call.written, accepted.position)
+    await parts.caught_up(accepted.position)
+    return accepted
+
+
+def the(view: View[Any]) -> Answer:
+    """Answers the resource that was written."""
+
+    async def answer(accepted: Accepted, call: Call) -> Any:
+        return await _resource(call, view, accepted.uid)
+
+    return answer
+
+
+async def the_operation(accepted: Accepted, call: Call) -> Any:
+    """Answers the operation that was started."""
+    return await _resource(call, OPERATION, accepted.operation_id)
+
+
+def nothing(response_class: type[Any]) -> Answer:
+    """Answers an empty message."""
+
+    async def answer(accepted: Accepted, call: Call) -> Any:
+        return response_class()
+
+    return answer
+
+
+def named(view: View[Any], field: str = "name") -> Prepare:
+    """The request names one resource; the conductor is told its resource name."""
+
+    async def prepare(command: Any, call: Call) -> None:
+        row = await call.reader.find(view, getattr(command, field), field=field)
+        setattr(command, field, row.resource.name)
+
+    return prepare
+
+
+async def _resource(call: Call, view: View[Any], uid: str) -> Any:
+    row = await call.reader.of_uid(view, uid)
+    if row is None:
+        raise CirraError(f"{view.title} {uid} was accepted at {call.written} and is not in the read model")
+    [resource] = await presented(call.reader, view, [row])
+    return resource

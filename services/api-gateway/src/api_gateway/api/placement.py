@@ -1,0 +1,69 @@
+"""HostService: hosts, services, and enrolment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api_gateway.api.call import Call, Servicer, served
+from api_gateway.api.fields import Fields
+from api_gateway.api.forward import forwarded, named, the
+from api_gateway.api.read import getter, lister
+from api_gateway.views.placement import HOST
+from cirra.placement.v1 import placement_pb2 as pb
+from cirra.placement.v1 import placement_pb2_grpc
+from cirra.placement.v1.scheduling_pb2 import GetLivenessRequest
+from core.rpc.retry import retried
+
+MAX_TTL_S = 7 * 24 * 3600
+_AGENTS = ("compute", "net", "block")
+
+
+class HostService(Servicer, placement_pb2_grpc.HostServiceServicer):
+    GetHost = getter(HOST)
+    ListHosts = lister(HOST, pb.ListHostsResponse)
+    EnableHost = forwarded(lambda conductor: conductor.hosts.EnableHost, named(HOST), the(HOST))
+    DisableHost = forwarded(lambda conductor: conductor.hosts.DisableHost, named(HOST), the(HOST))
+
+    @served
+    async def ListServices(self, request: pb.ListServicesRequest, call: Call) -> pb.ListServicesResponse:
+        """Asked of placement, which hears the heartbeats."""
+        placement = self.parts.placement
+        answer = await retried(lambda: placement.GetLiveness(GetLivenessRequest()), timeout_s=5.0)
+        services = [
+            pb.ServiceStatus(
+                service=f"{entry.service}-agent" if entry.service in _AGENTS else entry.service,
+                instance=entry.instance,
+                up=entry.up,
+                silence_ms=entry.silence_ms,
+                version=entry.version,
+            )
+            for entry in answer.entries
+        ]
+        services.sort(key=lambda status: (status.service, status.instance))
+        return pb.ListServicesResponse(services=services)
+
+    @served
+    async def CreateEnrolmentToken(self, request: pb.CreateEnrolmentTokenRequest, call: Call) -> pb.EnrolmentToken:
+        command = pb.CreateEnrolmentTokenRequest()
+        command.CopyFrom(request)
+        fields = Fields()
+        fields.host("host", request.host)
+        fields.title("availability_zone", request.availability_zone, required=False)
+        fields.between("ttl_seconds", request.ttl_seconds, 0, MAX_TTL_S, "seconds")
+        fields.request_id(request.request_id)
+        fields.check()
+        conductor = self.parts.conductor
+        token: pb.EnrolmentToken = await conductor.ask(conductor.hosts.CreateEnrolmentToken, command)
+        return token
+
+    async def Enroll(self, request: pb.EnrollRequest, context: Any) -> pb.EnrollResponse:
+        """The enrolment token is the proof; whoever calls has no other. May be repeated with the same keys."""
+        fields = Fields()
+        fields.host("host", request.host)
+        for field in ("token", "certificate_request", "nats_public_key"):
+            if not getattr(request, field):
+                fields.refuse(field, "it is empty")
+        fields.check()
+        conductor = self.parts.conductor
+        answer: pb.EnrollResponse = await conductor.ask(conductor.hosts.Enroll, request)
+        return answer

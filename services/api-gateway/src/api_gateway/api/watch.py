@@ -1,0 +1,107 @@
+"""Watching: the present state first, then each change, by the same reducers that keep the read model.
+
+A watcher subscribes to the feed before it reads the present state, so that nothing is missed in between; a `Fold` takes
+in no event twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from api_gateway.api.call import Call
+from api_gateway.api.present import shown_instance
+from api_gateway.views.fold import Fold
+from api_gateway.views.instance import INSTANCE
+from api_gateway.views.network import PORT
+from api_gateway.views.operation import OPERATION
+from api_gateway.views.store import Query
+from api_gateway.views.view import Row
+from cirra.compute.v1 import compute_pb2 as compute
+from cirra.operations.v1 import operations_pb2 as operations
+from core.eventlog.types import RecordedEvent
+
+
+async def watch_instances(call: Call, name: str) -> AsyncIterator[compute.WatchInstancesResponse]:
+    """Of one instance, until it is gone; or, without a name, of all of the caller's project."""
+    with call.parts.feed.subscribe() as subscription:
+        await call.parts.caught_up(subscription.after)
+        watched = await _watched(call, name)
+        for row in watched.present():
+            yield watched.response(row, watched.position)
+        async for event in subscription:
+            if event.position <= watched.position:
+                continue
+            for row in watched.changed_by(event):
+                yield watched.response(row, event.position)
+                if row.deleted and watched.only:
+                    return
+
+
+async def watch_operation(call: Call, name: str) -> AsyncIterator[operations.Operation]:
+    """Of one operation, until it is done."""
+    with call.parts.feed.subscribe() as subscription:
+        await call.parts.caught_up(subscription.after)
+        row = await call.reader.find(OPERATION, name)
+        fold = Fold([row], only=[OPERATION])
+        yield _copy(row.resource)
+        async for event in subscription:
+            if row.resource.done:
+                return
+            if str(event.aggregate_id) == row.uid and fold.apply(event):
+                yield _copy(row.resource)
+                if row.resource.done:
+                    return
+
+
+class _Watched:
+    """The instances that are watched, and their ports. `only`: the uid of the one; `position`: of the rows read."""
+
+    def __init__(self, call: Call, fold: Fold, position: int, project_id: str, only: str) -> None:
+        self.position = position
+        self.only = only
+        self._call = call
+        self._fold = fold
+        self._project_id = project_id
+
+    def present(self) -> list[Row[compute.Instance]]:
+        return sorted(self._fold.rows(INSTANCE), key=lambda row: row.uid)
+
+    def changed_by(self, event: RecordedEvent) -> list[Row[compute.Instance]]:
+        """The watched instances that an event changes, themselves or by a port of theirs."""
+        changed: dict[str, Row[compute.Instance]] = {}
+        for row in self._fold.apply(event):
+            if row.resource.project_id != self._project_id:
+                self._fold.forget(row)
+                continue
+            instance = row if row.kind == INSTANCE.kind else self._fold.get(INSTANCE, row.resource.device_id)
+            if instance is not None and self.only in ("", instance.uid):
+                changed[instance.uid] = instance
+            if row.deleted:
+                self._fold.forget(row)
+        return list(changed.values())
+
+    def response(self, row: Row[compute.Instance], position: int) -> compute.WatchInstancesResponse:
+        ports = {nic.port: port for nic in row.resource.nics if (port := self._fold.get(PORT, nic.port)) is not None}
+        instance = shown_instance(self._call.reader, row, ports)
+        return compute.WatchInstancesResponse(instance=instance, position=position, deleted=row.deleted)
+
+
+async def _watched(call: Call, name: str) -> _Watched:
+    reader, store = call.reader, call.parts.store
+    if name:
+        row = await reader.find(INSTANCE, name)
+        only, project_id, query = row.uid, row.resource.project_id, Query(uids=[row.uid])
+    else:
+        only, project_id = "", reader.principal.project_id
+        query = Query(filters={"project_id": project_id})
+    instances = await store.query(INSTANCE, reader.principal, query)
+    uids = {nic.port for row in instances.rows for nic in row.resource.nics if nic.port}
+    ports = await store.query(PORT, None, Query(uids=uids, deleted_too=True))
+    fold = Fold([*instances.rows, *ports.rows], only=[INSTANCE, PORT])
+    return _Watched(call, fold, instances.position, project_id, only)
+
+
+def _copy(operation: operations.Operation) -> operations.Operation:
+    copy = operations.Operation()
+    copy.CopyFrom(operation)
+    return copy

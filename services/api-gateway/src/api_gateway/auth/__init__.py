@@ -1,0 +1,1 @@
+"""Who calls and what they may: access tokens, the table of permissions, and the layer that applies both."""

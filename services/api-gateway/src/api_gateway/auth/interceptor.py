@@ -1,0 +1,66 @@
+"""The layer around every RPC that makes an access token into a principal, and asks whether it may."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from opentelemetry import trace
+
+from api_gateway.auth.policy import Need, allow, need_of
+from api_gateway.auth.revocations import Revocations
+from api_gateway.auth.tokens import AccessToken, Tokens
+from core.context import acting
+from core.errors import Unauthenticated
+from core.rpc.context import set_principal
+from core.rpc.interceptors import Layer, ServerCall
+from core.rpc.metadata import min_position, text
+
+_SCHEME = "bearer "
+
+
+def authentication(tokens: Tokens, revocations: Revocations, caught_up: Callable[[int], Awaitable[None]]) -> Layer:
+    """`caught_up`: returns once `revocations` knows the log up to a position.
+
+    Whatever principal the caller's metadata claims is dropped: only a token makes one here.
+    """
+
+    @asynccontextmanager
+    async def layer(call: ServerCall) -> AsyncIterator[None]:
+        set_principal(None)
+        if need_of(call.method) is Need.NOTHING:
+            yield
+            return
+        token = tokens.verify(_bearer(call))
+        await caught_up(min_position(call.context))
+        if token.token_id in revocations:
+            raise Unauthenticated("the access token was revoked", reason="TOKEN_REVOKED", remedy="log in again")
+        allow(call.method, token.principal)
+        set_principal(token.principal)
+        _annotate(token)
+        with acting(actor=token.principal.user_id):
+            yield
+
+    return layer
+
+
+def _bearer(call: ServerCall) -> str:
+    """The token in the `authorization` metadata (RFC 6750, section 2.1)."""
+    value = text(call.metadata, "authorization")
+    if not value:
+        raise Unauthenticated(
+            "no access token",
+            reason="TOKEN_MISSING",
+            remedy="log in, and send `authorization: Bearer <token>` in the metadata",
+        )
+    if not value.lower().startswith(_SCHEME):
+        raise Unauthenticated(
+            "the authorization metadata is no bearer token", reason="TOKEN_INVALID", remedy="send `Bearer <token>`"
+        )
+    return value[len(_SCHEME) :].strip()
+
+
+def _annotate(token: AccessToken) -> None:
+    span = trace.get_current_span()
+    span.set_attribute("enduser.id", token.principal.user_id)
+    span.set_attribute("cirra.project_id", token.principal.project_id)

@@ -1,0 +1,134 @@
+"""Which method needs which role: one table, and what is not in it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+
+from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER, ROLE_READER, Principal
+from core.errors import PermissionDenied
+
+
+class Need(IntEnum):
+    """From nothing to everything. READER: also a token without a project, which sees what is everyone's."""
+
+    NOTHING = 0
+    TOKEN = 1
+    READER = 2
+    MEMBER = 3
+    ADMIN = 4
+
+
+_TABLE: Mapping[str, Mapping[str, Need]] = {
+    "cirra.identity.v1.IdentityService": {
+        "CreateToken": Need.NOTHING,
+        "RevokeToken": Need.TOKEN,
+        "CreateProject": Need.ADMIN,
+        "GetProject": Need.TOKEN,
+        "ListProjects": Need.TOKEN,
+        "DeleteProject": Need.ADMIN,
+        "CreateUser": Need.ADMIN,
+        "GetUser": Need.TOKEN,
+        "ListUsers": Need.TOKEN,
+        "DeleteUser": Need.ADMIN,
+        "GrantRole": Need.ADMIN,
+        "RevokeRole": Need.ADMIN,
+        "GetQuotas": Need.READER,
+        "SetQuotas": Need.ADMIN,
+    },
+    "cirra.compute.v1.ComputeService": {
+        "CreateFlavor": Need.ADMIN,
+        "GetFlavor": Need.TOKEN,
+        "ListFlavors": Need.TOKEN,
+        "DeleteFlavor": Need.ADMIN,
+        "CreateKeyPair": Need.MEMBER,
+        "GetKeyPair": Need.TOKEN,
+        "ListKeyPairs": Need.TOKEN,
+        "DeleteKeyPair": Need.MEMBER,
+        "CreateInstance": Need.MEMBER,
+        "GetInstance": Need.READER,
+        "ListInstances": Need.READER,
+        "DeleteInstance": Need.MEMBER,
+        "WatchInstances": Need.READER,
+        "GetConsoleOutput": Need.READER,
+    },
+    "cirra.image.v1.ImageService": {
+        "CreateImage": Need.MEMBER,
+        "UploadImageData": Need.MEMBER,
+        "GetImage": Need.READER,
+        "ListImages": Need.READER,
+        "DeleteImage": Need.MEMBER,
+    },
+    "cirra.network.v1.NetworkService": {
+        "CreateNetwork": Need.MEMBER,
+        "GetNetwork": Need.READER,
+        "ListNetworks": Need.READER,
+        "DeleteNetwork": Need.MEMBER,
+        "CreateSubnet": Need.MEMBER,
+        "GetSubnet": Need.READER,
+        "ListSubnets": Need.READER,
+        "DeleteSubnet": Need.MEMBER,
+        "CreatePort": Need.MEMBER,
+        "GetPort": Need.READER,
+        "ListPorts": Need.READER,
+        "DeletePort": Need.MEMBER,
+    },
+    "cirra.operations.v1.OperationService": {
+        "GetOperation": Need.READER,
+        "ListOperations": Need.READER,
+        "WatchOperation": Need.READER,
+    },
+    "cirra.events.v1.EventService": {
+        "ListEvents": Need.READER,
+        "WatchEvents": Need.READER,
+        "GetTimeline": Need.READER,
+    },
+    "cirra.placement.v1.HostService": {
+        "GetHost": Need.ADMIN,
+        "ListHosts": Need.ADMIN,
+        "EnableHost": Need.ADMIN,
+        "DisableHost": Need.ADMIN,
+        "ListServices": Need.ADMIN,
+        "CreateEnrolmentToken": Need.ADMIN,
+        # The enrolment token is the proof.
+        "Enroll": Need.NOTHING,
+    },
+}
+
+NEEDS: Mapping[str, Need] = {
+    f"/{service}/{method}": need for service, methods in _TABLE.items() for method, need in methods.items()
+}
+"""gRPC method, "/package.Service/Method" → what it needs."""
+
+_ENOUGH: Mapping[Need, frozenset[int]] = {
+    Need.READER: frozenset({ROLE_READER, ROLE_MEMBER, ROLE_ADMIN}),
+    Need.MEMBER: frozenset({ROLE_MEMBER, ROLE_ADMIN}),
+    Need.ADMIN: frozenset({ROLE_ADMIN}),
+}
+_NAMES: Mapping[Need, str] = {Need.READER: "reader", Need.MEMBER: "member", Need.ADMIN: "administrator"}
+
+
+def need_of(method: str) -> Need:
+    """What a method needs. Raises PermissionDenied for one that is not in the table."""
+    need = NEEDS.get(method)
+    if need is None:
+        raise PermissionDenied(f"{method} is not open to anybody", reason="METHOD_NOT_OPEN")
+    return need
+
+
+def allow(method: str, principal: Principal) -> None:
+    """Raises PermissionDenied unless a role of the principal is enough."""
+    need = need_of(method)
+    enough = _ENOUGH.get(need)
+    if enough is None or enough.intersection(principal.roles):
+        return
+    if need is not Need.ADMIN and not principal.project_id:
+        raise PermissionDenied(
+            "the token is for no project", reason="UNSCOPED_TOKEN", remedy="log in again and name a project"
+        )
+    raise PermissionDenied(
+        f"{method.rpartition('/')[2]} needs the role of {_NAMES[need]}",
+        reason="ROLE_MISSING",
+        remedy="ask an administrator for the role",
+        metadata={"role": _NAMES[need]},
+    )

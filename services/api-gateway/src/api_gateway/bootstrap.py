@@ -1,0 +1,165 @@
+"""Wires the gateway: the one place where its parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import grpc
+import structlog
+
+from api_gateway.api.call import Parts
+from api_gateway.api.compute import ComputeService
+from api_gateway.api.events import EventService
+from api_gateway.api.identity import IdentityService
+from api_gateway.api.image import ImageService
+from api_gateway.api.network import NetworkService
+from api_gateway.api.operations import OperationService
+from api_gateway.api.placement import HostService
+from api_gateway.auth.interceptor import authentication
+from api_gateway.auth.revocations import Revocations
+from api_gateway.auth.tokens import Tokens, load_key
+from api_gateway.conductor import Conductor
+from api_gateway.events.feed import Feed
+from api_gateway.images.blobs import Blobs, sweep_forever
+from api_gateway.images.download import download_app
+from api_gateway.images.http import bind_http
+from api_gateway.images.inspect import Limits
+from api_gateway.images.upload import Uploads
+from api_gateway.settings import GatewaySettings
+from api_gateway.views.image import IMAGE
+from api_gateway.views.projection import GatewayProjection
+from api_gateway.views.store import Query, Store
+from cirra.compute.v1.compute_pb2_grpc import add_ComputeServiceServicer_to_server
+from cirra.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
+from cirra.identity.v1.identity_pb2_grpc import add_IdentityServiceServicer_to_server
+from cirra.image.v1.image_pb2_grpc import add_ImageServiceServicer_to_server
+from cirra.network.v1.network_pb2_grpc import add_NetworkServiceServicer_to_server
+from cirra.operations.v1.operations_pb2_grpc import add_OperationServiceServicer_to_server
+from cirra.placement.v1.placement_pb2_grpc import add_HostServiceServicer_to_server
+from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
+from core.errors import Unavailable
+from core.pki.identity import Identity
+from core.plane import Plane, open_plane
+from core.projection import Progress, ProjectionHalted, Projector
+from core.rpc.client import channel
+from core.rpc.server import Service, serve
+from core.service import Lifetime
+
+SERVICE = "api-gateway"
+AUTHENTICATION_WAIT_S = 5.0
+_CATCH_UP_S = 1.0
+_log = structlog.get_logger(__name__)
+
+
+async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
+    """A replica of the front door."""
+    plane = await open_plane(lifetime, SERVICE, settings)
+    schema = settings.schema_name("gateway")
+    projector = _projector(plane, schema)
+    lifetime.start(projector.run(), "projector")
+    feed = Feed(plane.bus, plane.log)
+    revocations = Revocations()
+    feed.listen(revocations.heard)
+    lifetime.start(feed.run(), "feed")
+    store = Store(plane.log.pool, schema)
+    await feed.wait_started()
+    await revocations.load(plane.log, feed.position)
+    await _catch_up(projector, feed.position)
+
+    parts = Parts(
+        store=store,
+        projector=projector,
+        log=plane.log,
+        feed=feed,
+        conductor=Conductor(_channel(lifetime, settings.conductor_addresses, plane, "conductor")),
+        placement=SchedulingServiceStub(_channel(lifetime, settings.placement_addresses, plane, "placement")),
+    )
+    blobs = await asyncio.to_thread(Blobs, settings.blob_directory)
+    lifetime.start(sweep_forever(blobs, lambda: _wanted_blobs(store)), "blob sweeper")
+    http = bind_http(download_app(blobs, _ticket_key(settings)), settings.http_listen, plane.tls)
+    lifetime.start(http.run(), "http")
+    lifetime.on_stop(http.stop, "http server")
+
+    tokens = Tokens(
+        load_key(settings.token_key_file),
+        cell=settings.cell,
+        lifetime=timedelta(seconds=settings.token_lifetime_s),
+    )
+    server = await serve(
+        _services(parts, tokens, _uploads(settings, blobs)),
+        listen=settings.listen,
+        tls=plane.tls,
+        require_client=False,
+        extra_layers=[authentication(tokens, revocations, _caught_up(feed))],
+    )
+    lifetime.on_stop(server.stop, "server")
+    lifetime.ready(grpc=server.address, http=http.address)
+
+
+async def rebuild(lifetime: Lifetime, settings: GatewaySettings, report: Callable[[Progress], None]) -> None:
+    """Drops the read model and builds it again from the log; then the process ends."""
+    plane = await open_plane(lifetime, SERVICE, settings)
+    report(await _projector(plane, settings.schema_name("gateway")).rebuild(report))
+    lifetime.stop()
+
+
+def _projector(plane: Plane, schema: str) -> Projector:
+    return Projector(
+        GatewayProjection(), log=plane.log, bus=plane.bus, leases=plane.leases, schema=schema, holder=plane.runner
+    )
+
+
+def _services(parts: Parts, tokens: Tokens, uploads: Uploads) -> list[Service]:
+    return [
+        (add_IdentityServiceServicer_to_server, IdentityService(parts, tokens)),
+        (add_ComputeServiceServicer_to_server, ComputeService(parts)),
+        (add_ImageServiceServicer_to_server, ImageService(parts, uploads)),
+        (add_NetworkServiceServicer_to_server, NetworkService(parts)),
+        (add_OperationServiceServicer_to_server, OperationService(parts)),
+        (add_EventServiceServicer_to_server, EventService(parts)),
+        (add_HostServiceServicer_to_server, HostService(parts)),
+    ]
+
+
+def _uploads(settings: GatewaySettings, blobs: Blobs) -> Uploads:
+    limits = Limits(
+        virtual_size_bytes=settings.image_max_virtual_bytes,
+        memory_bytes=settings.inspection_memory_bytes,
+        cpu_s=settings.inspection_cpu_s,
+    )
+    return Uploads(blobs, limits, settings.image_max_bytes)
+
+
+def _channel(lifetime: Lifetime, addresses: tuple[str, ...], plane: Plane, service: str) -> grpc.aio.Channel:
+    opened = channel(addresses, plane.tls, server=Identity.service(service))
+    lifetime.on_stop(opened.close, f"channel to {service}")
+    return opened
+
+
+def _ticket_key(settings: GatewaySettings) -> bytes:
+    return base64.b64decode(settings.ticket_key_file.read_text())
+
+
+async def _catch_up(projector: Projector, position: int) -> None:
+    """A read model that is being built must not answer yet; one that has halted answers that it has."""
+    try:
+        while not await projector.wait_for(position, _CATCH_UP_S):
+            _log.info("gateway.catching_up", position=projector.position(), target=position)
+    except ProjectionHalted as error:
+        _log.error("gateway.read_model_halted", error=str(error))
+
+
+async def _wanted_blobs(store: Store) -> set[str]:
+    images = await store.query(IMAGE, None, Query())
+    return {row.resource.sha256 for row in images.rows if row.resource.sha256}
+
+
+def _caught_up(feed: Feed) -> Callable[[int], Awaitable[None]]:
+    async def caught_up(position: int) -> None:
+        if not await feed.wait_for(position, AUTHENTICATION_WAIT_S):
+            raise Unavailable(f"position {position} of the log is not known here yet", remedy="try again in a moment")
+
+    return caught_up

@@ -1,0 +1,37 @@
+"""The conductor as the gateway calls it: every command idempotent, so that it may be sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import grpc
+
+from cirra.conductor.v1 import commands_pb2_grpc as grpc_api
+from core.rpc.retry import retried
+
+T = TypeVar("T")
+
+TIMEOUT_S = 10.0
+PATIENCE_S = 20.0
+
+
+class Conductor:
+    """Its services, over one channel. The channel adds trace, correlation id and principal."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.identity = grpc_api.IdentityCommandsStub(channel)
+        self.compute = grpc_api.ComputeCommandsStub(channel)
+        self.image = grpc_api.ImageCommandsStub(channel)
+        self.network = grpc_api.NetworkCommandsStub(channel)
+        self.hosts = grpc_api.HostCommandsStub(channel)
+
+    async def ask(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        """Calls one of its methods, again while the conductor can't be reached, for a bounded time.
+
+        A request without a request id is given one: what is sent twice is done once.
+        """
+        if hasattr(request, "request_id") and not request.request_id:
+            request.request_id = str(uuid4())
+        return await retried(lambda: method(request, timeout=TIMEOUT_S), timeout_s=PATIENCE_S)

@@ -1,0 +1,1 @@
+"""Image data: received, inspected as hostile, kept durably, handed out to hosts."""

@@ -1,0 +1,128 @@
+"""Operations: the public face of sagas. The log of a saga is its timeline."""
+
+from __future__ import annotations
+
+from api_gateway.views.view import Columns, View
+from cirra.operations.v1 import events_pb2 as events
+from cirra.operations.v1 import operations_pb2 as pb
+from core.eventlog.types import RecordedEvent
+from core.ids import last_segment
+
+OPERATION = View(
+    "operation",
+    pb.Operation,
+    columns=lambda operation: Columns(
+        project_id=operation.project_id,
+        about=last_segment(operation.target),
+        display_name=operation.kind,
+        state=pb.OperationState.Name(operation.state),
+    ),
+)
+StepEvent = events.StepStarted | events.StepSucceeded | events.StepFailed | events.StepUndone
+
+
+@OPERATION.on(events.SagaStarted, begins=True)
+def _started(operation: pb.Operation, event: RecordedEvent, message: events.SagaStarted) -> None:
+    operation.name = f"operations/{operation.uid}"
+    operation.kind = message.saga
+    operation.target = message.target
+    operation.project_id = message.project_id
+    operation.state = pb.OPERATION_STATE_RUNNING
+    operation.position = event.position
+
+
+@OPERATION.on(events.StepStarted)
+def _step_started(operation: pb.Operation, event: RecordedEvent, message: events.StepStarted) -> None:
+    newest = max((step.attempt for step in operation.steps), default=0)
+    if message.attempt > newest:
+        # Another attempt: what made the last one fail is in its steps.
+        operation.state = pb.OPERATION_STATE_RUNNING
+        operation.ClearField("error")
+    step = _find(operation, message)
+    if step is None:
+        step = operation.steps.add(step=message.step, item=message.item, attempt=message.attempt)
+        step.start_time.FromDatetime(event.recorded_at)
+    step.state = pb.STEP_STATE_RUNNING
+
+
+@OPERATION.on(events.StepSucceeded)
+def _step_succeeded(operation: pb.Operation, event: RecordedEvent, message: events.StepSucceeded) -> None:
+    step = _find(operation, message)
+    if step is not None:
+        step.state = pb.STEP_STATE_SUCCEEDED
+        step.detail = message.detail
+        step.end_time.FromDatetime(event.recorded_at)
+
+
+@OPERATION.on(events.StepFailed)
+def _step_failed(operation: pb.Operation, event: RecordedEvent, message: events.StepFailed) -> None:
+    operation.state = pb.OPERATION_STATE_UNWINDING
+    operation.error.CopyFrom(message.error)
+    step = _find(operation, message)
+    if step is not None:
+        step.state = pb.STEP_STATE_FAILED
+        step.error.CopyFrom(message.error)
+        step.end_time.FromDatetime(event.recorded_at)
+
+
+@OPERATION.on(events.StepUndone)
+def _step_undone(operation: pb.Operation, event: RecordedEvent, message: events.StepUndone) -> None:
+    if operation.state == pb.OPERATION_STATE_RUNNING:
+        operation.state = pb.OPERATION_STATE_UNWINDING
+    step = _find(operation, message)
+    if step is not None:
+        step.state = pb.STEP_STATE_UNDONE
+
+
+@OPERATION.on(events.SagaCancelRequested)
+def _cancel_requested(operation: pb.Operation, event: RecordedEvent, message: events.SagaCancelRequested) -> None:
+    """Whether it can still be cancelled is seen by what follows."""
+
+
+@OPERATION.on(events.SagaCompleted)
+def _completed(operation: pb.Operation, event: RecordedEvent, message: events.SagaCompleted) -> None:
+    _end(operation, event, pb.OPERATION_STATE_SUCCEEDED)
+    operation.ClearField("error")
+
+
+@OPERATION.on(events.SagaUnwound)
+def _unwound(operation: pb.Operation, event: RecordedEvent, message: events.SagaUnwound) -> None:
+    _end(operation, event, pb.OPERATION_STATE_FAILED)
+    if message.HasField("error"):
+        operation.error.CopyFrom(message.error)
+
+
+@OPERATION.on(events.SagaStuck)
+def _stuck(operation: pb.Operation, event: RecordedEvent, message: events.SagaStuck) -> None:
+    """Not done: it goes on when a person has told it to, or has cleaned up."""
+    operation.state = pb.OPERATION_STATE_STUCK
+    operation.error.CopyFrom(message.error)
+
+
+@OPERATION.on(events.SagaRetried)
+def _retried(operation: pb.Operation, event: RecordedEvent, message: events.SagaRetried) -> None:
+    operation.state = pb.OPERATION_STATE_UNWINDING
+
+
+@OPERATION.on(events.SagaResolved)
+def _resolved(operation: pb.Operation, event: RecordedEvent, message: events.SagaResolved) -> None:
+    """It failed; a person has cleaned up what the saga could not."""
+    _end(operation, event, pb.OPERATION_STATE_FAILED)
+
+
+@OPERATION.on(events.SagaAdopted)
+def _adopted(operation: pb.Operation, event: RecordedEvent, message: events.SagaAdopted) -> None:
+    """Who runs it is not its user's concern."""
+
+
+def _end(operation: pb.Operation, event: RecordedEvent, state: pb.OperationState.ValueType) -> None:
+    operation.state = state
+    operation.done = True
+    operation.end_time.FromDatetime(event.recorded_at)
+
+
+def _find(operation: pb.Operation, message: StepEvent) -> pb.OperationStep | None:
+    for step in reversed(operation.steps):
+        if (step.step, step.item, step.attempt) == (message.step, message.item, message.attempt):
+            return step
+    return None

@@ -1,0 +1,44 @@
+"""All views, and which of them an event changes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from api_gateway.views.catalog import FLAVOR, KEY_PAIR
+from api_gateway.views.identity import PROJECT, USER
+from api_gateway.views.image import IMAGE
+from api_gateway.views.instance import INSTANCE
+from api_gateway.views.network import NETWORK, PORT, SUBNET
+from api_gateway.views.operation import OPERATION
+from api_gateway.views.placement import HOST
+from api_gateway.views.view import View
+
+VIEWS: tuple[View[Any], ...] = (
+    PROJECT,
+    USER,
+    FLAVOR,
+    KEY_PAIR,
+    IMAGE,
+    NETWORK,
+    SUBNET,
+    PORT,
+    INSTANCE,
+    OPERATION,
+    HOST,
+)
+
+
+def _by_event_type() -> Mapping[str, tuple[View[Any], ...]]:
+    found: dict[str, list[View[Any]]] = defaultdict(list)
+    for view in VIEWS:
+        for event_type in view.event_types:
+            found[event_type].append(view)
+    return {event_type: tuple(views) for event_type, views in found.items()}
+
+
+VIEWS_OF_EVENT: Mapping[str, tuple[View[Any], ...]] = _by_event_type()
+"""Full name of an event's message → the views that it changes."""
+
+VIEW_OF_KIND: Mapping[str, View[Any]] = {view.kind: view for view in VIEWS}
