@@ -1,11 +1,15 @@
-"""nats-py's client, with one thing more: headers that are encoded already."""
+"""nats-py's client, which also takes headers that are encoded already, and whose requests keep a cancellation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.protocol.command import hpub_cmd
 
 _VERSION_LINE = "NATS/1.0\r\n"
@@ -18,6 +22,20 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
     if block.count("\n") != len(lines) + 2 or block.count("\r") != len(lines) + 2:
         raise ValueError("a header holds a line end")
     return block.encode("ascii")
+
+
+@contextmanager
+def cancellation_kept() -> Iterator[None]:
+    """Raises CancelledError when the task was cancelled within, and something within has swallowed that.
+
+    `asyncio.wait_for`, which nats-py uses, does so until Python 3.12 when the result arrives at the same time
+    (https://github.com/python/cpython/issues/86296): the task would run on, and who waits for its end for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    yield
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 class BusClient(Client):
@@ -36,3 +54,8 @@ class BusClient(Client):
         await self._send_command(hpub_cmd(subject, reply, headers, payload))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    async def request(self, *arguments: Any, **options: Any) -> Msg:
+        """As nats-py's, for JetStream's calls too."""
+        with cancellation_kept():
+            return await super().request(*arguments, **options)

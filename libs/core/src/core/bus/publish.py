@@ -124,7 +124,8 @@ async def publish_bytes(
     failure: Exception | None = None
     while (remaining := deadline - time.monotonic()) > 0:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(bus.wait_connected(), remaining)
+            async with asyncio.timeout(remaining):
+                await bus.wait_connected()
         try:
             acknowledged = await bus.js.publish(
                 subject,

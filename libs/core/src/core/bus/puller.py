@@ -100,7 +100,8 @@ class Puller:
         if not self._bus.connected:
             self._lost = True
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._bus.wait_connected(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._bus.wait_connected()
             return
         if self._lost:
             await self._begin_session()
@@ -124,7 +125,8 @@ class Puller:
         silence_limit_s = 2 * self._heartbeat_s + 1.0
         patience = _RETRY_S if self._lost else max(0.0, self._heard_at + silence_limit_s - self._clock())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), patience if remaining is None else min(patience, remaining))
+            async with asyncio.timeout(patience if remaining is None else min(patience, remaining)):
+                await self._wake.wait()
         self._wake.clear()
         if self._outstanding > 0 and self._clock() - self._heard_at >= silence_limit_s:
             log.warning("bus.pull_silent", consumer=self._consumer)

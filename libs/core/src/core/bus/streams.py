@@ -248,5 +248,6 @@ class CommandConsumers:
 
     async def _wait_until_due(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._due.wait(), self._interval_s)
+            async with asyncio.timeout(self._interval_s):
+                await self._due.wait()
         self._due.clear()

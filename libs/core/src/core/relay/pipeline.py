@@ -134,7 +134,8 @@ class Pipeline:
         self._raise_if_broken()
         self._news.clear()
         try:
-            await asyncio.wait_for(self._news.wait(), self._ack_timeout_s)
+            async with asyncio.timeout(self._ack_timeout_s):
+                await self._news.wait()
         except TimeoutError:
             self._break(f"no acknowledgement within {self._ack_timeout_s:g} s")
         self._raise_if_broken()
