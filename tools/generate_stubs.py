@@ -47,9 +47,7 @@ def run_protoc(sources: Iterable[Path], output: Path) -> None:
     grpc_tools_protos = Path(grpc_tools.__file__).parent / "_proto"
     googleapis_protos = Path(google.rpc.status_pb2.__file__).parents[2]
     scripts = str(Path(sys.executable).parent)
-    os.environ["PATH"] = os.pathsep.join(
-        (scripts, os.environ.get("PATH", ""))
-    )  # protoc looks for its plug-ins there
+    os.environ["PATH"] = os.pathsep.join((scripts, os.environ.get("PATH", "")))  # protoc looks for its plug-ins there
     status = protoc.main(
         [
             "protoc",
