@@ -35,7 +35,7 @@ PARAMETERS = 26
 RESULTS = 8
 
 _MAX_NUMBER = 2**53  # far from where a sum of them leaves bigint
-_MAX_KEY_BYTES = 1024  # a row of an index must fit in a third of a page
+_MAX_KEY_LENGTH = 512  # in UTF-8 at most 2 KiB: a row of an index must fit in a third of a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +149,19 @@ def check(append: Append) -> CheckedAppend:
     """Raises InvalidAppend for what Postgres could never take, so that it can't spoil the batch of others."""
     if not append.events:
         raise InvalidAppend("an append needs an event: constraint rows derive from events")
+    context = append.context
+    texts = [
+        context.actor,
+        context.request_id,
+        context.causation_id,
+        context.correlation_id,
+        context.traceparent,
+    ]
     ranges: dict[UUID, tuple[int, int]] = {}
     size_bytes = 0
     for event in append.events:
         _check_event(event)
+        texts += (event.aggregate_type, event.type)
         first, last = ranges.get(event.aggregate_id, (event.version, event.version - 1))
         if event.version != last + 1:
             raise InvalidAppend(f"aggregate {event.aggregate_id}: version {event.version} follows {last}")
@@ -161,9 +170,10 @@ def check(append: Append) -> CheckedAppend:
     if size_bytes > MAX_APPEND_BYTES:
         raise InvalidAppend(f"an append of {size_bytes} bytes of data; the most is {MAX_APPEND_BYTES}")
     for constraint in append.constraints:
-        _check_constraint(constraint)
-    context = append.context
-    _check_texts(context.actor, context.request_id, context.causation_id, context.correlation_id, context.traceparent)
+        texts += _checked_texts(constraint)
+    joined = "".join(texts)
+    if "\0" in joined or not _encodes(joined):
+        raise InvalidAppend(f"Postgres can't store one of these texts: {texts!r}")
     return CheckedAppend(append, ranges, size_bytes)
 
 
@@ -175,26 +185,21 @@ def _check_event(event: NewEvent) -> None:
         )
     if not (1 <= event.version <= _MAX_NUMBER and 1 <= event.schema_version < 2**31):
         raise InvalidAppend(f"{event.type} of aggregate {event.aggregate_id}: a version is out of range")
-    _check_texts(event.aggregate_type, event.type)
 
 
-def _check_constraint(constraint: Constraint) -> None:
-    _check_texts(constraint.scope, constraint.key)
-    if len((constraint.scope + constraint.key).encode()) > _MAX_KEY_BYTES:
-        raise InvalidAppend(f"scope and key are longer than {_MAX_KEY_BYTES} bytes: {constraint.scope!r}")
-    match constraint:
-        case UniqueClaim(owner=owner) | UniqueRelease(owner=owner):
-            _check_texts(owner)
-        case CounterAdd(delta=delta) if abs(delta) > _MAX_NUMBER:
-            raise InvalidAppend(f"delta out of range: {delta}")
-        case CounterLimit(limit=limit) if limit is not None and not 0 <= limit <= _MAX_NUMBER:
-            raise InvalidAppend(f"limit out of range: {limit}")
-
-
-def _check_texts(*texts: str) -> None:
-    joined = "".join(texts)
-    if "\0" in joined or not _encodes(joined):
-        raise InvalidAppend(f"Postgres can't store one of these texts: {texts!r}")
+def _checked_texts(constraint: Constraint) -> tuple[str, ...]:
+    """The texts of a constraint whose numbers are in range."""
+    scope, key = constraint.scope, constraint.key
+    if len(scope) + len(key) > _MAX_KEY_LENGTH:
+        raise InvalidAppend(f"scope and key are longer than {_MAX_KEY_LENGTH} characters: {scope!r}")
+    if isinstance(constraint, UniqueClaim | UniqueRelease):
+        return scope, key, constraint.owner
+    if isinstance(constraint, CounterAdd):
+        if abs(constraint.delta) > _MAX_NUMBER:
+            raise InvalidAppend(f"delta out of range: {constraint.delta}")
+    elif constraint.limit is not None and not 0 <= constraint.limit <= _MAX_NUMBER:
+        raise InvalidAppend(f"limit out of range: {constraint.limit}")
+    return scope, key
 
 
 def _encodes(text: str) -> bool:

@@ -92,7 +92,6 @@ class Writer:
         self._queue: deque[_Waiting] = deque()
         self._idle = [_Lane(connect, schema) for _ in range(LANES)]
         self._under_way: set[asyncio.Task[None]] = set()
-        self._woken = False
         self._closing = False
 
     async def append(self, append: Append) -> Appended:
@@ -102,15 +101,14 @@ class Writer:
             raise LogUnavailable("the event log is closed")
         future: asyncio.Future[Appended] = self._loop.create_future()
         self._queue.append(_Waiting(checked, future, self._loop.time() + self._patience_s))
-        self._wake()
+        self._start_lane()
         return await future
 
     async def close(self) -> None:
         """Lets what is queued finish, for a bounded time; the rest gets LogUnavailable."""
         self._closing = True
         give_up_at = self._loop.time() + CLOSE_GRACE_S
-        while (self._queue or self._under_way) and self._loop.time() < give_up_at:
-            self._dispatch()
+        while self._under_way and self._loop.time() < give_up_at:
             await asyncio.wait(self._under_way, timeout=give_up_at - self._loop.time())
         while self._queue:
             self._queue.popleft().fail(LogUnavailable("the event log was closed"))
@@ -120,30 +118,40 @@ class Writer:
         for lane in self._idle:
             lane.drop()
 
-    def _wake(self) -> None:
-        """Dispatches once all that is ready to run now has run: what it appends shares the batch."""
-        if not self._woken:
-            self._woken = True
-            self._loop.call_soon(self._dispatch)
-
-    def _dispatch(self) -> None:
-        self._woken = False
-        while self._idle and (batch := self._take()):
-            task = self._loop.create_task(self._carry(self._idle.pop(), batch), name="append")
+    def _start_lane(self) -> None:
+        if self._idle and (not self._under_way or len(self._queue) >= WORTH_A_LANE):
+            task = self._loop.create_task(self._run(self._idle.pop()), name="append")
             self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+
+    async def _run(self, lane: _Lane) -> None:
+        """Batch after batch, as long as there is enough to do for this lane.
+
+        A task starts, and goes on after `sleep`, when all that was ready has run: what it appends shares the batch.
+        """
+        batch: list[_Waiting] = []
+        try:
+            while batch := self._take():
+                await self._commit(lane, batch)
+                await asyncio.sleep(0)
+        finally:
+            for waiting in batch:
+                waiting.fail(LogUnavailable("the event log was closed before the append was confirmed"))
+            self._idle.append(lane)
+            self._under_way.discard(asyncio.current_task())
 
     def _take(self) -> list[_Waiting]:
-        """The next batch, if one should be sent now. An append that is queued twice goes into two batches, so that
-        the second finds the first."""
+        """The next batch: all that is queued, or half if that is worth a lane; nothing if it is too little for two.
+
+        An append that is queued twice goes into two batches, so that the second finds the first.
+        """
         queued = len(self._queue)
-        if len(self._idle) < LANES and queued < WORTH_A_LANE:
+        if len(self._under_way) > 1 and queued < WORTH_A_LANE:
             return []
-        share = -(-queued // max(1, min(len(self._idle), queued // WORTH_A_LANE)))
+        share = min(queued if queued < 2 * WORTH_A_LANE else queued - queued // 2, MAX_BATCH_APPENDS)
         batch: list[_Waiting] = []
         event_ids: set[UUID] = set()
         size_bytes = 0
-        while self._queue and len(batch) < min(share, MAX_BATCH_APPENDS):
+        while self._queue and len(batch) < share:
             waiting = self._queue[0]
             size_bytes += waiting.checked.size_bytes
             if batch and (size_bytes > MAX_BATCH_BYTES or waiting.first_event_id in event_ids):
@@ -153,15 +161,6 @@ class Writer:
                 event_ids.add(waiting.first_event_id)
                 batch.append(waiting)
         return batch
-
-    async def _carry(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
-        try:
-            await self._commit(lane, batch)
-        finally:
-            for waiting in batch:
-                waiting.fail(LogUnavailable("the event log was closed before the append was confirmed"))
-            self._idle.append(lane)
-            self._wake()
 
     async def _commit(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
         """Sends the batch until Postgres answers or the patience of all its appends is at its end."""
