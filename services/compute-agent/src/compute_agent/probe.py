@@ -22,7 +22,7 @@ from compute_agent.files import write_atomically
 
 KVM_DEVICE = Path("/dev/kvm")
 QEMU = "qemu-system-x86_64"
-_TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0
 _OCTET = 0x2A
 _EXIT_CODE = _OCTET << 1 | 1
 _EXIT_PORT = 0xF4
@@ -105,7 +105,7 @@ async def _exit_code(*argv: str) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        return await asyncio.wait_for(_end_of(process), _TIMEOUT_S)
+        return await asyncio.wait_for(_end_of(process), TIMEOUT_S)
     except TimeoutError:
         return None
     finally:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -16,10 +16,11 @@ import structlog
 from cirra.agent.v1.desired_pb2 import ImageRef
 from cirra.agent.v1.host_pb2 import GetImageDownloadResponse
 from compute_agent.errors import image_checksum_mismatch, image_download_failed
+from core.agent.handler import AgentFailure
 from core.errors import CirraError
 
 _CHUNK_BYTES = 1 << 20
-_RETRY_DELAY_S = (0.2, 0.5, 1.0, 2.0)
+_RETRY_DELAYS_S = (0.2, 0.5, 1.0, 2.0)
 # A ticket that has expired, or a server in trouble: ask again. Everything else above 400 is an answer.
 _RETRYABLE_STATUS = frozenset({401, 403, 408, 425, 429, 500, 502, 503, 504})
 
@@ -47,11 +48,13 @@ class ImageDownloader:
         client: httpx.AsyncClient,
         *,
         patience_s: float = 120.0,
+        retry_delays_s: Sequence[float] = _RETRY_DELAYS_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._get_ticket = get_ticket
         self._client = client
         self._patience_s = patience_s
+        self._retry_delays_s = retry_delays_s
         self._monotonic = monotonic
 
     async def download(self, image: ImageRef, target: Path) -> None:
@@ -88,6 +91,8 @@ class ImageDownloader:
             before = file.tell()
             try:
                 return await self._fetch(image, file, digest)
+            except AgentFailure:
+                raise
             except (_Interrupted, httpx.TransportError, CirraError) as error:
                 if isinstance(error, CirraError) and not error.retryable:
                     raise image_download_failed(str(error)) from error
@@ -96,7 +101,7 @@ class ImageDownloader:
                 log.warning("image download interrupted", image_id=image.image_id, error=repr(error))
                 if self._monotonic() > deadline:
                     raise image_download_failed(repr(error)) from error
-            await asyncio.sleep(_RETRY_DELAY_S[min(attempt, len(_RETRY_DELAY_S) - 1)])
+            await asyncio.sleep(self._retry_delays_s[min(attempt, len(self._retry_delays_s) - 1)])
             attempt += 1
 
     async def _fetch(self, image: ImageRef, file: BinaryIO, digest: _Hash) -> _Hash:
@@ -115,7 +120,7 @@ class ImageDownloader:
                 file.seek(0)
                 file.truncate()
                 digest = hashlib.sha256()
-            async for chunk in response.aiter_bytes(_CHUNK_BYTES):
+            async for chunk in response.aiter_bytes():
                 if file.tell() + len(chunk) > image.size_bytes:
                     raise image_download_failed(f"the server sends more than {image.size_bytes} bytes")
                 await asyncio.to_thread(_append, file, digest, chunk)
