@@ -62,6 +62,17 @@ async def test_appends_that_arrive_together_share_a_batch(log: EventLog) -> None
     assert [outcome.first_position for outcome in appended] == list(range(1, 41, 2))
 
 
+async def test_many_appends_go_two_ways_at_once_and_a_quota_holds(log: EventLog) -> None:
+    await log.append(new_append(CounterLimit("cores", "p", 100)))
+    outcomes = await append_together(log, [new_append(CounterAdd("cores", "p", 1), events=2) for _ in range(500)])
+    appended = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+    assert len(appended) == 100
+    assert all(isinstance(outcome, LimitExceeded) for outcome in outcomes if not isinstance(outcome, Appended))
+    assert await log.counter("cores", "p") == Counter(100, 100)
+    assert sorted(outcome.first_position for outcome in appended) == list(range(2, 202, 2))
+    assert [position for position, _ in await read_all(log)] == list(range(1, 202))
+
+
 async def test_two_appends_to_one_aggregate_in_one_batch(log: EventLog) -> None:
     aggregate_id = uuid7()
     first, rival, second = await append_together(

@@ -68,10 +68,9 @@ class HeadWatch:
                     await self._follow(connection)
                 finally:
                     connection.terminate()
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                _log.warning("not listening to the log, trying on", error=repr(error))
+            except Exception as error:  # whatever it is: who waits must not be left alone
+                log = _log.warning if is_transient(error) else _log.error
+                log("not listening to the log, trying on", error=repr(error))
             await asyncio.sleep(next(pauses))
 
     async def _follow(self, connection: asyncpg.Connection) -> None:
