@@ -35,8 +35,10 @@ def test_in_a_container_the_mount_begins_at_the_containers_group() -> None:
     assert hierarchies(mounts, "2:memory:/elsewhere\n") == []
 
 
-def test_version_two_alone_is_left_as_it_is() -> None:
-    assert hierarchies("29 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/me\n") == []
+def test_version_two_alone() -> None:
+    base = Path("/sys/fs/cgroup")
+    mounts = "29 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+    assert hierarchies(mounts, "0::/me\n") == [Hierarchy(base, base / "me")]
 
 
 def test_a_cpuset_inherits_what_it_must_have(tmp_path: Path) -> None:

@@ -21,10 +21,9 @@ class Hierarchy:
 
 
 def hierarchies(mountinfo: str, self_cgroup: str) -> list[Hierarchy]:
-    """The cgroup v1 hierarchies, from /proc/self/mountinfo and /proc/self/cgroup; see cgroups(7).
+    """Those of this process, of either version, from /proc/self/mountinfo and /proc/self/cgroup; cgroups(7).
 
-    Of version 2 only a hierarchy beside those (a "hybrid" set-up); alone it forbids sub-groups to a group
-    that has processes, so it is left as it is.
+    Version 2 hands no controllers to a sub-group of a group that has processes: there guests run without limits.
     """
     paths = {}
     for line in self_cgroup.splitlines():
@@ -39,10 +38,8 @@ def hierarchies(mountinfo: str, self_cgroup: str) -> list[Hierarchy]:
             continue
         path = _path_of(paths, kind, set(options.split(",")))
         if path is not None and PurePosixPath(path).is_relative_to(root):
-            found.append((kind, Hierarchy(Path(mount), Path(mount) / PurePosixPath(path).relative_to(root))))
-    if not any(kind == "cgroup" for kind, _ in found):
-        return []
-    return [hierarchy for _, hierarchy in found]
+            found.append(Hierarchy(Path(mount), Path(mount) / PurePosixPath(path).relative_to(root)))
+    return found
 
 
 def _path_of(paths: dict[str, str], kind: str, options: set[str]) -> str | None:
