@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 from uuid import UUID
 
@@ -46,10 +46,9 @@ class Changes:
                 found = await look()
                 if found is not None:
                     return found
-                try:
-                    await asyncio.wait_for(woken.wait(), POLL_S)
-                except TimeoutError:
-                    continue  # a lost hint costs a poll, never a hang
+                with suppress(TimeoutError):  # a lost hint costs a poll, never a hang
+                    async with asyncio.timeout(POLL_S):
+                        await woken.wait()
         finally:
             waiters = self._waiting[aggregate_id]
             waiters.discard(woken)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -119,10 +120,9 @@ class Detector:
         while not held.lost.is_set():
             for host in self._view.table.names:
                 await self._judge(host)
-            try:
-                await asyncio.wait_for(held.lost.wait(), self._tracker.window_s / 20)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._tracker.window_s / 20):
+                    await held.lost.wait()
 
     async def _judge(self, host: str) -> None:
         """Appends a transition if there is one."""
