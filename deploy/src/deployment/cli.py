@@ -15,6 +15,8 @@ import typer
 from core.errors import CirraError
 from deployment import teardown as ending
 from deployment.config import Config, NotDeployed, configure
+from deployment.demo import DemoOptions, run_demo
+from deployment.guests import GUEST_KINDS
 from deployment.launch import run_supervisor, start_in_background
 from deployment.layout import Layout
 from deployment.libvirtd import LibvirtdError
@@ -43,13 +45,9 @@ def up(
     """Start everything that doesn't run yet, and wait until it is ready."""
     with clear_errors():
         require_root()
-        settings = DeploySettings()
-        layout = _layout(state_dir, settings)
-        layout.prepare()
-        config = configure(layout, settings, cell=cell, replicas=replicas)
         if foreground:
-            raise typer.Exit(run_supervisor(layout, config))
-        start_in_background(layout, tell)
+            raise typer.Exit(run_supervisor(*_configured(state_dir, cell, replicas)))
+        layout, _ = _up(state_dir, cell, replicas)
         tell(f"Cirra is up: {layout.root}")
 
 
@@ -79,6 +77,35 @@ def down(
         if purge:
             ending.purge(layout)
         tell("Cirra is down")
+
+
+@app.command()
+def demo(
+    state_dir: StateDir = None,
+    guest: Annotated[str, typer.Option(help="debian, or tiny (as tests use it; no ssh)")] = "debian",
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the instance at the end")] = False,
+) -> None:
+    """Boot a guest end to end through the public API, log in to it, and tell how it came about."""
+    with clear_errors():
+        require_root()
+        if guest not in GUEST_KINDS:
+            raise CirraError(f"there is no guest {guest}", remedy=f"choose one of: {', '.join(GUEST_KINDS)}")
+        layout, config = _up(state_dir)
+        asyncio.run(run_demo(layout, config, DemoOptions(guest, delete), typer.echo))
+
+
+def _configured(state_dir: Path | None, cell: str | None, replicas: int | None) -> tuple[Layout, Config]:
+    settings = DeploySettings()
+    layout = _layout(state_dir, settings)
+    layout.prepare()
+    return layout, configure(layout, settings, cell=cell, replicas=replicas)
+
+
+def _up(state_dir: Path | None, cell: str | None = None, replicas: int | None = None) -> tuple[Layout, Config]:
+    layout, _ = _configured(state_dir, cell, replicas)
+    start_in_background(layout, tell)
+    # The supervisor has chosen ports.
+    return layout, Config.load(layout)
 
 
 def tell(line: str) -> None:

@@ -1,0 +1,120 @@
+"""`status`: what runs, how far each projection is behind the log, which hosts there are, what is stuck."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import asyncpg
+
+from core.eventlog.schema import quote_identifier
+from deployment.config import Config
+from deployment.layout import Layout
+from deployment.process import Watched
+from deployment.status import PartState, PartStatus, Phase, Status
+from deployment.supervisor import embedded_servers, is_locked
+
+_CONNECT_TIMEOUT_S = 3.0
+# Schemas that hold projections, without the cell's prefix.
+_SCHEMAS = ("conductor", "gateway", "metadata")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """`uptime_s` None while it doesn't run. `healthy`: it lives and has said that it is ready."""
+
+    name: str
+    pid: int | None
+    state: str
+    uptime_s: float | None
+    restarts: int
+    healthy: bool
+    last_end: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionRow:
+    """`behind`: events of the log that are not in the rows yet. `error` of the event that it halted at."""
+
+    schema: str
+    name: str
+    position: int
+    behind: int
+    halted_at: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """The head of the log, and what is projected from it."""
+
+    position: int
+    epoch: int
+    projections: tuple[ProjectionRow, ...]
+
+
+def processes(layout: Layout) -> list[ProcessRow]:
+    """By the supervisor's last word and a look at each process; the supervisor itself first."""
+    status = Status.load(layout.status)
+    if status is None:
+        return []
+    alive = is_locked(layout)
+    phase = status.phase.value if alive else "not running"
+    pid = status.supervisor_pid if alive else None
+    supervisor = ProcessRow("supervisor", pid, phase, None, 0, alive and status.phase is Phase.READY, "")
+    return [supervisor, *(_row(name, part) for name, part in status.parts.items())]
+
+
+def _row(name: str, part: PartStatus) -> ProcessRow:
+    alive = part.pid is not None and _is_alive(part.pid)
+    state = part.state.value if alive or part.pid is None else "gone"
+    return ProcessRow(
+        name=name,
+        pid=part.pid,
+        state=state,
+        uptime_s=time.time() - part.since if alive else None,
+        restarts=part.restarts,
+        healthy=alive and part.state is PartState.READY,
+        last_end=part.last_end,
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return not Watched(pid).has_exited()
+    except ProcessLookupError:
+        return False
+
+
+def postgres_dsn(layout: Layout, config: Config) -> str:
+    """Of the Postgres in use, embedded or not. Raises FileNotFoundError before its first start."""
+    postgres, _, _ = embedded_servers(layout, config)
+    return config.external.postgres_dsn if postgres is None else postgres.dsn
+
+
+async def log_state(layout: Layout, config: Config) -> LogState:
+    """Raises OSError or asyncpg.PostgresError when Postgres doesn't answer."""
+    connection = await asyncpg.connect(postgres_dsn(layout, config), timeout=_CONNECT_TIMEOUT_S)
+    try:
+        log = quote_identifier(f"{config.cell}_log")
+        [head] = await connection.fetch(f"SELECT position, epoch FROM {log}.head")
+        rows: list[ProjectionRow] = []
+        for schema in _SCHEMAS:
+            rows += await _projections(connection, f"{config.cell}_{schema}", head["position"])
+    finally:
+        await connection.close()
+    return LogState(head["position"], head["epoch"], tuple(rows))
+
+
+async def _projections(connection: asyncpg.Connection, schema: str, head: int) -> list[ProjectionRow]:
+    columns = "name, position, halted_at, error"
+    try:
+        rows = await connection.fetch(f"SELECT {columns} FROM {quote_identifier(schema)}.projections ORDER BY name")
+    except asyncpg.UndefinedTableError:
+        return []
+    return [
+        ProjectionRow(
+            schema, row["name"], row["position"], max(0, head - row["position"]), row["halted_at"], row["error"]
+        )
+        for row in rows
+    ]
