@@ -45,6 +45,8 @@ class Operations(Collection[pb.Operation]):
             self._transport.resumed(lambda: self._transport.stream(self._stub.WatchOperation, request))  # type: ignore[type-var]
         ) as changes:
             async for change in changes:
+                # Who waited for it reads what it did, also from a read model that lags behind the stream.
+                self._transport.memory.saw(change.position)
                 # After an interruption the present state comes again.
                 if change != last:
                     last = change
