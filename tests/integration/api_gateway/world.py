@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from cirra.network.v1.network_pb2_grpc import NetworkServiceStub
 from cirra.operations.v1.operations_pb2_grpc import OperationServiceStub
 from cirra.placement.v1 import scheduling_pb2, scheduling_pb2_grpc
 from cirra.placement.v1.placement_pb2_grpc import HostServiceStub
+from core import telemetry
 from core.bus import Bus, connect, ensure_streams
 from core.eventlog import EventLog, Leases
 from core.ids import uuid7
@@ -38,6 +39,7 @@ from core.rpc.client import channel, server_only_credentials
 from core.rpc.metadata import MIN_POSITION, position_of
 from core.rpc.server import serve
 from core.service import Lifetime
+from core.settings import ServiceSettings
 from core.testing.servers import Cell
 from tests.integration.api_gateway.conductor_fake import FakeConductor, Journal
 
@@ -191,17 +193,18 @@ class Gateway:
 
 @asynccontextmanager
 async def make_world(cell: Cell, authority: Authority, folder: Path) -> AsyncIterator[World]:
+    telemetry.configure("test", ServiceSettings())
     log = await EventLog.open(cell.dsn, schema=f"{cell.name}_log", pool_size=4)
     bus = await connect(cell.nats_url, cell=cell.name, name="test", credentials=cell.credentials)
     await ensure_streams(bus)
     relay = asyncio.create_task(Relay(log, Leases(log.pool, log.schema), bus, holder="test").run())
-    conductor = FakeConductor(log)
+    conductor = FakeConductor(log)  # type: ignore[abstract]  # what it lacks answers UNIMPLEMENTED
     adders = [getattr(commands_pb2_grpc, f"add_{name}CommandsServicer_to_server") for name in _CONDUCTOR_SERVICES]
     conductor_tls = authority.issue_server("conductor", ["127.0.0.1"], folder / "conductor")
     conductor_server = await serve([(add, conductor) for add in adders], listen="127.0.0.1:0", tls=conductor_tls)
     placement_tls = authority.issue_server("placement", ["127.0.0.1"], folder / "placement")
     placement_server = await serve(
-        [(scheduling_pb2_grpc.add_SchedulingServiceServicer_to_server, FakePlacement())],
+        [(scheduling_pb2_grpc.add_SchedulingServiceServicer_to_server, FakePlacement())],  # type: ignore[abstract]
         listen="127.0.0.1:0",
         tls=placement_tls,
     )
@@ -222,3 +225,10 @@ async def make_world(cell: Cell, authority: Authority, folder: Path) -> AsyncIte
 def new_project() -> str:
     """A project's uid."""
     return str(uuid7())
+
+
+async def eventually(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Returns once the condition holds; TimeoutError when it does not in time."""
+    async with asyncio.timeout(timeout_s):
+        while not holds():  # noqa: ASYNC110 - of the file system, which wakes nobody
+            await asyncio.sleep(0.02)

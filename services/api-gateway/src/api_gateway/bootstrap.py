@@ -59,6 +59,7 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
     plane = await open_plane(lifetime, SERVICE, settings)
     schema = settings.schema_name("gateway")
     projector = _projector(plane, schema)
+    await projector.prepare()
     lifetime.start(projector.run(), "projector")
     feed = Feed(plane.bus, plane.log)
     revocations = Revocations()

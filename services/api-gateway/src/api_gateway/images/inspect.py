@@ -32,6 +32,8 @@ from api_gateway.images.qcow2 import HEADER_BYTES, check_header, parse_header
 
 _log = structlog.get_logger(__name__)
 GIB = 1024**3
+_MAX_OUTPUT_BYTES = 4 * 1024**2
+_BEYOND_THE_END = "exceeding the end of the file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,21 @@ class Inspected:
     virtual_size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Of qemu-img: the JSON that it printed, and its messages."""
+
+    found: dict[str, Any]
+    errors: str
+
+
 async def inspect(path: Path, disk_format: str, limits: Limits) -> Inspected:
     """Lets pass what stands alone, is what it was declared to be ("qcow2", "raw"), and is whole.
 
     Raises ImageRefused.
     """
     await asyncio.to_thread(check_beginning, path, disk_format, limits)
-    info = await _qemu_img(["info", "--output=json", "-f", disk_format, "--", str(path)], limits)
+    info = (await _qemu_img("info", path, disk_format, limits, accept=(0,))).found
     _check_info(info, disk_format)
     virtual_size = int(info["virtual-size"])
     _check_size(virtual_size, limits)
@@ -108,15 +118,15 @@ def _check_size(virtual_size: int, limits: Limits) -> None:
 
 async def _check_clusters(path: Path, limits: Limits) -> None:
     """A qcow2 file whose tables point beyond its end was cut off."""
-    result = await _qemu_img(["check", "--output=json", "-f", "qcow2", "--", str(path)], limits, accept=(0, 2, 3))
-    if result.get("corruptions") or result.get("check-errors"):
-        size = (await asyncio.to_thread(path.stat)).st_size
-        reason = TRUNCATED if int(result.get("image-end-offset", 0)) > size else IS_CORRUPT
-        raise ImageRefused(reason, f"{result.get('corruptions', 0)} of its clusters are damaged or missing")
+    answer = await _qemu_img("check", path, "qcow2", limits, accept=(0, 2, 3))
+    found = answer.found
+    if found.get("corruptions") or found.get("check-errors"):
+        reason = TRUNCATED if _BEYOND_THE_END in answer.errors else IS_CORRUPT
+        raise ImageRefused(reason, f"{found.get('corruptions', 0)} of its clusters are damaged or missing")
 
 
-async def _qemu_img(arguments: list[str], limits: Limits, accept: tuple[int, ...] = (0,)) -> dict[str, Any]:
-    """Runs qemu-img under its limits; its JSON answer. Raises ImageRefused when it fails or takes too long."""
+async def _qemu_img(command: str, path: Path, disk_format: str, limits: Limits, accept: tuple[int, ...]) -> _Answer:
+    """Runs qemu-img under its limits. Raises ImageRefused when it fails, takes too long, or has too much to say."""
     process = await asyncio.create_subprocess_exec(
         "prlimit",
         f"--as={limits.memory_bytes}",
@@ -125,16 +135,23 @@ async def _qemu_img(arguments: list[str], limits: Limits, accept: tuple[int, ...
         "--fsize=0",
         "--",
         "qemu-img",
-        *arguments,
+        command,
+        "--output=json",
+        "-f",
+        disk_format,
+        "--",
+        str(path),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
         start_new_session=True,
     )
+    assert process.stdout is not None and process.stderr is not None
     try:
         async with asyncio.timeout(limits.wall_s):
-            output, errors = await process.communicate()
+            output, errors = await asyncio.gather(_all_of(process.stdout), _all_of(process.stderr))
+            await process.wait()
     except TimeoutError as error:
         raise ImageRefused(INSPECTION_FAILED, f"looking at it took more than {limits.wall_s:g} s") from error
     finally:
@@ -143,7 +160,18 @@ async def _qemu_img(arguments: list[str], limits: Limits, accept: tuple[int, ...
             await process.wait()
     if process.returncode not in accept:
         # What it prints may name files of this machine: for the log alone.
-        _log.warning("image.inspection_failed", arguments=arguments[0], errors=errors.decode(errors="replace")[:1000])
-        raise ImageRefused(INSPECTION_FAILED, f"qemu-img can't read it as {arguments[arguments.index('-f') + 1]}")
-    answer: dict[str, Any] = json.loads(output)
-    return answer
+        _log.warning("image.inspection_failed", command=command, errors=errors[:1000])
+        raise ImageRefused(INSPECTION_FAILED, f"qemu-img can't read it as {disk_format}")
+    return _Answer(json.loads(output), errors)
+
+
+async def _all_of(stream: asyncio.StreamReader) -> str:
+    """What a program prints. A hostile image could make it print for ever: then the image is refused."""
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await stream.read(64 * 1024):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _MAX_OUTPUT_BYTES:
+            raise ImageRefused(IS_CORRUPT, "there is no end to what is wrong with it")
+    return b"".join(chunks).decode(errors="replace")
