@@ -1,4 +1,4 @@
-"""A batch as arrays, what is refused before it is sent, and constraint rows folded from events. Pure."""
+"""A batch as rows, what is refused before it is sent, and constraint rows folded from events. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from core.eventlog import (
     UniqueViolation,
     VersionConflict,
 )
-from core.eventlog.batch import PARAMETERS, Batch, check
+from core.eventlog.batch import Batch, check
 from core.eventlog.rebuild import ConstraintState, CounterDifference, UniqueDifference
 from core.eventlog.schema import bind_schema, check_schema_name, packaged
 from core.eventlog.types import MAX_EVENT_BYTES
@@ -45,15 +45,18 @@ def batch(*appends: Append) -> Batch:
 
 
 def test_appends_become_steps_on_shared_targets() -> None:
-    arguments = batch(
+    appends, events, steps, aggregates, unique_keys, counters = batch(
         Append((event(A, 1), event(B, 4), event(A, 2)), (UniqueClaim("u", "k", "x"), CounterAdd("c", "k", 3))),
         Append((event(A, 3),), (UniqueRelease("u", "k", "y"), CounterLimit("c", "k", None))),
     ).arguments()
-    assert len(arguments) == PARAMETERS
-    last_steps, last_events, event_appends, event_places = arguments[5:9]
-    assert (last_steps, last_events) == ([4, 7], [3, 4])
-    assert (event_appends, event_places) == ([1, 1, 1, 2], [0, 1, 2, 0])
-    assert list(zip(*arguments[16:21], strict=True)) == [
+    assert [row[-2:] for row in appends] == [(4, 3), (7, 4)]
+    assert [(row[0], row[1], row[4], row[5]) for row in events] == [
+        (1, 0, A, 1),
+        (1, 1, B, 4),
+        (1, 2, A, 2),
+        (2, 0, A, 3),
+    ]
+    assert steps == [
         (b"v", 1, 1, 2, None),
         (b"v", 2, 4, 4, None),
         (b"c", 1, None, None, "x"),
@@ -62,13 +65,11 @@ def test_appends_become_steps_on_shared_targets() -> None:
         (b"r", 1, None, None, "y"),
         (b"l", 1, None, None, None),
     ]
-    assert arguments[21:] == ([A, B], ["u"], ["k"], ["c"], ["k"])
+    assert (aggregates, unique_keys, counters) == ([A, B], [("u", "k")], [("c", "k")])
 
 
-def test_an_answer_without_violations() -> None:
-    outcomes = batch(Append((event(A, 1), event(A, 2))), Append((event(B, 1),))).outcomes(
-        (NOW, [7, 9], None, None, None, None, None, None)
-    )
+def test_an_answer_without_exceptions() -> None:
+    outcomes = batch(Append((event(A, 1), event(A, 2))), Append((event(B, 1),))).outcomes((NOW, [7, 9], None))
     assert outcomes == [Appended(7, 8, NOW), Appended(9, 9, NOW)]
 
 
@@ -80,18 +81,17 @@ def test_an_answer_with_one_of_each() -> None:
         Append((event(A, 3),), (UniqueClaim("u", "k", "x"),)),
         Append((event(A, 4),), (UniqueRelease("u", "k", "x"), CounterAdd("c", "k", 3))),
         Append((event(A, 5),), (CounterAdd("c", "k", -3),)),
+        Append((event(A, 6),)),
     ]
-    repeated, conflict, unique, limit, underflow = batch(*appends).outcomes(
-        (
-            NOW,
-            [1, None, None, None, None],
-            [earlier, None, None, None, None],
-            [None, b"v", b"c", b"a", b"u"],
-            [None, 1, 1, 2, 1],
-            [None, 8, None, 9, 2],
-            [None, None, None, 10, None],
-            [None, None, "y", None, None],
-        )
+    exceptions = [
+        (1, earlier, None, None, None, None, None),
+        (2, None, b"v", 1, 8, None, None),
+        (3, None, b"c", 1, None, None, "y"),
+        (4, None, b"a", 2, 9, 10, None),
+        (5, None, b"u", 1, 2, None, None),
+    ]
+    repeated, conflict, unique, limit, underflow, fits = batch(*appends).outcomes(
+        (NOW, [1, None, None, None, None, 3], exceptions)
     )
     assert repeated == Appended(1, 2, earlier)
     assert isinstance(conflict, VersionConflict)
@@ -99,6 +99,7 @@ def test_an_answer_with_one_of_each() -> None:
     assert isinstance(unique, UniqueViolation) and unique.owner == "y"
     assert isinstance(limit, LimitExceeded) and (limit.used, limit.limit, limit.delta) == (9, 10, 3)
     assert isinstance(underflow, CounterUnderflow) and (underflow.used, underflow.delta) == (2, -3)
+    assert fits == Appended(3, 3, NOW)
 
 
 @pytest.mark.parametrize(

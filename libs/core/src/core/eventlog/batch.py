@@ -1,4 +1,4 @@
-"""A batch of appends as the arrays that `append_batch` takes, and its answer as one outcome per append. Pure."""
+"""A batch of appends as the rows that `append_batch` takes, and its answer as one outcome per append. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from core.eventlog.types import (
     Append,
     Appended,
     Constraint,
-    Context,
     CounterAdd,
     CounterLimit,
     NewEvent,
@@ -30,9 +29,8 @@ from core.eventlog.types import (
 )
 
 Outcome = Appended | VersionConflict | UniqueViolation | LimitExceeded | CounterUnderflow
-
-PARAMETERS = 26
-RESULTS = 8
+Row = tuple[Any, ...]
+Key = tuple[str, str]  # scope and key
 
 _MAX_NUMBER = 2**53  # far from where a sum of them leaves bigint
 _MAX_KEY_LENGTH = 512  # in UTF-8 at most 2 KiB: a row of an index must fit in a third of a page
@@ -48,101 +46,92 @@ class CheckedAppend:
 
 
 class Batch:
-    """Appends in their order, column by column; the names are those of `append_batch` in `log_0002_append.sql`."""
+    """Appends in their order, as the composite types of `log_0002_append.sql`, which name the fields."""
 
     def __init__(self, appends: Sequence[CheckedAppend]) -> None:
         self._appends = appends
-        self._contexts: tuple[list[str], ...] = ([], [], [], [], [])
-        self._last_steps: list[int] = []
-        self._last_events: list[int] = []
-        self._events: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [], [])
-        self._steps: tuple[list[Any], ...] = ([], [], [], [], [])
+        self._rows: list[Row] = []
+        self._events: list[Row] = []
+        self._steps: list[Row] = []
         self._aggregates: dict[UUID, int] = {}
-        self._uniques: dict[tuple[str, str], int] = {}
-        self._counters: dict[tuple[str, str], int] = {}
+        self._uniques: dict[Key, int] = {}
+        self._counters: dict[Key, int] = {}
         for number, checked in enumerate(appends, 1):
-            self._add_context(checked.append.context)
-            self._add_events(number, checked.append.events)
-            for aggregate_id, (first, last) in checked.ranges.items():
-                target = self._aggregates.setdefault(aggregate_id, len(self._aggregates) + 1)
-                self._add_step(b"v", target, first, last, None)
-            for constraint in checked.append.constraints:
-                self._add_constraint(constraint)
-            self._last_steps.append(len(self._steps[0]))
-            self._last_events.append(len(self._events[0]))
+            self._add(number, checked)
 
-    def arguments(self) -> tuple[list[Any], ...]:
-        """The parameters of the call, PARAMETERS in number."""
+    def arguments(self) -> tuple[list[Row], list[Row], list[Row], list[UUID], list[Key], list[Key]]:
+        """The parameters of the call."""
         return (
-            *self._contexts,
-            self._last_steps,
-            self._last_events,
-            *self._events,
-            *self._steps,
+            self._rows,
+            self._events,
+            self._steps,
             list(self._aggregates),
-            [scope for scope, _ in self._uniques],
-            [key for _, key in self._uniques],
-            [scope for scope, _ in self._counters],
-            [key for _, key in self._counters],
+            list(self._uniques),
+            list(self._counters),
         )
 
     def outcomes(self, answer: Sequence[Any]) -> list[Outcome]:
         """What became of each append, from the row that the call returned."""
-        appended_at, firsts, repeats, violations, culprits, numbers, limits, owners = answer
-        if violations is None:
-            return [
-                _appended(checked.append, first, appended_at)
-                for checked, first in zip(self._appends, firsts, strict=True)
-            ]
+        appended_at, first_positions, exceptions = answer
+        repeated: dict[int, datetime] = {}
+        refused: dict[int, Outcome] = {}
+        for number, repeated_at, violation, *found in exceptions or ():
+            if violation is None:
+                repeated[number] = repeated_at
+            else:
+                refused[number] = _violation(self._appends[number - 1], *found)
         return [
-            _appended(checked.append, first, repeated or appended_at)
-            if violation is None
-            else _violation(checked, culprit, number, limit, owner)
-            for checked, first, repeated, violation, culprit, number, limit, owner in zip(
-                self._appends, firsts, repeats, violations, culprits, numbers, limits, owners, strict=True
-            )
+            refused[number]
+            if number in refused
+            else Appended(first, first + len(checked.append.events) - 1, repeated.get(number, appended_at))
+            for number, (checked, first) in enumerate(zip(self._appends, first_positions, strict=True), 1)
         ]
 
-    def _add_context(self, context: Context) -> None:
-        actors, request_ids, causation_ids, correlation_ids, traceparents = self._contexts
-        actors.append(context.actor)
-        request_ids.append(context.request_id)
-        causation_ids.append(context.causation_id)
-        correlation_ids.append(context.correlation_id)
-        traceparents.append(context.traceparent)
+    def _add(self, number: int, checked: CheckedAppend) -> None:
+        append = checked.append
+        for place, event in enumerate(append.events):
+            self._events.append(
+                (
+                    number,
+                    place,
+                    event.event_id,
+                    event.aggregate_type,
+                    event.aggregate_id,
+                    event.version,
+                    event.type,
+                    event.schema_version,
+                    event.data,
+                )
+            )
+        for aggregate_id, (first, last) in checked.ranges.items():
+            target = self._aggregates.setdefault(aggregate_id, len(self._aggregates) + 1)
+            self._steps.append((b"v", target, first, last, None))
+        for constraint in append.constraints:
+            self._steps.append(self._step(constraint))
+        context = append.context
+        self._rows.append(
+            (
+                context.actor,
+                context.request_id,
+                context.causation_id,
+                context.correlation_id,
+                context.traceparent,
+                len(self._steps),
+                len(self._events),
+            )
+        )
 
-    def _add_events(self, append: int, events: tuple[NewEvent, ...]) -> None:
-        appends, places, ids, kinds, aggregates, versions, types, schema_versions, payloads = self._events
-        for place, event in enumerate(events):
-            appends.append(append)
-            places.append(place)
-            ids.append(event.event_id)
-            kinds.append(event.aggregate_type)
-            aggregates.append(event.aggregate_id)
-            versions.append(event.version)
-            types.append(event.type)
-            schema_versions.append(event.schema_version)
-            payloads.append(event.data)
-
-    def _add_constraint(self, constraint: Constraint) -> None:
+    def _step(self, constraint: Constraint) -> Row:
         key = (constraint.scope, constraint.key)
         match constraint:
             case UniqueClaim(owner=owner):
-                self._add_step(b"c", _index(self._uniques, key), None, None, owner)
+                return b"c", _index(self._uniques, key), None, None, owner
             case UniqueRelease(owner=owner):
-                self._add_step(b"r", _index(self._uniques, key), None, None, owner)
+                return b"r", _index(self._uniques, key), None, None, owner
             case CounterAdd(delta=delta):
-                self._add_step(b"a", _index(self._counters, key), delta, None, None)
+                return b"a", _index(self._counters, key), delta, None, None
             case CounterLimit(limit=limit):
-                self._add_step(b"l", _index(self._counters, key), limit, None, None)
-
-    def _add_step(self, kind: bytes, target: int, start: int | None, end: int | None, owner: str | None) -> None:
-        kinds, targets, from_numbers, to_numbers, owners = self._steps
-        kinds.append(kind)
-        targets.append(target)
-        from_numbers.append(start)
-        to_numbers.append(end)
-        owners.append(owner)
+                return b"l", _index(self._counters, key), limit, None, None
 
 
 def check(append: Append) -> CheckedAppend:
@@ -212,12 +201,8 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def _index(targets: dict[tuple[str, str], int], key: tuple[str, str]) -> int:
+def _index(targets: dict[Key, int], key: Key) -> int:
     return targets.setdefault(key, len(targets) + 1)
-
-
-def _appended(append: Append, first_position: int, recorded_at: datetime) -> Appended:
-    return Appended(first_position, first_position + len(append.events) - 1, recorded_at)
 
 
 def _violation(checked: CheckedAppend, culprit: int, number: int, limit: int, owner: str) -> Outcome:

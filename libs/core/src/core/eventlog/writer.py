@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from core.eventlog.batch import PARAMETERS, RESULTS, Batch, CheckedAppend, Outcome, check
+from core.eventlog.batch import Batch, CheckedAppend, Outcome, check
 from core.eventlog.connections import backoff, is_transient
 from core.eventlog.errors import LogUnavailable
 from core.eventlog.schema import quote_identifier
@@ -48,8 +48,7 @@ class _Lane:
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], schema: str) -> None:
         self._connect = connect
-        arguments = [f"${number}" for number in range(1, PARAMETERS + 1)] + ["NULL"] * RESULTS
-        self._call = f"CALL {quote_identifier(schema)}.append_batch({', '.join(arguments)})"
+        self._call = f"CALL {quote_identifier(schema)}.append_batch($1, $2, $3, $4, $5, $6, NULL, NULL, NULL)"
         self._connection: asyncpg.Connection | None = None
         self._statement: asyncpg.prepared_stmt.PreparedStatement | None = None
 

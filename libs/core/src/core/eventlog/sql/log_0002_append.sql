@@ -3,31 +3,47 @@
 -- Whoever has locked the head is the only one to append, so what it reads stays true until it commits. Hence:
 -- read the state that the batch touches, play the appends through it one by one in their order, and write what
 -- fits. An append that does not fit leaves no trace, and nothing that was written has to be rolled back.
---
--- The batch comes as arrays. An append is a run of `steps`, each of one kind on one target:
+
+-- An append: its context, and the numbers (from 1) of the last of its steps and events within the batch.
+CREATE TYPE :"schema".new_append AS (
+    actor text, request_id text, causation_id text, correlation_id text, traceparent text,
+    last_step integer, last_event integer
+);
+
+-- An event: the number of its append, its place in that (from 0), and what is stored.
+CREATE TYPE :"schema".new_event AS (
+    append integer, place integer,
+    id uuid, aggregate_type text, aggregate_id uuid, version bigint, type text, schema_version integer, data bytea
+);
+
+-- A step of an append, on one of the batch's aggregates, unique keys or counters, by its number (from 1):
 --     'v'  aggregate `target` goes on with version from_number, up to to_number
 --     'c'  `owner` claims unique key `target`           'r'  `owner` releases it
 --     'a'  from_number is added to counter `target`     'l'  its limit becomes from_number
--- Targets are indexes (from 1) into the aggregates, unique keys and counters of the batch, each listed once.
--- last_steps and last_events: the index of each append's last step and last event.
+CREATE TYPE :"schema".step AS (
+    kind "char", target integer, from_number bigint, to_number bigint, owner text
+);
 
+CREATE TYPE :"schema".scoped_key AS (scope text, key text);
+
+-- What became of an append that was not simply appended. It was appended before, at repeated_at; or it was
+-- refused, for the kind of `violation` ('u': a counter below zero), at its step number `culprit` (from 0),
+-- where that version, or that use under that limit, or that owner was found.
+CREATE TYPE :"schema".exception AS (
+    append integer, repeated_at timestamptz,
+    violation "char", culprit integer, found_number bigint, found_limit bigint, found_owner text
+);
+
+-- first_positions: where the events of each append begin; NULL if it was refused.
 CREATE PROCEDURE :"schema".append_batch(
-    actors text[], request_ids text[], causation_ids text[], correlation_ids text[], traceparents text[],
-    last_steps integer[], last_events integer[],
-    event_appends integer[], event_places integer[], event_ids uuid[], aggregate_types text[],
-    event_aggregates uuid[], versions bigint[], types text[], schema_versions integer[], payloads bytea[],
-    step_kinds "char"[], step_targets integer[], from_numbers bigint[], to_numbers bigint[], step_owners text[],
-    aggregates uuid[], unique_scopes text[], unique_keys text[], counter_scopes text[], counter_keys text[],
-    OUT appended_at timestamptz, OUT first_positions bigint[], OUT repeats timestamptz[],
-    OUT violations "char"[], OUT culprits integer[], OUT found_numbers bigint[], OUT found_limits bigint[],
-    OUT found_owners text[]
+    appends :"schema".new_append[], events :"schema".new_event[], steps :"schema".step[],
+    aggregates uuid[], unique_keys :"schema".scoped_key[], counters :"schema".scoped_key[],
+    OUT appended_at timestamptz, OUT first_positions bigint[], OUT exceptions :"schema".exception[]
 )
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_variable
 DECLARE
-    append_count constant integer := cardinality(actors);
-    none constant bigint[] := array_fill(NULL::bigint, ARRAY[append_count]);
     log_epoch bigint;
     last_position bigint;
     next_position bigint;
@@ -38,11 +54,14 @@ DECLARE
     used bigint[];
     limits_before bigint[];
     limits bigint[];
-    replaced_numbers bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(step_kinds)]);
-    replaced_owners text[] := array_fill(NULL::text, ARRAY[cardinality(step_kinds)]);
+    -- What each step replaced, to take back an append that fails at a later step.
+    replaced_numbers bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(steps)]);
+    replaced_owners text[] := array_fill(NULL::text, ARRAY[cardinality(steps)]);
+    append :"schema".new_append;
+    step :"schema".step;
+    exception :"schema".exception;
     first_step integer := 1;
     first_event integer := 1;
-    target integer;
     number bigint;
     bound bigint;
     holder text;
@@ -61,114 +80,103 @@ BEGIN
                                    ORDER BY e.version DESC LIMIT 1), 0)
                    FROM unnest(aggregates) AS a(id)),
            ARRAY(SELECT (SELECT u.owner FROM :"schema".unique_keys u WHERE u.scope = k.scope AND u.key = k.key)
-                   FROM unnest(unique_scopes, unique_keys) AS k(scope, key)),
+                   FROM unnest(unique_keys) AS k),
            ARRAY(SELECT coalesce((SELECT c.used FROM :"schema".counters c
                                    WHERE c.scope = k.scope AND c.key = k.key), 0)
-                   FROM unnest(counter_scopes, counter_keys) AS k(scope, key)),
+                   FROM unnest(counters) AS k),
            ARRAY(SELECT (SELECT c."limit" FROM :"schema".counters c WHERE c.scope = k.scope AND c.key = k.key)
-                   FROM unnest(counter_scopes, counter_keys) AS k(scope, key))
+                   FROM unnest(counters) AS k)
       INTO current_versions, owners_before, used_before, limits_before;
     owners := owners_before;
     used := used_before;
     limits := limits_before;
 
     -- One append after the other.
-    first_positions := none;
-    FOR this IN 1 .. append_count LOOP
+    first_positions := array_fill(NULL::bigint, ARRAY[cardinality(appends)]);
+    FOR this IN 1 .. cardinality(appends) LOOP
+        append := appends[this];
         violation := NULL;
-        FOR step IN first_step .. last_steps[this] LOOP
-            target := step_targets[step];
-            CASE step_kinds[step]
+        FOR n IN first_step .. append.last_step LOOP
+            step := steps[n];
+            CASE step.kind
             WHEN 'v' THEN
-                number := current_versions[target];
-                IF number = from_numbers[step] - 1 THEN
-                    replaced_numbers[step] := number;
-                    current_versions[target] := to_numbers[step];
+                number := current_versions[step.target];
+                IF number = step.from_number - 1 THEN
+                    replaced_numbers[n] := number;
+                    current_versions[step.target] := step.to_number;
                 ELSE
                     violation := 'v';
                 END IF;
             WHEN 'c' THEN
-                holder := owners[target];
+                holder := owners[step.target];
                 IF holder IS NULL THEN
-                    replaced_owners[step] := NULL;
-                    owners[target] := step_owners[step];
-                ELSIF holder = step_owners[step] THEN
-                    replaced_owners[step] := holder;
+                    owners[step.target] := step.owner;
+                ELSIF holder = step.owner THEN
+                    replaced_owners[n] := holder;
                 ELSE
                     violation := 'c';
                 END IF;
             WHEN 'r' THEN
-                holder := owners[target];
-                replaced_owners[step] := holder;
-                IF holder = step_owners[step] THEN
-                    owners[target] := NULL;
+                holder := owners[step.target];
+                replaced_owners[n] := holder;
+                IF holder = step.owner THEN
+                    owners[step.target] := NULL;
                     any_released := true;
                 END IF;
             WHEN 'a' THEN
-                number := used[target];
-                bound := limits[target];
-                IF from_numbers[step] > 0 AND number + from_numbers[step] > bound THEN
+                number := used[step.target];
+                bound := limits[step.target];
+                IF step.from_number > 0 AND number + step.from_number > bound THEN
                     violation := 'a';
-                ELSIF number + from_numbers[step] < 0 THEN
+                ELSIF number + step.from_number < 0 THEN
                     violation := 'u';
                 ELSE
-                    replaced_numbers[step] := number;
-                    used[target] := number + from_numbers[step];
+                    replaced_numbers[n] := number;
+                    used[step.target] := number + step.from_number;
                 END IF;
             WHEN 'l' THEN
-                replaced_numbers[step] := limits[target];
-                limits[target] := from_numbers[step];
+                replaced_numbers[n] := limits[step.target];
+                limits[step.target] := step.from_number;
             END CASE;
+            CONTINUE WHEN violation IS NULL;
 
-            IF violation IS NOT NULL THEN
-                -- Take back what this append has done so far, last step first.
-                FOR done IN REVERSE step - 1 .. first_step LOOP
-                    target := step_targets[done];
-                    CASE step_kinds[done]
-                    WHEN 'v' THEN current_versions[target] := replaced_numbers[done];
-                    WHEN 'c', 'r' THEN owners[target] := replaced_owners[done];
-                    WHEN 'a' THEN used[target] := replaced_numbers[done];
-                    WHEN 'l' THEN limits[target] := replaced_numbers[done];
-                    END CASE;
-                END LOOP;
-                IF violations IS NULL THEN
-                    violations := array_fill(NULL::"char", ARRAY[append_count]);
-                    culprits := array_fill(NULL::integer, ARRAY[append_count]);
-                    found_numbers := none;
-                    found_limits := none;
-                    found_owners := array_fill(NULL::text, ARRAY[append_count]);
-                    repeats := array_fill(NULL::timestamptz, ARRAY[append_count]);
-                END IF;
-                IF violation = 'v' AND number >= from_numbers[step] THEN
-                    -- Sent again because its answer got lost? Then its events are there, with the same ids.
-                    SELECT CASE WHEN count(e.position) = count(*) THEN min(e.position) END, min(e.recorded_at)
-                      INTO repeated_position, repeated_at
-                      FROM unnest(event_ids[first_event : last_events[this]],
-                                  event_aggregates[first_event : last_events[this]],
-                                  versions[first_event : last_events[this]]) AS n(id, aggregate, version)
-                      LEFT JOIN :"schema".events e
-                        ON e.aggregate_id = n.aggregate AND e.version = n.version AND e.event_id = n.id;
-                    first_positions[this] := repeated_position;
-                    repeats[this] := repeated_at;
-                END IF;
-                IF first_positions[this] IS NULL THEN
-                    violations[this] := violation;
-                    culprits[this] := step - first_step;
-                    found_numbers[this] := number;
-                    found_limits[this] := CASE violation WHEN 'a' THEN bound END;
-                    found_owners[this] := CASE violation WHEN 'c' THEN holder END;
-                END IF;
-                EXIT;
+            IF violation = 'v' AND number >= step.from_number THEN
+                -- Sent again because its answer got lost? Then its events are there, with the same ids.
+                SELECT CASE WHEN count(e.position) = count(*) THEN min(e.position) END, min(e.recorded_at)
+                  INTO repeated_position, repeated_at
+                  FROM unnest(events[first_event : append.last_event]) AS s
+                  LEFT JOIN :"schema".events e
+                    ON e.aggregate_id = s.aggregate_id AND e.version = s.version AND e.event_id = s.id;
+                first_positions[this] := repeated_position;
             END IF;
+            IF first_positions[this] IS NOT NULL THEN
+                exception := ROW(this, repeated_at, NULL, NULL, NULL, NULL, NULL);
+            ELSE
+                exception := ROW(this, NULL, violation, n - first_step, number, bound, holder);
+            END IF;
+            exceptions := exceptions || exception;
+
+            -- Take back what this append has done so far, last step first.
+            FOR done IN REVERSE n - 1 .. first_step LOOP
+                step := steps[done];
+                CASE step.kind
+                WHEN 'v' THEN current_versions[step.target] := replaced_numbers[done];
+                WHEN 'c', 'r' THEN owners[step.target] := replaced_owners[done];
+                WHEN 'a' THEN used[step.target] := replaced_numbers[done];
+                WHEN 'l' THEN limits[step.target] := replaced_numbers[done];
+                END CASE;
+            END LOOP;
+            EXIT;
         END LOOP;
         IF violation IS NULL THEN
             first_positions[this] := next_position;
-            next_position := next_position + last_events[this] - first_event + 1;
+            next_position := next_position + append.last_event - first_event + 1;
         END IF;
-        first_step := last_steps[this] + 1;
-        first_event := last_events[this] + 1;
+        first_step := append.last_step + 1;
+        first_event := append.last_event + 1;
     END LOOP;
 
+    -- What fits.
     IF next_position = last_position + 1 THEN
         COMMIT;
         RETURN;
@@ -177,33 +185,32 @@ BEGIN
     INSERT INTO :"schema".events
         (position, epoch, event_id, aggregate_type, aggregate_id, version, type, schema_version, data,
          recorded_at, actor, request_id, causation_id, correlation_id, traceparent)
-    SELECT a.first_position + e.place, log_epoch, e.id, e.aggregate_type, e.aggregate, e.version, e.type,
-           e.schema_version, e.payload, appended_at, a.actor, a.request_id, a.causation_id, a.correlation_id,
+    SELECT a.first + e.place, log_epoch, e.id, e.aggregate_type, e.aggregate_id, e.version, e.type,
+           e.schema_version, e.data, appended_at, a.actor, a.request_id, a.causation_id, a.correlation_id,
            a.traceparent
-      FROM unnest(event_appends, event_places, event_ids, aggregate_types, event_aggregates, versions, types,
-                  schema_versions, payloads)
-           AS e(append, place, id, aggregate_type, aggregate, version, type, schema_version, payload)
-      JOIN unnest(first_positions, actors, request_ids, causation_ids, correlation_ids, traceparents)
-           WITH ORDINALITY
-           AS a(first_position, actor, request_id, causation_id, correlation_id, traceparent, n)
+      FROM unnest(events) AS e
+      JOIN ROWS FROM (unnest(appends), unnest(first_positions)) WITH ORDINALITY
+           AS a(actor, request_id, causation_id, correlation_id, traceparent, last_step, last_event, first, n)
         ON a.n = e.append
-     WHERE a.first_position > last_position;
+     WHERE a.first > last_position;
 
     IF any_released THEN
         DELETE FROM :"schema".unique_keys u
-         USING unnest(unique_scopes, unique_keys, owners_before, owners) AS k(scope, key, before, after)
+         USING ROWS FROM (unnest(unique_keys), unnest(owners_before), unnest(owners))
+               AS k(scope, key, before, after)
          WHERE u.scope = k.scope AND u.key = k.key AND k.after IS DISTINCT FROM k.before;
     END IF;
     IF owners IS DISTINCT FROM owners_before THEN
         INSERT INTO :"schema".unique_keys (scope, key, owner)
         SELECT k.scope, k.key, k.after
-          FROM unnest(unique_scopes, unique_keys, owners_before, owners) AS k(scope, key, before, after)
+          FROM ROWS FROM (unnest(unique_keys), unnest(owners_before), unnest(owners))
+               AS k(scope, key, before, after)
          WHERE k.after IS DISTINCT FROM k.before AND k.after IS NOT NULL;
     END IF;
     IF used IS DISTINCT FROM used_before OR limits IS DISTINCT FROM limits_before THEN
         INSERT INTO :"schema".counters AS c (scope, key, used, "limit")
         SELECT k.scope, k.key, k.used, k."limit"
-          FROM unnest(counter_scopes, counter_keys, used_before, used, limits_before, limits)
+          FROM ROWS FROM (unnest(counters), unnest(used_before), unnest(used), unnest(limits_before), unnest(limits))
                AS k(scope, key, before, used, limit_before, "limit")
          WHERE k.used <> k.before OR k."limit" IS DISTINCT FROM k.limit_before
             ON CONFLICT (scope, key) DO UPDATE SET used = excluded.used, "limit" = excluded."limit";
@@ -211,6 +218,6 @@ BEGIN
 
     UPDATE :"schema".head SET position = next_position - 1, recorded_at = appended_at;
     PERFORM pg_notify(:'schema' || '.events', (next_position - 1)::text);
-    COMMIT;
+    COMMIT;  -- here, so that the lock never waits for the client, not even for the end of its request
 END
 $$;
