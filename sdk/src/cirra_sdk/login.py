@@ -71,6 +71,11 @@ class PasswordLogin:
             )
         stub = IdentityServiceStub(self._transport.channel)
         answer: pb.Token = await self._transport.unary(stub.CreateToken, self._request)
-        expires_at = answer.expire_time.ToNanoseconds() / 1e9
-        self._memory.token = AccessToken(answer.access_token, expires_at, self._now())
+        self._memory.token = received(answer, self._now())
         self._memory.save()
+
+
+def received(token: pb.Token, now: float | None = None) -> AccessToken:
+    """What is kept of a token that came just *now*."""
+    obtained_at = time.time() if now is None else now
+    return AccessToken(token.access_token, token.expire_time.ToNanoseconds() / 1e9, obtained_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -105,7 +105,7 @@ class Transport:
         """A stream of requests, one answer. Tried once: the stream can't be had again."""
         return await self._answer(method(requests, metadata=self._metadata(await self.tokens.get())))
 
-    async def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
         """One request, many answers. Until the first one it is tried again; then a failure is the caller's to mend."""
 
         async def begin(token: str) -> tuple[Any, Any]:
@@ -128,12 +128,12 @@ class Transport:
         finally:
             call.cancel()
 
-    async def resumed(self, begin: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
+    async def resumed(self, begin: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
         """What a stream says, begun again by *begin* for ever whenever it ends or is cut off."""
         patience = self._patience()
         while True:
             try:
-                async with aclosing(begin()) as answers:  # type: ignore[type-var]
+                async with aclosing(begin()) as answers:
                     async for answer in answers:
                         yield answer
                         patience = self._patience()

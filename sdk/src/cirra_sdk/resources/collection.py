@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import uuid4
@@ -52,7 +52,7 @@ class Collection(Generic[M]):
         found: M = await self._call(f"Get{self.kind}", name=name_of(name))
         return found
 
-    async def list(self, *, page_size: int = DEFAULT_PAGE_SIZE, **filters: Any) -> AsyncIterator[M]:
+    async def list(self, *, page_size: int = DEFAULT_PAGE_SIZE, **filters: Any) -> AsyncGenerator[M, None]:
         """All that the token may see, in order of creation; pages are fetched as they are needed."""
         async for resource in self._pages(f"List{self.kind}s", f"{_snake(self.kind)}s", page_size, filters):
             yield resource
@@ -67,7 +67,7 @@ class Collection(Generic[M]):
     def _request(self, rpc: str, request_fields: dict[str, Any]) -> Any:
         return getattr(self.messages, f"{rpc}Request")(**request_fields)
 
-    async def _pages(self, rpc: str, field: str, page_size: int, filters: dict[str, Any]) -> AsyncIterator[Any]:
+    async def _pages(self, rpc: str, field: str, page_size: int, filters: dict[str, Any]) -> AsyncGenerator[Any, None]:
         token = ""
         while True:
             page = await self._call(rpc, page_size=page_size, page_token=token, **filters)

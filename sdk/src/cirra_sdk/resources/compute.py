@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
 from types import ModuleType
 from typing import ClassVar
@@ -117,7 +117,7 @@ class Instances(Collection[pb.Instance]):
         )
         return operation
 
-    async def watch(self, name: pb.Instance | str = "") -> AsyncIterator[pb.WatchInstancesResponse]:
+    async def watch(self, name: pb.Instance | str = "") -> AsyncGenerator[pb.WatchInstancesResponse, None]:
         """The present state of one instance, or of all of the project, then each change; goes on through restarts.
 
         Ends when the one instance is gone (`deleted` of the last answer). Raises NotFound.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from google.protobuf.message import Message
@@ -27,7 +27,7 @@ class Events:
         aggregate_type: str = "",
         after_position: int = 0,
         page_size: int = DEFAULT_PAGE_SIZE,
-    ) -> AsyncIterator[pb.Event]:
+    ) -> AsyncGenerator[pb.Event, None]:
         """In order of position; pages are fetched as they are needed."""
         request = pb.ListEventsRequest(
             page_size=page_size,
@@ -43,11 +43,11 @@ class Events:
                 return
             request.page_token = page.next_page_token
 
-    async def watch(self, *, resource: Message | str = "", after_position: int = 0) -> AsyncIterator[pb.Event]:
+    async def watch(self, *, resource: Message | str = "", after_position: int = 0) -> AsyncGenerator[pb.Event, None]:
         """Each event after *after_position* (0: from now on), for ever, without a gap after the first one."""
         request = pb.WatchEventsRequest(resource=name_of(resource), after_position=after_position)
         async with aclosing(
-            self._transport.resumed(lambda: self._transport.stream(self._stub.WatchEvents, request))  # type: ignore[type-var]
+            self._transport.resumed(lambda: self._transport.stream(self._stub.WatchEvents, request))
         ) as events:
             async for event in events:
                 request.after_position = event.position

@@ -68,19 +68,11 @@ class Users(Collection[pb.User]):
     async def _bind(
         self, rpc: str, user: pb.User | str, role: pb.Role.ValueType, project: pb.Project | str, request_id: str | None
     ) -> pb.User:
-        # The binding holds a uid; a display name is looked up.
-        uid = await self._project_uid(project)
-        binding = pb.RoleBinding(project_id=uid, role=role)
+        binding = pb.RoleBinding(project_id=project if isinstance(project, str) else project.uid, role=role)
         changed: pb.User = await self._call(
             rpc, user=name_of(user), binding=binding, request_id=request_id_or_new(request_id)
         )
         return changed
-
-    async def _project_uid(self, project: pb.Project | str) -> str:
-        if not project or isinstance(project, pb.Project):
-            return project.uid if isinstance(project, pb.Project) else ""
-        found: pb.Project = await self._call("GetProject", name=project)
-        return found.uid
 
 
 class Quotas:

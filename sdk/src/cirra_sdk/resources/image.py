@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from io import BufferedReader
 from pathlib import Path
 from types import ModuleType
@@ -77,7 +77,7 @@ def _digest(file: BufferedReader) -> tuple[str, int]:
 
 async def _parts(
     header: pb.UploadImageHeader, file: BufferedReader, progress: Progress
-) -> AsyncIterator[pb.UploadImageDataRequest]:
+) -> AsyncGenerator[pb.UploadImageDataRequest, None]:
     yield pb.UploadImageDataRequest(header=header)
     sent = 0
     while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):

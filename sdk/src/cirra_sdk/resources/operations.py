@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from types import ModuleType
 from typing import Any, ClassVar
@@ -32,17 +32,17 @@ class Operations(Collection[pb.Operation]):
         target: Message | str = "",
         state: pb.OperationState.ValueType = pb.OPERATION_STATE_UNSPECIFIED,
         **filters: Any,
-    ) -> AsyncIterator[pb.Operation]:
+    ) -> AsyncGenerator[pb.Operation, None]:
         """All of the project, or those on one resource or in one state."""
         async for operation in super().list(page_size=page_size, target=name_of(target), state=state, **filters):
             yield operation
 
-    async def watch(self, operation: pb.Operation | str) -> AsyncIterator[pb.Operation]:
+    async def watch(self, operation: pb.Operation | str) -> AsyncGenerator[pb.Operation, None]:
         """Each change of it until it is done (`done` of the last answer); goes on through restarts of the cloud."""
         request = pb.WatchOperationRequest(name=name_of(operation))
         last: pb.Operation | None = None
         async with aclosing(
-            self._transport.resumed(lambda: self._transport.stream(self._stub.WatchOperation, request))  # type: ignore[type-var]
+            self._transport.resumed(lambda: self._transport.stream(self._stub.WatchOperation, request))
         ) as changes:
             async for change in changes:
                 # Who waited for it reads what it did, also from a read model that lags behind the stream.
@@ -65,7 +65,7 @@ class Operations(Collection[pb.Operation]):
 
         Raises OperationFailed when it ends otherwise, or stands still for a person to help (STUCK), and TimeoutError.
         """
-        async with asyncio.timeout(timeout_s), aclosing(self.watch(operation)) as changes:  # type: ignore[type-var]
+        async with asyncio.timeout(timeout_s), aclosing(self.watch(operation)) as changes:
             async for change in changes:
                 if on_change is not None:
                     on_change(change)

@@ -1,0 +1,115 @@
+"""What every command has: the cloud's client, `-o`, errors as `cirra_sdk.cli.report` tells them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from cirra_sdk.cli.output import Format, Output
+from cirra_sdk.cli.report import EXIT_CLOUD, complain, exit_code, reported
+from cirra_sdk.errors import CirraError
+
+if TYPE_CHECKING:
+    from cirra_sdk.client import AsyncClient
+    from cirra_sdk.config import Profile
+    from cirra_sdk.state import Memory
+
+# A person waits; a program that uses the SDK may have more patience.
+RETRY_FOR_S = 6.0
+
+OutputOption = Annotated[Format, typer.Option("-o", "--output", help="How to print what is found.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """Options before the command: which cloud, and as whom."""
+
+    cloud: str = ""
+    project: str = ""
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a command works with."""
+
+    client: AsyncClient
+    output: Output
+    profile: Profile
+    memory: Memory
+
+
+Function = Callable[..., Awaitable[None]]
+
+
+def group(name: str, about: str) -> typer.Typer:
+    """Commands under one noun."""
+    return typer.Typer(name=name, help=about, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Function], Function]:
+    """Makes `async def f(session, …)` a command of *app*, whose other parameters are arguments and options.
+
+    The docstring is its help.
+    """
+
+    def add(function: Function) -> Function:
+        app.command(name, **settings)(_runner(function))
+        return function
+
+    return add
+
+
+def _runner(function: Function) -> Callable[..., None]:
+    hints = get_type_hints(function, include_extras=True)
+    own = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in list(inspect.signature(function).parameters.values())[1:]
+    ]
+
+    @wraps(function)
+    def run(ctx: typer.Context, *, output: Format = Format.TABLE, **arguments: Any) -> None:
+        with reported():
+            asyncio.run(_with_session(function, ctx.obj or Globals(), output, arguments))
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("ctx", keyword, annotation=typer.Context),
+        *(parameter.replace(kind=keyword) for parameter in own),
+        inspect.Parameter("output", keyword, default=Format.TABLE, annotation=OutputOption),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+async def _with_session(function: Function, told: Globals, output: Format, arguments: dict[str, Any]) -> None:
+    from cirra_sdk.client import AsyncClient
+    from cirra_sdk.config import memory_directory, resolve
+    from cirra_sdk.state import FileMemory
+
+    profile = resolve(told.cloud, project=told.project, user=told.user)
+    memory = FileMemory(memory_directory() / profile.memory_name())
+    printed = Output(output)
+    client = AsyncClient.of(profile, retry_for_s=RETRY_FOR_S, memory=memory)
+    async with client:
+        await function(Session(client, printed, profile, memory), **arguments)
+
+
+async def each(names: list[str], act: Callable[[str], Awaitable[None]]) -> None:
+    """*act* for every name, also after one that failed; the exit code is that of the first failure."""
+    code = 0
+    for name in names:
+        try:
+            await act(name)
+        except CirraError as error:
+            complain(error)
+            code = code or exit_code(error) or EXIT_CLOUD
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,1 @@
+"""One file per noun, or per few that belong together."""

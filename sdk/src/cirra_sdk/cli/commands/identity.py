@@ -1,0 +1,165 @@
+"""`cirra project`, `cirra user` and `cirra quota`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cirra_sdk.cli import options
+from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.waiting import take
+
+if TYPE_CHECKING:
+    from cirra.identity.v1.identity_pb2 import Role as Number
+
+projects = group("project", "What owns servers, networks and quotas.")
+users = group("user", "Who may log in, and to do what.")
+quotas = group("quota", "What a project may have.")
+
+
+class Role(StrEnum):
+    READER = "reader"
+    MEMBER = "member"
+    ADMIN = "admin"
+
+    @property
+    def number(self) -> Number.ValueType:
+        from cirra.identity.v1.identity_pb2 import Role as Numbers
+
+        return Numbers.Value(f"ROLE_{self.name}")
+
+
+RoleOption = Annotated[Role, typer.Option("--role", help="reader and member: of a project; admin: of the whole cloud.")]
+ProjectOption = Annotated[str, typer.Option("--project", help="The project that the role is in; none for admin.")]
+PasswordFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Has the password; -: stdin. You are asked for it otherwise.")
+]
+
+
+@command(projects, "create")
+async def create_project(
+    session: Session,
+    *,
+    name: options.NewName,
+    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+) -> None:
+    """Make a project (administrators)."""
+    session.output.resource(await session.client.projects.create(name, description=description))
+
+
+@command(projects, "list")
+async def list_projects(session: Session, *, limit: options.Limit = 0) -> None:
+    """List projects."""
+    from cirra_sdk.cli.tables import PROJECTS
+
+    session.output.resources(await take(session.client.projects.list(), limit), PROJECTS)
+
+
+@command(projects, "show")
+async def show_project(session: Session, *, name: options.Name) -> None:
+    """Show a project."""
+    session.output.resource(await session.client.projects.get(name))
+
+
+@command(projects, "delete")
+async def delete_projects(session: Session, *, names: options.Names) -> None:
+    """Delete projects that own nothing any more (administrators)."""
+    await each(names, session.client.projects.delete)
+
+
+@command(users, "create")
+async def create_user(
+    session: Session,
+    *,
+    name: options.NewName,
+    password_file: PasswordFile = None,
+    role: Annotated[Role | None, typer.Option("--role", help="Grant it at once.")] = None,
+    project: ProjectOption = "",
+) -> None:
+    """Make a user (administrators)."""
+    if password_file is None:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = options.content(password_file).decode().rstrip("\r\n")
+    made = await session.client.users.create(name, password)
+    if role is not None:
+        made = await session.client.users.grant_role(made, role.number, project)
+    session.output.resource(made)
+
+
+@command(users, "list")
+async def list_users(session: Session, *, limit: options.Limit = 0) -> None:
+    """List users (oneself, unless one is an administrator)."""
+    from cirra_sdk.cli.tables import USERS
+
+    session.output.resources(await take(session.client.users.list(), limit), USERS)
+
+
+@command(users, "show")
+async def show_user(session: Session, *, name: options.Name) -> None:
+    """Show a user with its roles."""
+    session.output.resource(await session.client.users.get(name))
+
+
+@command(users, "delete")
+async def delete_users(session: Session, *, names: options.Names) -> None:
+    """Delete users (administrators); what they made stays with its project."""
+    await each(names, session.client.users.delete)
+
+
+@command(users, "grant")
+async def grant(session: Session, *, name: options.Name, role: RoleOption, project: ProjectOption = "") -> None:
+    """Give a user a role (administrators)."""
+    session.output.resource(await session.client.users.grant_role(name, role.number, project))
+
+
+@command(users, "revoke")
+async def revoke(session: Session, *, name: options.Name, role: RoleOption, project: ProjectOption = "") -> None:
+    """Take a role from a user (administrators)."""
+    session.output.resource(await session.client.users.revoke_role(name, role.number, project))
+
+
+@command(quotas, "show")
+async def show_quotas(
+    session: Session, *, project: Annotated[str, typer.Argument(metavar="[PROJECT]", help="Your own unless told.")] = ""
+) -> None:
+    """Show limits and usage."""
+    from cirra_sdk.cli.output import list_table
+    from cirra_sdk.cli.tables import QUOTAS
+
+    found = await session.client.quotas.get(project)
+    session.output.resource(found, list_table(found.quotas, QUOTAS))
+
+
+@command(quotas, "set")
+async def set_quotas(
+    session: Session,
+    *,
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Whose limits.")],
+    instances: Annotated[int | None, typer.Option("--instances", metavar="N", min=-1, help="-1: unlimited.")] = None,
+    vcpus: Annotated[int | None, typer.Option("--vcpus", metavar="N", min=-1)] = None,
+    ram: Annotated[int | None, typer.Option("--ram", metavar="MIB", min=-1)] = None,
+    ports: Annotated[int | None, typer.Option("--ports", metavar="N", min=-1)] = None,
+    networks: Annotated[int | None, typer.Option("--networks", metavar="N", min=-1)] = None,
+    key_pairs: Annotated[int | None, typer.Option("--key-pairs", metavar="N", min=-1)] = None,
+) -> None:
+    """Set the limits named (administrators); the others stay."""
+    from cirra_sdk.cli.output import list_table
+    from cirra_sdk.cli.tables import QUOTAS
+
+    told = {
+        "instances": instances,
+        "vcpus": vcpus,
+        "memory_mib": ram,
+        "ports": ports,
+        "networks": networks,
+        "key_pairs": key_pairs,
+    }
+    limits = {resource: limit for resource, limit in told.items() if limit is not None}
+    if not limits:
+        raise typer.BadParameter("no limit is named: give --instances, --vcpus, --ram, …")
+    changed = await session.client.quotas.set(project, limits)
+    session.output.resource(changed, list_table(changed.quotas, QUOTAS))

@@ -1,0 +1,141 @@
+"""`cirra operation`, `cirra event` and `cirra timeline`: what is under way, and what happened."""
+
+from __future__ import annotations
+
+import re
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cirra_sdk.cli import options
+from cirra_sdk.cli.command import Session, command, group
+from cirra_sdk.cli.waiting import take, waited
+from cirra_sdk.errors import NotFound
+
+if TYPE_CHECKING:
+    from cirra.events.v1.events_pb2 import Event
+    from cirra.operations.v1.operations_pb2 import Operation
+
+operations = group("operation", "Changes that take time, step by step.")
+events = group("event", "The event log.")
+
+_UID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+Resource = Annotated[str, typer.Option("--resource", help="Of this thing: a server's name, or any uid.")]
+After = Annotated[int, typer.Option("--after", metavar="POSITION", min=0, help="What came after this position.")]
+
+
+@command(operations, "list")
+async def list_operations(
+    session: Session,
+    *,
+    target: Annotated[str, typer.Option(help="On this thing: a server's name, or any uid.")] = "",
+    state: Annotated[str, typer.Option(help="RUNNING, UNWINDING, SUCCEEDED, FAILED or STUCK.")] = "",
+    limit: options.Limit = 0,
+) -> None:
+    """List operations."""
+    from cirra.operations.v1.operations_pb2 import OperationState
+    from cirra_sdk.cli.tables import OPERATIONS
+
+    found = session.client.operations.list(
+        target=await resource_name(session, target), state=options.enum(OperationState, state, "--state")
+    )
+    session.output.resources(await take(found, limit), OPERATIONS)
+
+
+@command(operations, "show")
+async def show_operation(session: Session, *, name: options.Name) -> None:
+    """Show an operation with its steps."""
+    _show(session, await session.client.operations.get(name))
+
+
+@command(operations, "watch")
+async def watch_operation(session: Session, *, name: options.Name, timeout_s: options.Timeout = 0) -> None:
+    """Print each step as it happens, until the operation is done; then show it. Fails if the operation does."""
+    _show(session, await waited(session, name, timeout_s))
+
+
+@command(events, "list")
+async def list_events(
+    session: Session,
+    *,
+    resource: Resource = "",
+    kind: Annotated[str, typer.Option("--type", help="On things of this type: instance, port, saga, …")] = "",
+    after: After = 0,
+    limit: options.Limit = 100,
+) -> None:
+    """List entries of the log, in order."""
+    from cirra_sdk.cli.tables import EVENTS
+
+    found = await take(
+        session.client.events.list(
+            resource=await resource_name(session, resource), aggregate_type=kind, after_position=after
+        ),
+        limit,
+    )
+    session.output.resources(found, EVENTS)
+    if limit and len(found) == limit:
+        session.output.note(f"there may be more: --after {found[-1].position}, or --limit 0")
+
+
+@command(events, "watch")
+async def watch_events(session: Session, *, resource: Resource = "", after: After = 0) -> None:
+    """Print entries of the log as they come, until interrupted."""
+    name = await resource_name(session, resource)
+    async with aclosing(session.client.events.watch(resource=name, after_position=after)) as found:
+        async for event in found:
+            session.output.stream(event, _line(event))
+
+
+async def show_timeline(
+    session: Session, *, resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="A server, or any uid.")]
+) -> None:
+    """Show all that happened to a thing and because of it: when, how long, what, by whom."""
+    from cirra_sdk.cli.waterfall import waterfall
+
+    found = await session.client.timeline.get(await resource_name(session, resource))
+    session.output.resource(found, waterfall(found))
+    if found.trace_id:
+        session.output.note(f"trace {found.trace_id}")
+
+
+async def resource_name(session: Session, told: str) -> str:
+    """What the log knows a thing by. A display name is taken for a server's: that is what most questions are about."""
+    if not told or "/" in told or _UID.fullmatch(told):
+        return told
+    try:
+        return (await session.client.instances.get(told)).name
+    except NotFound as error:
+        remedy = "for other things than servers, and for deleted ones, give the uid"
+        raise NotFound(error.reason, error.message, remedy) from error
+
+
+def _show(session: Session, operation: Operation) -> None:
+    from rich.text import Text
+
+    from cirra_sdk.cli.output import pairs_table
+    from cirra_sdk.cli.plain import enum_text, time_text
+    from cirra_sdk.cli.steps import step_line
+
+    facts = [
+        ("ID", operation.uid),
+        ("Kind", operation.kind),
+        ("State", enum_text(operation, "state")),
+        ("Target", operation.target),
+        ("Created", time_text(operation.create_time)),
+        ("Ended", time_text(operation.end_time)),
+    ]
+    tables = [pairs_table([fact for fact in facts if fact[1]]), *(step_line(step) for step in operation.steps)]
+    if operation.HasField("error"):
+        error = operation.error
+        tables.append(Text(f"fault:  {error.message} ({error.reason})", style="bold red"))
+        tables.append(Text(f"remedy: {error.remedy}"))
+    session.output.resource(operation, *tables)
+
+
+def _line(event: Event) -> str:
+    from cirra_sdk.cli.plain import time_text
+
+    name = event.type.rpartition(".")[2]
+    return f"{event.position:>8}  {time_text(event.time)}  {name:<26} {event.aggregate_type} {event.aggregate_id}"

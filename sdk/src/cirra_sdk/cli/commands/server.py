@@ -1,0 +1,184 @@
+"""`cirra server`: virtual machines."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cirra_sdk.cli import options
+from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.waiting import take, waited
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from cirra.compute.v1.compute_pb2 import Instance, InstanceNic
+
+app = group("server", "Virtual machines.")
+
+_NIC_FIELDS = {
+    "net": "network",
+    "network": "network",
+    "net-id": "network",
+    "ip": "fixed_ip",
+    "v4-fixed-ip": "fixed_ip",
+    "port": "port",
+    "port-id": "port",
+}
+
+Networks = Annotated[
+    list[str],
+    typer.Option("--network", default_factory=list, show_default=False, help="A NIC on this network; may be repeated."),
+]
+Nics = Annotated[
+    list[str],
+    typer.Option(
+        "--nic",
+        metavar="net=NETWORK,ip=ADDRESS",
+        default_factory=list,
+        show_default=False,
+        help="A NIC with an address, or with port=PORT; may be repeated.",
+    ),
+]
+UserData = Annotated[Path | None, typer.Option(metavar="FILE", help="What cloud-init shall run; -: stdin.")]
+
+
+@command(app, "create")
+async def create(
+    session: Session,
+    *,
+    name: options.NewName,
+    flavor: Annotated[str, typer.Option(help="Its size.")],
+    image: Annotated[str, typer.Option(help="What its disk starts from.")],
+    network: Networks,
+    nic: Nics,
+    key_name: Annotated[str, typer.Option(help="The key pair to log in with.")] = "",
+    user_data: UserData = None,
+    properties: options.Properties,
+    availability_zone: Annotated[str, typer.Option(help="Where.")] = "",
+    wait: options.Wait = False,
+    timeout_s: options.Timeout = 0,
+) -> None:
+    """Build a server, and show it."""
+    operation = await session.client.instances.create(
+        name,
+        flavor=flavor,
+        image=image,
+        nics=[_nic(text) for text in nic],
+        networks=network,
+        key_pair=key_name,
+        user_data=options.content(user_data),
+        metadata=options.pairs(properties),
+        availability_zone=availability_zone,
+    )
+    if wait:
+        await waited(session, operation, timeout_s)
+    else:
+        session.output.note(f"building; follow it: cirra operation watch {operation.uid}")
+    _show(session, await session.client.instances.get(operation.target))
+
+
+@command(app, "show")
+async def show(
+    session: Session,
+    *,
+    name: options.Name,
+    as_of: Annotated[
+        str, typer.Option(metavar="TIME", help="As it was then: 2026-01-31T12:00:00Z, or 10m (ago).")
+    ] = "",
+) -> None:
+    """Show a server: state, addresses (allocated, leased, seen), whether it fetched its metadata, its fault."""
+    _show(session, await session.client.instances.get(name, as_of=options.moment(as_of)))
+
+
+@command(app, "list")
+async def list_servers(
+    session: Session,
+    *,
+    all_projects: Annotated[bool, typer.Option("--all-projects", help="Of every project (administrators).")] = False,
+    host: Annotated[str, typer.Option(help="Those on this host (administrators).")] = "",
+    name: Annotated[str, typer.Option(help="Those of this name.")] = "",
+    status: Annotated[str, typer.Option(help="Those that are ACTIVE, BUILD, SHUTOFF or ERROR.")] = "",
+    long: Annotated[bool, typer.Option("--long", help="More columns.")] = False,
+    limit: options.Limit = 0,
+) -> None:
+    """List servers."""
+    from cirra.compute.v1.compute_pb2 import InstanceStatus
+    from cirra_sdk.cli.tables import SERVERS, SERVERS_LONG
+
+    found = session.client.instances.list(
+        all_projects=all_projects,
+        host=host,
+        display_name=name,
+        status=options.enum(InstanceStatus, status, "--status"),
+    )
+    session.output.resources(await take(found, limit), SERVERS_LONG if long else SERVERS)
+
+
+@command(app, "delete")
+async def delete(
+    session: Session, *, names: options.Names, wait: options.Wait = False, timeout_s: options.Timeout = 0
+) -> None:
+    """Delete servers, whatever their status."""
+
+    async def one(name: str) -> None:
+        operation = await session.client.instances.delete(name)
+        if wait:
+            operation = await waited(session, operation, timeout_s)
+        else:
+            session.output.note(f"deleting {name}; follow it: cirra operation watch {operation.uid}")
+        if not session.output.is_table:
+            session.output.resource(operation)
+
+    await each(names, one)
+
+
+@command(app, "watch")
+async def watch(
+    session: Session, *, name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only this one.")] = ""
+) -> None:
+    """Print servers as they are, then each change, until interrupted (or until the one named is gone)."""
+    async with aclosing(session.client.instances.watch(name)) as changes:
+        async for change in changes:
+            session.output.stream(change.instance, _line(change.instance, gone=change.deleted))
+
+
+@command(app, "log")
+async def log(
+    session: Session,
+    *,
+    name: options.Name,
+    max_bytes: Annotated[int, typer.Option("--bytes", metavar="N", min=0, help="So much of the end; 0: 64 KiB.")] = 0,
+) -> None:
+    """Print what the guest wrote to its serial console."""
+    written = await session.client.instances.console_output(name, max_bytes=max_bytes)
+    typer.echo(written.decode(errors="replace"), nl=False)
+
+
+def _nic(text: str) -> InstanceNic:
+    from cirra.compute.v1.compute_pb2 import InstanceNic
+
+    told = options.fields(text, "--nic", _NIC_FIELDS)
+    return InstanceNic(network=told.get("network", ""), port=told.get("port", ""), fixed_ip=told.get("fixed_ip", ""))
+
+
+def _show(session: Session, instance: Instance) -> None:
+    from cirra_sdk.cli.instance_view import instance_tables
+
+    session.output.resource(instance, *instance_tables(instance))
+
+
+def _line(instance: Instance, *, gone: bool) -> Text:
+    from rich.text import Text
+
+    from cirra_sdk.cli.output import state_text
+    from cirra_sdk.cli.plain import enum_text, time_text
+    from cirra_sdk.cli.tables import addresses
+
+    state = state_text("DELETED" if gone else enum_text(instance, "status"))
+    told: list[Any] = [instance.task_state, enum_text(instance, "power_state"), addresses(instance)]
+    begin = f"{time_text(instance.update_time)}  {instance.display_name:<20} "
+    return Text.assemble(begin, state, "  ".join(["", *filter(None, told)]))

@@ -1,0 +1,63 @@
+"""The `cirra` command: nouns and their verbs, and the options that come before them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cirra_sdk.cli.command import Globals, command
+from cirra_sdk.cli.commands import compute, host, identity, image, network, operation, server, session
+
+app = typer.Typer(
+    name="cirra",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    cloud: Annotated[str, typer.Option("--cloud", metavar="NAME", help="A cloud of clouds.yaml.")] = "",
+    project: Annotated[str, typer.Option("--project", metavar="NAME", help="The project to work in.")] = "",
+    user: Annotated[str, typer.Option("--user", metavar="NAME", help="Whom to work as.")] = "",
+) -> None:
+    """Cirra: virtual machines, images, networks. Data goes to stdout, all else to stderr.
+
+    Which cloud: --cloud, CIRRA_CLOUD, CIRRA_ENDPOINT and its kin, or the one in clouds.yaml.
+
+    Exit codes: 0 done, 1 the cloud refused or failed, 2 wrong usage, 3 not found, 4 the cloud does not answer.
+    """
+    ctx.obj = Globals(cloud, project, user)
+
+
+for noun in (
+    server.app,
+    image.app,
+    compute.flavors,
+    compute.key_pairs,
+    network.networks,
+    network.subnets,
+    network.ports,
+    operation.operations,
+    operation.events,
+    identity.projects,
+    identity.users,
+    identity.quotas,
+    host.hosts,
+    host.services,
+    session.tokens,
+):
+    app.add_typer(noun)
+# What the API calls it.
+app.add_typer(server.app, name="instance", hidden=True)
+command(app, "timeline")(operation.show_timeline)
+command(app, "login")(session.login)
+command(app, "logout")(session.logout)
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="cirra")

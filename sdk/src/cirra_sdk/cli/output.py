@@ -1,0 +1,190 @@
+"""Data on stdout, in the format asked for; everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+# Without a terminal nothing is cut or wrapped: the reader is a program.
+_NO_TERMINAL_WIDTH = 100_000
+
+_STYLES = {
+    "ACTIVE": "green",
+    "SUCCEEDED": "green",
+    "UP": "green",
+    "BUILD": "yellow",
+    "RUNNING": "yellow",
+    "QUEUED": "yellow",
+    "ENROLLED": "yellow",
+    "SUSPECTED": "yellow",
+    "UNWINDING": "yellow",
+    "UNDONE": "yellow",
+    "ERROR": "bold red",
+    "FAILED": "bold red",
+    "STUCK": "bold red",
+    "DOWN": "bold red",
+    "REJECTED": "bold red",
+}
+
+
+class Format(StrEnum):
+    """What `-o` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a list."""
+
+    title: str
+    value: Callable[[Any], object]
+    right: bool = False
+
+
+def console(file: TextIO) -> Console:
+    """Writes text as it is: no markup, no emoji; colours only on a terminal, and not with NO_COLOR."""
+    from rich.console import Console
+
+    width = None if file.isatty() else _NO_TERMINAL_WIDTH
+    return Console(file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=not file.isatty())
+
+
+class Output:
+    """Where a command's results go."""
+
+    def __init__(self, output_format: Format) -> None:
+        self.format = output_format
+        self.out = console(sys.stdout)
+        self.err = console(sys.stderr)
+
+    @property
+    def is_table(self) -> bool:
+        return self.format is Format.TABLE
+
+    def note(self, text: str) -> None:
+        """A word to the person, beside the data."""
+        self.err.print(text)
+
+    def resource(self, message: Message, *tables: RenderableType) -> None:
+        """One resource; *tables* are how a person sees it (else: all its fields)."""
+        if self.is_table:
+            for table in tables or (fields_table(message),):
+                self.out.print(table)
+        else:
+            self._write(message)
+
+    def resources(self, messages: Sequence[Message], columns: Sequence[Column]) -> None:
+        """A list; an empty one is no error."""
+        if self.is_table:
+            self.out.print(list_table(messages, columns))
+        elif self.format is Format.NAME:
+            for message in messages:
+                self._write(message)
+        else:
+            from cirra_sdk.cli.plain import plain
+
+            self._dump([plain(message) for message in messages])
+
+    def stream(self, message: Message, line: RenderableType) -> None:
+        """One of many that come over time: a line each; YAML documents are separated."""
+        from cirra_sdk.cli.plain import plain
+
+        if self.is_table:
+            self.out.print(line)
+        elif self.format is Format.JSON:
+            self.out.print(json.dumps(plain(message), ensure_ascii=False))
+        elif self.format is Format.YAML:
+            self.out.print("---")
+            self._write(message)
+        else:
+            self._write(message)
+        self.out.file.flush()
+
+    def _write(self, message: Message) -> None:
+        from cirra_sdk.cli.plain import plain
+
+        if self.format is Format.NAME:
+            self.out.print(short_name(message))
+        else:
+            self._dump(plain(message))
+
+    def _dump(self, data: Any) -> None:
+        if self.format is Format.JSON:
+            self.out.file.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        else:
+            import yaml
+
+            yaml.safe_dump(data, self.out.file, sort_keys=False, allow_unicode=True)
+
+
+def short_name(message: Any) -> str:
+    """What a script goes on with: the resource name, or the one secret that an answer is about."""
+    for field in ("access_token", "token", "name", "event_id", "instance", "resource"):
+        if isinstance(value := getattr(message, field, None), str) and value:
+            return value
+    return ""
+
+
+def list_table(messages: Iterable[Any], columns: Sequence[Column]) -> RenderableType:
+    """One row per message. Texts are never taken for markup."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+    for message in messages:
+        table.add_row(*(state_text(column.value(message)) for column in columns))
+    return table
+
+
+def pairs_table(pairs: Iterable[tuple[str, object]]) -> RenderableType:
+    """Field and value."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, state_text(value))
+    return table
+
+
+def fields_table(message: Message) -> RenderableType:
+    """All fields of a message, inner ones on one line."""
+    from cirra_sdk.cli.plain import plain
+
+    return pairs_table((name.replace("_", " "), _one_line(value)) for name, value in plain(message).items())
+
+
+def state_text(value: object) -> Text:
+    """A state has its colour; any other text is as it is."""
+    from rich.text import Text
+
+    text = "" if value is None else str(value)
+    return Text(text, style=_STYLES.get(text, ""))
+
+
+def _one_line(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_one_line(item) for item in value)
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_one_line(item)}" for key, item in value.items())
+    return str(value)

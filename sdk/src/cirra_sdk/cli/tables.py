@@ -1,0 +1,160 @@
+"""Which columns the lists of each kind have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cirra_sdk.cli.output import Column
+from cirra_sdk.cli.plain import enum_text, time_text
+from cirra_sdk.cli.text import duration_text, size_text
+
+
+def _field(title: str, name: str, *, right: bool = False) -> Column:
+    return Column(title, lambda message: getattr(message, name), right)
+
+
+def _enum(title: str, name: str) -> Column:
+    return Column(title, lambda message: enum_text(message, name))
+
+
+def _time(title: str, name: str) -> Column:
+    return Column(title, lambda message: time_text(getattr(message, name)))
+
+
+def _yes(title: str, name: str) -> Column:
+    return Column(title, lambda message: "yes" if getattr(message, name) else "no")
+
+
+def addresses(instance: Any) -> str:
+    """What each NIC is known by: the address seen, else the one leased, else the one allocated (in brackets)."""
+    return ", ".join(nic.seen_ip or nic.leased_ip or f"({nic.fixed_ip})" for nic in instance.nics if nic.fixed_ip)
+
+
+_ID = _field("ID", "uid")
+_NAME = _field("Name", "display_name")
+_CREATED = _time("Created", "create_time")
+
+SERVERS = (
+    _ID,
+    _NAME,
+    _enum("Status", "status"),
+    _field("Task", "task_state"),
+    Column("Addresses", addresses),
+    Column("Flavor", lambda instance: instance.flavor_summary.display_name),
+)
+SERVERS_LONG = (
+    *SERVERS,
+    _enum("Power", "power_state"),
+    _field("Image", "image"),
+    _field("Zone", "availability_zone"),
+    _field("Host", "host"),
+    _field("Project", "project_id"),
+    _CREATED,
+)
+FLAVORS = (
+    _ID,
+    _NAME,
+    _field("vCPUs", "vcpus", right=True),
+    _field("RAM MiB", "memory_mib", right=True),
+    _field("Disk GiB", "disk_gib", right=True),
+)
+KEY_PAIRS = (_ID, _NAME, _field("Type", "type"), _field("Fingerprint", "fingerprint"))
+IMAGES = (
+    _ID,
+    _NAME,
+    _enum("Status", "status"),
+    _enum("Format", "disk_format"),
+    Column("Size", lambda image: size_text(image.size_bytes) if image.size_bytes else "", right=True),
+    Column("Disk", lambda image: size_text(image.virtual_size_bytes) if image.virtual_size_bytes else "", right=True),
+    _enum("Visibility", "visibility"),
+)
+NETWORKS = (
+    _ID,
+    _NAME,
+    _enum("Type", "type"),
+    _field("Physical network", "physical_network"),
+    _field("MTU", "mtu", right=True),
+    _yes("Shared", "shared"),
+    Column("Subnets", lambda network: ", ".join(network.subnets)),
+)
+SUBNETS = (
+    _ID,
+    _NAME,
+    _field("Network", "network"),
+    _field("CIDR", "cidr"),
+    _field("Gateway", "gateway_ip"),
+    _field("DHCP", "dhcp_ip"),
+    Column("Pools", lambda subnet: ", ".join(f"{pool.start}-{pool.end}" for pool in subnet.allocation_pools)),
+)
+PORTS = (
+    _ID,
+    _NAME,
+    _field("MAC", "mac_address"),
+    Column("Allocated", lambda port: ", ".join(fixed.ip_address for fixed in port.fixed_ips)),
+    _field("Leased", "leased_ip"),
+    _field("Seen", "seen_ip"),
+    _enum("Status", "status"),
+    _field("Instance", "device_id"),
+)
+PROJECTS = (_ID, _NAME, _field("Description", "description"), _CREATED)
+
+
+def _roles(user: Any) -> str:
+    return ", ".join(
+        f"{enum_text(binding, 'role').lower()} in {binding.project_id or 'the whole cloud'}" for binding in user.roles
+    )
+
+
+USERS = (_ID, _NAME, Column("Roles", _roles), _CREATED)
+QUOTAS = (
+    _field("Resource", "resource"),
+    Column("Limit", lambda quota: "unlimited" if quota.limit < 0 else quota.limit, right=True),
+    _field("Usage", "usage", right=True),
+)
+OPERATIONS = (
+    _ID,
+    _field("Kind", "kind"),
+    _enum("State", "state"),
+    Column("Target", lambda operation: operation.target),
+    _CREATED,
+    Column("Reason", lambda operation: operation.error.reason),
+)
+
+
+def _of(message: Any, what: str) -> str:
+    """Used of what there is."""
+    return f"{getattr(message.usage, what)}/{getattr(message.inventory, what)}"
+
+
+HOSTS = (
+    Column("Name", lambda host: host.name.rpartition("/")[2]),
+    _enum("State", "state"),
+    _yes("Enabled", "enabled"),
+    _field("Zone", "availability_zone"),
+    Column("vCPUs", lambda host: _of(host, "vcpus"), right=True),
+    Column("RAM MiB", lambda host: _of(host, "memory_mib"), right=True),
+    Column("Disk GiB", lambda host: _of(host, "disk_gib"), right=True),
+    Column("Runs", lambda host: ", ".join(host.inventory.virt_types)),
+    Column("Instances", lambda host: host.usage.instances, right=True),
+)
+SERVICES = (
+    _field("Service", "service"),
+    _field("Instance", "instance"),
+    Column("State", lambda service: "UP" if service.up else "DOWN"),
+    Column("Silent for", lambda service: duration_text(service.silence_ms), right=True),
+    _field("Version", "version"),
+)
+
+
+def _event_name(event: Any) -> str:
+    return str(event.type.rpartition(".")[2])
+
+
+EVENTS = (
+    _field("Position", "position", right=True),
+    _time("Time", "time"),
+    Column("Event", _event_name),
+    _field("On", "aggregate_type"),
+    _field("ID", "aggregate_id"),
+    _field("Actor", "actor"),
+)

@@ -1,0 +1,66 @@
+"""A timeline as a waterfall: when each thing began, how long it took, what it was and who did it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from cirra_sdk.cli.text import duration_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cirra.events.v1.events_pb2 import Timeline, TimelineEntry
+
+BAR_WIDTH = 32
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_POINT = "▏"
+
+
+def waterfall(timeline: Timeline) -> RenderableType:
+    """A row per entry. The bars' width is the time from the creation of the thing until the last step ended; what came
+    long after (a delete, a week later) stands at the right edge.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("Time", no_wrap=True, justify="right")
+    table.add_column("", no_wrap=True, width=BAR_WIDTH)
+    table.add_column("Duration", no_wrap=True, justify="right")
+    table.add_column("What", no_wrap=True)
+    table.add_column("Detail", overflow="fold")
+    table.add_column("Source", no_wrap=True)
+    whole = span_ms(timeline.entries)
+    for entry in timeline.entries:
+        style = "bold red" if entry.failed else ""
+        table.add_row(
+            f"+{duration_text(entry.offset_ms)}",
+            Text(bar(entry.offset_ms, entry.duration_ms, whole), style=style or "cyan"),
+            duration_text(entry.duration_ms) if entry.duration_ms else "",
+            Text(entry.title, style=style),
+            Text(entry.detail),
+            Text(entry.source, style="dim"),
+        )
+    return table
+
+
+def span_ms(entries: Iterable[TimelineEntry]) -> int:
+    """From the first entry to the end of the last step; without steps, to the last entry."""
+    known = list(entries)
+    steps = [entry.offset_ms + entry.duration_ms for entry in known if entry.duration_ms]
+    return max(steps or [entry.offset_ms for entry in known], default=0)
+
+
+def bar(offset_ms: int, duration_ms: int, whole_ms: int, width: int = BAR_WIDTH) -> str:
+    """*duration_ms* drawn to an eighth of a cell, at its place in *whole_ms*; at least a thin mark."""
+    if whole_ms <= 0:
+        return _POINT
+    eighths = 8 * width
+    begin = min(round(offset_ms / whole_ms * eighths), eighths - 1)
+    length = min(round(duration_ms / whole_ms * eighths), eighths - begin)
+    # A block can be begun only at a cell's left edge.
+    cells, rest = divmod(max(length, 1), 8)
+    lead = min(begin // 8, width - cells - (1 if rest else 0))
+    return " " * lead + _EIGHTHS[8] * cells + (_EIGHTHS[rest] if rest else "")
