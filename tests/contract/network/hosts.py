@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
@@ -20,6 +21,7 @@ from net_agent.drivers.simulated import SimulatedDriver
 from net_agent.model import Network, Port, Subnet
 from net_agent.teardown import teardown
 from tests.contract.network.guest import Guest
+from tests.contract.network.waiting import until
 
 PHYSICAL_NETWORKS = {"physnet1": "uplink1"}
 METADATA_KEY = b"m" * 32
@@ -155,6 +157,16 @@ class LinuxHost:
     def pids(self, network: Network) -> dict[str, int]:
         folder = self.folder / "networks" / network.network_id
         return {name: int((folder / f"{name}.pid").read_text()) for name in ("dnsmasq", "metadata-proxy")}
+
+    async def kill(self, network: Network, name: str) -> None:
+        """Kills one of the network's processes, and waits until it is dead."""
+        pid = self.pids(network)[name]
+        os.kill(pid, signal.SIGKILL)
+
+        async def dead() -> bool:
+            return not command_line(pid)
+
+        await until(dead)
 
     async def fingerprint(self, network: Network) -> object:
         """Interface indexes and flags, process ids with start times, rules with their handles."""

@@ -20,6 +20,7 @@ from core.ids import dhcp_namespace
 from net_agent.drivers.linux import dns_probe
 from net_agent.drivers.linux.dhcp_link import inner_device
 from net_agent.drivers.linux.files import read_text
+from net_agent.drivers.linux.links import write_sysctl
 from tests.contract.network.guest import Guest
 from tests.contract.network.hosts import METADATA_KEY, LinuxHost, make_network, make_port
 from tests.contract.network.metadata_service import MetadataService, make_identities
@@ -108,7 +109,7 @@ async def test_a_lease_outlives_dnsmasq(linux: LinuxHost) -> None:
     await linux.driver.plug(port)
     guest = await linux.guest(port)
     assert await guest.dhcp() is not None
-    await linux.command("kill", "-9", str(linux.pids(port.network)["dnsmasq"]))
+    await linux.kill(port.network, "dnsmasq")
     assert not (await linux.driver.observe(port.port_id)).dhcp
     await linux.driver.plug(port)
     assert [lease.ip_address for lease in await linux.driver.leases()] == ["10.77.0.11"]
@@ -136,9 +137,12 @@ async def test_an_offer_alone_is_no_proof_that_the_guest_uses_the_address(linux:
     silent = linux.folder / "silent.sh"
     silent.write_text("#!/bin/sh\n")
     silent.chmod(0o755)
+    namespace, device = dhcp_namespace(port.network.network_id), inner_device(port.network.network_id)
+    # The kernel's three probes, a fifth of a second apart.
+    name = f"net/ipv4/neigh/{device}/retrans_time_ms"
+    await linux.namespaces.inside(namespace, lambda: write_sysctl(name, "200"))
     asked = await guest.run("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", str(silent))
     assert asked.returncode == 0
-    namespace, device = dhcp_namespace(port.network.network_id), inner_device(port.network.network_id)
 
     async def given_up() -> bool:
         assert await linux.driver.neighbours() == []

@@ -24,17 +24,6 @@ from tests.contract.network.waiting import until
 pytestmark = pytest.mark.root
 
 
-async def kill(linux: LinuxHost, port: Port, name: str) -> None:
-    """Kills one of the network's processes and waits until it is dead."""
-    pid = linux.pids(port.network)[name]
-    os.kill(pid, 9)
-
-    async def dead() -> bool:
-        return not command_line(pid)
-
-    await until(dead)
-
-
 BREAKAGES: dict[str, Callable[[LinuxHost, Port], Awaitable[object]]] = {
     "tap down": lambda linux, port: linux.command("ip", "link", "set", port.device, "down"),
     "tap off its bridge": lambda linux, port: linux.command("ip", "link", "set", port.device, "nomaster"),
@@ -48,8 +37,8 @@ BREAKAGES: dict[str, Callable[[LinuxHost, Port], Awaitable[object]]] = {
     "addresses gone": lambda linux, port: linux.command(
         "ip", "addr", "flush", "scope", "global", namespace=dhcp_namespace(port.network.network_id)
     ),
-    "dnsmasq dead": lambda linux, port: kill(linux, port, "dnsmasq"),
-    "proxy dead": lambda linux, port: kill(linux, port, "metadata-proxy"),
+    "dnsmasq dead": lambda linux, port: linux.kill(port.network, "dnsmasq"),
+    "proxy dead": lambda linux, port: linux.kill(port.network, "metadata-proxy"),
     "table gone": lambda linux, port: linux.command("nft", "delete", "table", "bridge", "cirra"),
     "ruleset flushed": lambda linux, port: linux.command("nft", "flush", "ruleset"),
     "chain flushed": lambda linux, port: linux.command("nft", "flush", "chain", "bridge", "cirra", port.device),
@@ -111,7 +100,7 @@ async def test_processes_are_found_again_without_their_pid_files(linux: LinuxHos
 async def test_a_pid_file_that_names_a_foreign_process_harms_nobody(linux: LinuxHost) -> None:
     port = make_port(make_network(), 11)
     await linux.driver.plug(port)
-    await kill(linux, port, "dnsmasq")
+    await linux.kill(port.network, "dnsmasq")
     bystander = await asyncio.create_subprocess_exec("sleep", "60")
     try:
         (linux.folder / "networks" / port.network.network_id / "dnsmasq.pid").write_text(str(bystander.pid))
