@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -149,7 +150,9 @@ class LibvirtRig:
         connection = libvirt.open(self.libvirtd.uri)
         for domain in connection.listAllDomains():
             if domain.isActive():
-                domain.destroy()
+                # libvirt may note the guest's end before the call that ended it does, which then complains.
+                with contextlib.suppress(libvirt.libvirtError):
+                    domain.destroy()
             if domain.isPersistent():
                 domain.undefine()
         connection.close()

@@ -171,9 +171,9 @@ async def test_a_crash_is_told_at_once_and_repaired(rig: Rig) -> None:
 
     async def wait_for_crash() -> DomainObserved:
         async for changed in rig.driver.changes():
-            facts = await rig.handler.observe(changed)
-            if facts is not None and facts.state == DOMAIN_STATE_CRASHED:
-                return facts
+            seen = await rig.handler.observe(changed)
+            if seen is not None and seen.facts.state == DOMAIN_STATE_CRASHED:
+                return seen.facts
         raise AssertionError("changes ended")
 
     told = asyncio.create_task(wait_for_crash())

@@ -7,7 +7,7 @@ import json
 import socket
 import subprocess
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +159,8 @@ async def test_what_happens_while_libvirtd_is_away_is_told_when_it_is_back(libvi
 
     async def wait_for_change() -> None:
         async for changed in libvirt_rig.driver.changes():
-            facts = await libvirt_rig.handler.observe(changed)
-            if facts is not None and facts.state != DOMAIN_STATE_RUNNING:
+            seen = await libvirt_rig.handler.observe(changed)
+            if seen is not None and seen.facts.state != DOMAIN_STATE_RUNNING:
                 return
 
     told = asyncio.create_task(wait_for_change())
@@ -168,16 +168,38 @@ async def test_what_happens_while_libvirtd_is_away_is_told_when_it_is_back(libvi
     await asyncio.wait_for(told, PATIENCE_S)
 
 
-async def test_a_libvirtd_that_stays_away_is_no_failure_of_the_guest(libvirt_rig: LibvirtRig) -> None:
-    driver = LibvirtDriver(
-        "qemu:///system?socket=/nonexistent/libvirt-sock",
-        state=libvirt_rig.state,
-        images=libvirt_rig.images,
-        virt_types=["qemu"],
-        patience_s=0.2,
+@pytest.fixture
+def driver_for(libvirt_rig: LibvirtRig) -> Callable[[str], LibvirtDriver]:
+    """Another driver on the same host, with little patience."""
+    return lambda uri: LibvirtDriver(
+        uri, state=libvirt_rig.state, images=libvirt_rig.images, virt_types=["qemu"], patience_s=0.5
     )
+
+
+async def test_a_libvirtd_that_stays_away_is_no_failure_of_the_guest(
+    driver_for: Callable[[str], LibvirtDriver],
+) -> None:
+    driver = driver_for("qemu:///system?socket=/nonexistent/libvirt-sock")
     await driver.open()
     with pytest.raises(Unavailable) as caught:
         await driver.observe(new_id())
     assert caught.value.reason == "HYPERVISOR_UNAVAILABLE"
+    await driver.close()
+
+
+async def test_a_libvirtd_that_hangs_is_waited_for_with_patience_and_used_when_it_wakes(
+    libvirt_rig: LibvirtRig, driver_for: Callable[[str], LibvirtDriver]
+) -> None:
+    assert libvirt_rig.libvirtd.pid is not None
+    libvirtd = psutil.Process(libvirt_rig.libvirtd.pid)
+    libvirtd.suspend()
+    try:
+        driver = driver_for(libvirt_rig.libvirtd.uri)
+        await driver.open()
+        with pytest.raises(Unavailable):
+            await driver.guests()
+    finally:
+        libvirtd.resume()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await driver.guests() == set()
     await driver.close()

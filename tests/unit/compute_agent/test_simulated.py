@@ -96,7 +96,7 @@ async def test_a_fault_may_only_take_time(host: Host) -> None:
 async def test_a_hosts_boot_turns_all_guests_off_and_reconcile_starts_them(host: Host) -> None:
     await host.ensure()
     host.boot("boot-2")
-    observed = await host.handler.observe(ID)
+    observed = await host.driver.observe(ID)
     assert observed is not None
     assert observed.state == DOMAIN_STATE_SHUTOFF
     assert await host.ensure(create=False) == DOMAIN_STATE_RUNNING
@@ -110,7 +110,11 @@ async def test_after_a_failure_the_failure_is_what_there_is_to_say(host: Host) -
     assert await host.handler.observe(ID) is None
     host.faults()
     await host.ensure(2)
-    assert await host.handler.observe(ID) is not None
+    seen = await host.handler.observe(ID)
+    assert seen is not None
+    assert (seen.generation, seen.facts.state) == (2, DOMAIN_STATE_RUNNING)
+    await host.handler.remove(DesiredObject(object_id=ID, absent=True))
+    assert await host.handler.observe(ID) is None
 
 
 async def test_a_spec_for_another_object_is_poison(host: Host) -> None:

@@ -51,7 +51,7 @@ async def bootstrap(lifetime: Lifetime, settings: ComputeAgentSettings) -> None:
     lifetime.on_stop(driver.close, "driver")
 
     handler = DomainHandler(driver, state, shutdown_grace_s=settings.shutdown_grace_s)
-    background["guest changes"] = functools.partial(loops.report_changes, driver, handler, link)
+    background["guest changes"] = functools.partial(loops.report_changes, driver, handler, link.reporter)
     runtime = AgentRuntime(link, handlers=[handler], inventory=inventory_source(driver, state), background=background)
     lifetime.start(runtime.run(), "agent")
     lifetime.ready(host=identity.host, driver=driver.info.name, virt_types=",".join(driver.info.virt_types))

@@ -12,26 +12,25 @@ from compute_agent.drivers.base import HypervisorDriver
 from compute_agent.handlers.domain import DomainHandler
 from compute_agent.images.cache import ImageCache
 from compute_agent.instances import StateFolder
-from core.agent.link import AgentLink
+from core.agent.reporter import Reporter
 from core.errors import CirraError
 
 log = structlog.get_logger(__name__)
 
 
-async def report_changes(driver: HypervisorDriver, handler: DomainHandler, link: AgentLink) -> None:
+async def report_changes(driver: HypervisorDriver, handler: DomainHandler, reporter: Reporter) -> None:
     """Reports what happened to guests of the cloud's without its doing, at once. Runs for ever."""
     async for instance_id in driver.changes():
-        # Those that the cloud never had a record of are orphans: reconcile tells of them.
-        if not link.store.knows(handler.kind, instance_id):
-            continue
         try:
-            facts = await handler.observe(instance_id)
+            seen = await handler.observe(instance_id)
         except CirraError as error:
             # All guests are named again once the hypervisor is back.
             log.warning("guest could not be observed", instance_id=instance_id, error=str(error))
             continue
-        if facts is not None and await link.reporter.report(handler.kind, instance_id, facts):
-            log.info("guest changed", instance_id=instance_id, state=facts.state)
+        if seen is None:
+            continue
+        if await reporter.report(handler.kind, instance_id, seen.facts, generation=seen.generation):
+            log.info("guest changed", instance_id=instance_id, state=seen.facts.state)
 
 
 def _now() -> datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import structlog
 
@@ -27,6 +28,14 @@ from core.errors import Poison
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Facts about a domain that was made as `generation` desired."""
+
+    generation: int
+    facts: DomainObserved
+
+
 class DomainHandler:
     """`core.agent.Handler` for objects of kind "domain". `shutdown_grace_s`: see `HypervisorDriver.stop`."""
 
@@ -38,7 +47,8 @@ class DomainHandler:
         self._shutdown_grace_s = shutdown_grace_s
         # The runtime acts on an object one at a time; looking at it after an event waits for that to end.
         self._locks = KeyedLocks()
-        self._unsettled: set[str] = set()
+        # Domains that are as desired, and by which generation.
+        self._settled: dict[str, int] = {}
 
     async def ensure(self, desired: DesiredObject) -> DomainObserved:
         """The domain is defined as its spec says, on its disk, and on or off as desired.
@@ -53,6 +63,7 @@ class DomainHandler:
             await self._ensure_disk(spec, create=desired.create)
             await self._driver.define(spec, desired.generation)
             await self._ensure_power(spec, desired.generation)
+            self._settled[desired.object_id] = desired.generation
             return await self._look(desired.object_id)
 
     async def remove(self, desired: DesiredObject) -> DomainObserved:
@@ -65,31 +76,31 @@ class DomainHandler:
         """All instances of which this host has a guest or a folder."""
         return await self._driver.guests() | await asyncio.to_thread(self._state.instance_ids)
 
-    async def observe(self, instance_id: str) -> DomainObserved | None:
-        """The facts as they are, between two actions; notes when a guest has shut itself down.
+    async def observe(self, instance_id: str) -> Observation | None:
+        """What has become of a domain since it was made as desired; notes when it has shut itself down.
 
-        None when the last action failed: that failure is what is to be said, until an action succeeds.
+        None for what this process has not made so, or failed to: then the answer to the wish is what is said.
         """
         async with self._locks.held(instance_id):
-            if instance_id in self._unsettled:
+            generation = self._settled.get(instance_id)
+            if generation is None:
                 return None
             guest = await self._driver.observe(instance_id)
             if guest is not None and guest.shut_down_by_guest:
                 await asyncio.to_thread(self._power(instance_id).note_shutdown_by_guest)
-            return _facts(guest, await self._driver.disk(instance_id))
+            return Observation(generation, _facts(guest, await self._driver.disk(instance_id)))
 
     @contextlib.asynccontextmanager
     async def _acting(self, instance_id: str) -> AsyncIterator[None]:
         """An action on one instance, alone, in the right state folder: else a disk that is merely not mounted
         would be taken for missing or removed."""
         async with self._locks.held(instance_id):
-            self._unsettled.add(instance_id)
+            self._settled.pop(instance_id, None)
             try:
                 await asyncio.to_thread(self._state.require)
                 yield
             except OSError as error:
                 raise storage_failed(error) from error
-            self._unsettled.discard(instance_id)
 
     async def _ensure_disk(self, spec: DomainSpec, *, create: bool) -> None:
         if await self._driver.disk(spec.instance_id) is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import libvirt
@@ -23,6 +25,35 @@ _KEEPALIVE_COUNT = 3
 _RECONNECT_DELAYS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """One `virConnect` with its callbacks. `open` and `release` block."""
+
+    connection: Any
+    events: int
+
+    @classmethod
+    def open(cls, uri: str, on_change: Callable[[str], None], on_lost: Callable[[], None]) -> _Link:
+        connection = libvirt.open(uri)
+        connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
+        connection.registerCloseCallback(lambda _connection, _reason, _: on_lost(), None)
+        events = connection.domainEventRegisterAny(
+            None,
+            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+            lambda _connection, domain, _event, _detail, _: on_change(domain.UUIDString()),
+            None,
+        )
+        return cls(connection, events)
+
+    def release(self) -> None:
+        # Callbacks hold the connection; on one that is lost they can't be taken back, and go with it.
+        with contextlib.suppress(libvirt.libvirtError):
+            self.connection.unregisterCloseCallback()
+            self.connection.domainEventDeregisterAny(self.events)
+        with contextlib.suppress(libvirt.libvirtError):
+            self.connection.close()
 
 
 class Connection:
@@ -47,8 +78,8 @@ class Connection:
         self._on_connect = on_connect
         self._patience_s = patience_s
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="libvirt")
-        self._opening = asyncio.Lock()
-        self._connection: Any = None
+        self._current: _Link | None = None
+        self._connecting: asyncio.Task[_Link] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
 
@@ -58,12 +89,12 @@ class Connection:
         self._keeper = asyncio.create_task(self._keep_connected(), name="libvirt connection")
 
     async def close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.isAlive():
-            await self._in_pool(connection.close)
+        tasks = [task for task in (self._keeper, self._connecting) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._current is not None:
+            await self._in_pool(self._current.release)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def call(self, operation: Callable[[Any], T]) -> T:
@@ -76,7 +107,10 @@ class Connection:
         attempt = 0
         while True:
             try:
-                connection = await self._connected()
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    link = await self._connected()
+            except TimeoutError as error:
+                raise hypervisor_unavailable(self._uri, "it does not answer") from error
             except libvirt.libvirtError as error:
                 if time.monotonic() > deadline:
                     raise hypervisor_unavailable(self._uri, str(error)) from error
@@ -84,11 +118,11 @@ class Connection:
                 attempt += 1
                 continue
             try:
-                return await self._in_pool(functools.partial(operation, connection))
+                return await self._in_pool(functools.partial(operation, link.connection))
             except libvirt.libvirtError as error:
-                if connection.isAlive():
+                if link.connection.isAlive():
                     raise
-                self._forget(connection)
+                self._forget(link)
                 log.warning("libvirtd went away during a call", error=str(error))
 
     async def _keep_connected(self) -> None:
@@ -104,35 +138,32 @@ class Connection:
                 await asyncio.sleep(_delay(attempt))
                 attempt += 1
 
-    async def _connected(self) -> Any:
-        async with self._opening:
-            if self._connection is not None and self._connection.isAlive():
-                return self._connection
-            self._lost.clear()
-            self._connection = await self._in_pool(self._connect, asyncio.get_running_loop())
-            log.info("connected to libvirtd", uri=self._uri)
-            self._on_connect()
-            return self._connection
+    async def _connected(self) -> _Link:
+        """The connection, or a new one: one attempt at a time, however many wait for it and give up waiting."""
+        if self._current is not None and self._current.connection.isAlive():
+            return self._current
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect(), name="connect to libvirtd")
+        return await asyncio.shield(self._connecting)
 
-    def _connect(self, loop: asyncio.AbstractEventLoop) -> Any:
-        connection = libvirt.open(self._uri)
-        connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
-        connection.registerCloseCallback(lambda closed, reason, _: _post(loop, self._closed, closed, reason), None)
-        connection.domainEventRegisterAny(
-            None,
-            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-            lambda _connection, domain, event, detail, _: _post(loop, self._on_change, domain.UUIDString()),
-            None,
+    async def _connect(self) -> _Link:
+        self._lost.clear()
+        loop = asyncio.get_running_loop()
+        link = await self._in_pool(
+            _Link.open,
+            self._uri,
+            lambda instance_uuid: _post(loop, self._on_change, instance_uuid),
+            lambda: _post(loop, self._lost.set),
         )
-        return connection
+        self._current = link
+        log.info("connected to libvirtd", uri=self._uri)
+        self._on_connect()
+        return link
 
-    def _closed(self, connection: Any, reason: int) -> None:
-        log.warning("connection to libvirtd closed", uri=self._uri, reason=reason)
-        self._forget(connection)
-
-    def _forget(self, connection: Any) -> None:
-        if self._connection is connection:
-            self._connection = None
+    def _forget(self, link: _Link) -> None:
+        if self._current is link:
+            self._current = None
+            self._pool.submit(link.release)
         self._lost.set()
 
     async def _in_pool(self, function: Callable[..., T], *arguments: Any) -> T:
