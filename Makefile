@@ -30,7 +30,7 @@ export UV_NO_PROGRESS := 1
 demo: setup ## Boot a Debian guest on this machine, end to end through the public API
 	@$(BIN)/cirra-deploy demo $(ARGS)
 
-.PHONY: up down status rebuild
+.PHONY: up down status rebuild env
 up: setup ## Start Cirra on this machine: Postgres, NATS, all services, this host's agents
 	@$(BIN)/cirra-deploy up $(ARGS)
 down: setup ## Stop it, and remove its guests, networks and processes
@@ -39,6 +39,8 @@ status: setup ## Show what runs, and how far each projection is behind the log
 	@$(BIN)/cirra-deploy status $(ARGS)
 rebuild: setup ## Rebuild the read models from the event log
 	@$(BIN)/cirra-deploy rebuild $(ARGS)
+env: setup ## Print variables that let cirra and virsh find it: eval "$$(make -s env)"
+	@$(BIN)/cirra-deploy env $(ARGS)
 
 ##@ Check
 .PHONY: test

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +13,22 @@ from typing import Annotated
 
 import typer
 
+from cirra_sdk.errors import CirraError as CloudError
 from core.errors import CirraError
 from deployment import teardown as ending
+from deployment.clouds import CLOUD
 from deployment.config import Config, NotDeployed, configure
 from deployment.demo import DemoOptions, run_demo
 from deployment.guests import GUEST_KINDS
 from deployment.launch import run_supervisor, start_in_background
 from deployment.layout import Layout
 from deployment.libvirtd import LibvirtdError
-from deployment.settings import DeploySettings
+from deployment.rebuild import rebuild_all
+from deployment.render import console
+from deployment.report import report
+from deployment.servers import servers
+from deployment.services import ServiceTable
+from deployment.settings import DeploySettings, inherited_environment
 
 app = typer.Typer(
     name="cirra-deploy",
@@ -80,6 +88,41 @@ def down(
 
 
 @app.command()
+def status(state_dir: StateDir = None) -> None:
+    """Show what runs, how far projections are behind the log, hosts, what is stuck. Exit code 1: not all is well."""
+    with clear_errors():
+        layout = _layout(state_dir, DeploySettings())
+        if not asyncio.run(report(layout, Config.load(layout), console())):
+            raise typer.Exit(1)
+
+
+@app.command()
+def rebuild(state_dir: StateDir = None) -> None:
+    """Drop the read models and build them again from the event log."""
+    with clear_errors():
+        require_root()
+        layout = _layout(state_dir, DeploySettings())
+        config = Config.load(layout)
+        table = ServiceTable(layout, config, servers(layout, config), inherited_environment())
+        asyncio.run(rebuild_all(layout, table, typer.echo))
+
+
+@app.command()
+def env(state_dir: StateDir = None) -> None:
+    """Print what lets `cirra` and `virsh` find this deployment: eval "$(make -s env)"."""
+    with clear_errors():
+        layout = _layout(state_dir, DeploySettings())
+        config = Config.load(layout)
+        variables = {
+            "CIRRA_CLOUDS_FILE": str(layout.clouds),
+            "CIRRA_CLOUD": CLOUD,
+            "LIBVIRT_DEFAULT_URI": servers(layout, config).libvirt_uri,
+        }
+        for name, value in variables.items():
+            typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
 def demo(
     state_dir: StateDir = None,
     guest: Annotated[str, typer.Option(help="debian, or tiny (as tests use it; no ssh)")] = "debian",
@@ -123,10 +166,10 @@ def clear_errors() -> Iterator[None]:
     """One line says what went wrong, the next what to do."""
     try:
         yield
-    except (CirraError, LibvirtdError, OSError) as error:
+    except (CirraError, CloudError, LibvirtdError, OSError) as error:
         tell(f"error: {error}")
-        if isinstance(error, CirraError) and error.remedy:
-            tell(f"→ {error.remedy}")
+        if remedy := getattr(error, "remedy", ""):
+            tell(f"→ {remedy}")
         sys.exit(1)
 
 

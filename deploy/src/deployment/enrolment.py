@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import time
 
 import structlog
 
-from cirra.identity.v1.identity_pb2 import CreateTokenRequest
-from cirra.identity.v1.identity_pb2_grpc import IdentityServiceStub
-from cirra.placement.v1.placement_pb2 import CreateEnrolmentTokenRequest
-from cirra.placement.v1.placement_pb2_grpc import HostServiceStub
+from cirra.placement.v1.placement_pb2 import HOST_STATE_UP, Host
+from cirra_sdk import AsyncClient
 from core.agent.identity import HostIdentity, enroll, is_enrolled
-from core.ids import uuid7
-from core.rpc.client import channel, server_only_credentials
-from core.rpc.retry import retried
+from core.errors import CirraError
 from deployment import clouds, secrets
 from deployment.config import Config
 from deployment.layout import Layout
-from deployment.services import Addresses, Servers
+from deployment.servers import Servers
+from deployment.services import Addresses
 
 _log = structlog.get_logger(__name__)
 _TOKEN_TTL_S = 300
+_USABLE_TIMEOUT_S = 60.0
+_POLL_S = 0.2
+
+
+class HostNotUsable(CirraError):
+    """Its agents run, and yet it takes no guests."""
+
+    reason = "HOST_NOT_USABLE"
 
 
 async def ensure_enrolled(layout: Layout, config: Config, addresses: Addresses, servers: Servers) -> None:
@@ -28,8 +35,28 @@ async def ensure_enrolled(layout: Layout, config: Config, addresses: Addresses, 
     if is_enrolled(layout.host):
         _refresh(HostIdentity.load(layout.host), addresses, servers)
         return
-    token = await _enrolment_token(layout, config, addresses.gateway[0])
-    await enroll(addresses.gateway[0], secrets.authority_file(layout), config.host, token, layout.host)
+    async with AsyncClient.of(clouds.admin(layout)) as client:
+        token = await client.enrolment_tokens.create(config.host, ttl_seconds=_TOKEN_TTL_S)
+    await enroll(addresses.gateway[0], secrets.authority_file(layout), config.host, token.token, layout.host)
+
+
+async def wait_usable(layout: Layout, config: Config) -> None:
+    """Returns once a guest would find room here: the host is up and has told what it has. Raises HostNotUsable."""
+    deadline = time.monotonic() + _USABLE_TIMEOUT_S
+    async with AsyncClient.of(clouds.admin(layout)) as client:
+        while not _is_usable(host := await client.hosts.get(config.host)):
+            if time.monotonic() > deadline:
+                raise HostNotUsable(
+                    f"host {config.host} is not usable after {_USABLE_TIMEOUT_S:g} s: state {host.state}, "
+                    f"{host.inventory.vcpus} vCPUs, {host.inventory.memory_mib} MiB, {host.inventory.disk_gib} GiB",
+                    remedy=f"see the agents' logs in {layout.logs}",
+                )
+            await asyncio.sleep(_POLL_S)
+
+
+def _is_usable(host: Host) -> bool:
+    # libvirtd takes seconds to look at a new machine; before that there are no processors to give.
+    return host.state == HOST_STATE_UP and host.inventory.vcpus > 0 and host.inventory.disk_gib > 0
 
 
 def _refresh(identity: HostIdentity, addresses: Addresses, servers: Servers) -> None:
@@ -44,20 +71,3 @@ def _refresh(identity: HostIdentity, addresses: Addresses, servers: Servers) -> 
     if current != identity:
         _log.info("the cloud has moved", conductor=current.conductor_address, nats=current.nats_urls)
         current.save()
-
-
-async def _enrolment_token(layout: Layout, config: Config, gateway: str) -> str:
-    """Raises what the gateway says (Unauthenticated, …)."""
-    credentials = server_only_credentials(secrets.authority_file(layout).read_bytes())
-    login = CreateTokenRequest(
-        user=clouds.ADMIN,
-        password=secrets.admin_password(layout).read_text().strip(),
-        project=clouds.ADMIN,
-    )
-    question = CreateEnrolmentTokenRequest(host=config.host, ttl_seconds=_TOKEN_TTL_S, request_id=str(uuid7()))
-    async with channel([gateway], None, credentials=credentials) as over:
-        access = await retried(lambda: IdentityServiceStub(over).CreateToken(login))
-        metadata = (("authorization", f"Bearer {access.access_token}"),)
-        answer = await retried(lambda: HostServiceStub(over).CreateEnrolmentToken(question, metadata=metadata))
-    token: str = answer.token
-    return token

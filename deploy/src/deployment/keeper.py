@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
+from cirra_sdk.errors import CirraError as CloudError
 from core.errors import CirraError
 from deployment.libvirtd import LibvirtdError
 from deployment.parts import Part
@@ -18,7 +19,7 @@ from deployment.status import PartState, PartStatus
 _log = structlog.get_logger(__name__)
 
 # What a part that can't start may raise; anything else is a fault of the supervisor's own.
-START_ERRORS = (CirraError, LibvirtdError, OSError, TimeoutError)
+START_ERRORS = (CirraError, CloudError, LibvirtdError, OSError, TimeoutError)
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 15.0

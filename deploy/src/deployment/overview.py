@@ -11,8 +11,9 @@ from core.eventlog.schema import quote_identifier
 from deployment.config import Config
 from deployment.layout import Layout
 from deployment.process import Watched
+from deployment.servers import servers
 from deployment.status import PartState, PartStatus, Phase, Status
-from deployment.supervisor import embedded_servers, is_locked
+from deployment.supervisor import is_locked
 
 _CONNECT_TIMEOUT_S = 3.0
 # Schemas that hold projections, without the cell's prefix.
@@ -86,15 +87,9 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def postgres_dsn(layout: Layout, config: Config) -> str:
-    """Of the Postgres in use, embedded or not. Raises FileNotFoundError before its first start."""
-    postgres, _, _ = embedded_servers(layout, config)
-    return config.external.postgres_dsn if postgres is None else postgres.dsn
-
-
 async def log_state(layout: Layout, config: Config) -> LogState:
-    """Raises OSError or asyncpg.PostgresError when Postgres doesn't answer."""
-    connection = await asyncpg.connect(postgres_dsn(layout, config), timeout=_CONNECT_TIMEOUT_S)
+    """Raises OSError or asyncpg.PostgresError when Postgres doesn't answer, or never was started."""
+    connection = await asyncpg.connect(servers(layout, config).postgres_dsn, timeout=_CONNECT_TIMEOUT_S)
     try:
         log = quote_identifier(f"{config.cell}_log")
         [head] = await connection.fetch(f"SELECT position, epoch FROM {log}.head")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,21 +13,14 @@ from deployment import secrets
 from deployment.config import Config
 from deployment.layout import Layout
 from deployment.process import READY_FILE_VARIABLE, Program
+from deployment.servers import Servers
 
 # In the order of their start; all of one stage start at once.
 CONTROL_PLANE = ("conductor", "placement", "api-gateway", "metadata")
+PROJECTING = ("conductor", "api-gateway", "metadata")
 AGENTS = ("compute-agent", "net-agent", "block-agent")
 
 _HTTP = "http"
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """Where the servers are that the services stand on."""
-
-    postgres_dsn: str
-    nats_urls: tuple[str, ...]
-    libvirt_uri: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +99,15 @@ class ServiceTable:
         }
         return [self._program(agent, agent, common | specific[agent]) for agent in AGENTS]
 
-    def rebuilders(self) -> list[tuple[str, Program]]:
-        """The first replica of each service that projects, to be run with `--rebuild`."""
-        return [(service, self._replica(service, 1)) for service in CONTROL_PLANE if service != "placement"]
+    def rebuilders(self) -> list[Program]:
+        """For each service that projects, a process beside its replicas that asks for a rebuild and shows it."""
+        return [self._rebuilder(service) for service in PROJECTING]
+
+    def _rebuilder(self, service: str) -> Program:
+        name = f"{service}-rebuild"
+        environment = self._common(service, name) | self._specific(service, 1) | {"CIRRA_LOG_LEVEL": "error"}
+        program = self._program(service, name, environment)
+        return dataclasses.replace(program, argv=(*program.argv, "--rebuild"))
 
     def _replica(self, service: str, number: int) -> Program:
         name = f"{service}-{number}"

@@ -12,20 +12,17 @@ from pathlib import Path
 
 import structlog
 
-from core.embedded.nats import EmbeddedNats
-from core.embedded.postgres import EmbeddedPostgres
 from core.errors import CirraError
-from core.pki.tls import TlsFiles
 from core.service import Lifetime
 from deployment import clouds, secrets
 from deployment.config import Config, reserve_port, with_ports
-from deployment.enrolment import ensure_enrolled
+from deployment.enrolment import ensure_enrolled, wait_usable
 from deployment.keeper import START_ERRORS, Keeper
 from deployment.layout import Layout
-from deployment.libvirtd import PrivateLibvirtd
 from deployment.parts import LibvirtPart, Part, ServerPart, ServicePart
 from deployment.process import find
-from deployment.services import Servers, ServiceTable, command_names, port_names
+from deployment.servers import OwnServers, own_servers, servers
+from deployment.services import ServiceTable, command_names, port_names
 from deployment.settings import inherited_environment
 from deployment.status import PartStatus, Phase, Status
 
@@ -62,25 +59,17 @@ class Supervisor:
         self._say(Phase.STARTING)
         await end_leftovers(self._layout)
         await asyncio.to_thread(secrets.prepare, self._layout, self._config)
-        postgres, nats, libvirtd = embedded_servers(self._layout, self._config)
-        for server in (postgres, nats):
-            if server is not None:
-                reserve_port(server.folder)
-        own: list[Part] = [ServerPart(server) for server in (postgres, nats) if server is not None]
-        await self._start_stage(lifetime, [*own, *([LibvirtPart(libvirtd)] if libvirtd else [])])
-
+        own = own_servers(self._layout, self._config)
+        await self._start_stage(lifetime, _server_parts(own))
         self._config = with_ports(self._config, port_names(self._config.replicas))
         self._config.save(self._layout)
-        servers = Servers(
-            postgres_dsn=postgres.dsn if postgres else self._config.external.postgres_dsn,
-            nats_urls=(nats.url,) if nats else self._config.external.nats_urls,
-            libvirt_uri=libvirtd.uri if libvirtd else self._config.external.libvirt_uri,
-        )
-        table = ServiceTable(self._layout, self._config, servers, inherited_environment())
+        reached = servers(self._layout, self._config)
+        table = ServiceTable(self._layout, self._config, reached, inherited_environment())
         clouds.write(self._layout, table.addresses.gateway[0])
         await self._start_stage(lifetime, [ServicePart(program) for program in table.control_plane()])
-        await ensure_enrolled(self._layout, self._config, table.addresses, servers)
+        await ensure_enrolled(self._layout, self._config, table.addresses, reached)
         await self._start_stage(lifetime, [ServicePart(program) for program in table.agents()])
+        await wait_usable(self._layout, self._config)
 
     async def _start_stage(self, lifetime: Lifetime, parts: Sequence[Part]) -> None:
         """All at once; they are watched from then on, and stopped together."""
@@ -111,21 +100,15 @@ class Supervisor:
             self._layout.status.unlink(missing_ok=True)
 
 
-def embedded_servers(
-    layout: Layout, config: Config
-) -> tuple[EmbeddedPostgres | None, EmbeddedNats | None, PrivateLibvirtd | None]:
-    """The servers of our own; None for those that the settings name. Nothing is started."""
-    external = config.external
-    return (
-        None if external.postgres_dsn else EmbeddedPostgres(layout.postgres, detached=True),
-        None if external.nats_urls else _nats(layout, config),
-        None if external.libvirt_uri else PrivateLibvirtd(layout.libvirt, config.host_uuid),
-    )
-
-
-def _nats(layout: Layout, config: Config) -> EmbeddedNats:
-    tls = TlsFiles.in_folder(layout.tls(secrets.NATS_SERVER))
-    return EmbeddedNats(layout.nats, keys=secrets.nats_keys(layout, config), tls=tls, detached=True)
+def _server_parts(own: OwnServers) -> list[Part]:
+    parts: list[Part] = []
+    for server in (own.postgres, own.nats):
+        if server is not None:
+            reserve_port(server.folder)
+            parts.append(ServerPart(server))
+    if own.libvirtd is not None:
+        parts.append(LibvirtPart(own.libvirtd))
+    return parts
 
 
 async def end_leftovers(layout: Layout) -> list[int]:
@@ -166,7 +149,7 @@ def supervisor_pid(layout: Layout) -> int | None:
 
 
 def _remedy(error: BaseException) -> str:
-    remedy = error.remedy if isinstance(error, CirraError) else ""
+    remedy = getattr(error, "remedy", "")
     return f"\n→ {remedy}" if remedy else ""
 
 

@@ -15,9 +15,10 @@ from deployment.config import Config
 from deployment.foreign_libvirt import remove_guests
 from deployment.layout import Layout
 from deployment.process import Watched
+from deployment.servers import own_servers
 from deployment.services import command
 from deployment.settings import inherited_environment
-from deployment.supervisor import embedded_servers, end_leftovers, supervisor_pid
+from deployment.supervisor import end_leftovers, supervisor_pid
 
 _SUPERVISOR_GRACE_S = 100.0
 _CLEANUP_TIMEOUT_S = 120.0
@@ -38,15 +39,15 @@ async def tear_down(layout: Layout, config: Config, tell: Callable[[str], None])
             await Watched(pid).end(_SUPERVISOR_GRACE_S)
     for left in await end_leftovers(layout):
         tell(f"ended process {left}, which no supervisor watched")
-    postgres, nats, libvirtd = embedded_servers(layout, config)
+    own = own_servers(layout, config)
     tell("ending this host's guests")
-    if libvirtd is not None:
-        await asyncio.to_thread(libvirtd.stop, destroy_guests=True)
+    if own.libvirtd is not None:
+        await asyncio.to_thread(own.libvirtd.stop, destroy_guests=True)
     else:
         await asyncio.to_thread(remove_guests, config.external.libvirt_uri)
     tell("taking down networks")
     await _remove_networks(layout)
-    for server in (nats, postgres):
+    for server in (own.nats, own.postgres):
         if server is not None and server.adopt():
             await server.stop()
     layout.status.unlink(missing_ok=True)

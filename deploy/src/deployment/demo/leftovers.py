@@ -9,7 +9,7 @@ from cirra.compute.v1.compute_pb2 import Instance
 from core.ids import bridge_device, dhcp_namespace, last_segment, tap_device
 from deployment.config import Config
 from deployment.layout import Layout
-from deployment.supervisor import embedded_servers
+from deployment.servers import servers
 
 _INTERFACES = Path("/sys/class/net")
 _NAMESPACES = Path("/run/netns")
@@ -25,8 +25,7 @@ def _domains(layout: Layout, config: Config, instance: Instance) -> Iterator[str
     """By libvirt itself: defined or running."""
     import libvirt
 
-    _, _, private = embedded_servers(layout, config)
-    connection = libvirt.openReadOnly(config.external.libvirt_uri if private is None else private.uri)
+    connection = libvirt.open(servers(layout, config).libvirt_uri)
     try:
         for domain in connection.listAllDomains():
             if domain.UUIDString() == instance.uid or instance.uid in domain.name():

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from cirra.compute.v1.compute_pb2 import INSTANCE_STATUS_ACTIVE, Instance
 from cirra_sdk import AsyncClient
-from cirra_sdk.config import Profile
 from cirra_sdk.errors import CirraError as SdkError
 from cirra_sdk.errors import NotFound
 from core.errors import CirraError
@@ -56,8 +55,7 @@ class Story:
 
     async def tell(self) -> None:
         """Raises DemoFailed."""
-        profile = Profile(**clouds.profile(self._layout, clouds.endpoint(self._layout)))
-        async with AsyncClient.of(profile) as admin:
+        async with AsyncClient.of(clouds.admin(self._layout)) as admin:
             try:
                 image = await asyncio.to_thread(guests.build, self._options.guest, on_progress=self._say)
                 await self._tell(admin, image)
