@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from core.pki.authority import Authority
 from core.rpc.context import require_host
 from core.service import Lifetime
 from deployment.guests import GuestImage
-from tests.integration.agent.world import HOST, FakeConductor, World
+from tests.integration.agent.world import HOST, FakeConductor, World, until
 
 TICKET = "ticket-1"
 
@@ -81,6 +83,7 @@ class TicketingConductor(FakeConductor):
 class ComputeWorld(World):
     conductor: FakeConductor = field(default_factory=lambda: TicketingConductor())
     lifetimes: list[Lifetime] = field(default_factory=list)
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     async def start_compute_agent(self, **settings: Any) -> Lifetime:
         """The whole agent, wired as in its process."""
@@ -98,7 +101,31 @@ class ComputeWorld(World):
         )
         return lifetime
 
+    async def start_compute_agent_process(self, **settings: str) -> asyncio.subprocess.Process:
+        """The agent as `cirra-compute-agent` runs, once it is ready; killed at the end."""
+        ready_file = self.folder / "ready"
+        ready_file.unlink(missing_ok=True)
+        environment = {
+            "CIRRA_HOST_DIRECTORY": str(self.identity().folder),
+            "CIRRA_STATE_DIRECTORY": str(self.folder / "state"),
+            "CIRRA_BOOT_ID_FILE": str(self.folder / "boot_id"),
+            "CIRRA_READY_FILE": str(ready_file),
+            "CIRRA_DIFFERENCE_INTERVAL_S": "0.2",
+        }
+        environment |= {f"CIRRA_{name.upper()}": value for name, value in settings.items()}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "compute_agent", env=os.environ | environment, stdout=asyncio.subprocess.DEVNULL
+        )
+        self.processes.append(process)
+        await until(lambda: ready_file.exists() or process.returncode is not None, "the agent is ready")
+        assert process.returncode is None
+        return process
+
     async def close(self) -> None:
+        for process in self.processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         for lifetime in self.lifetimes:
             await lifetime.close()
         await super().close()

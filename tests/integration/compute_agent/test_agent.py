@@ -111,6 +111,23 @@ async def test_a_host_whose_state_folder_is_not_mounted_at_boot_makes_no_blank_d
     await until(lambda: inventories(world)[-1].disk_gib == 0, "no room for disks is offered")
 
 
+async def test_the_process_killed_and_started_again_goes_on(world: ComputeWorld) -> None:
+    agent = await world.start_compute_agent_process(driver="simulated")
+    await world.command(domain_wish(1, ON, create=True))
+    assert (await world.until_reported(ID, 1)).domain.state == DOMAIN_STATE_RUNNING
+    guest = (world.folder / "state/instances" / ID / "simulated.json").read_text()
+    agent.kill()
+    await agent.wait()
+    world.conductor.want(domain_wish(2, ON))
+
+    agent = await world.start_compute_agent_process(driver="simulated")
+    assert (await world.until_reported(ID, 2)).domain.state == DOMAIN_STATE_RUNNING
+    later = (world.folder / "state/instances" / ID / "simulated.json").read_text()
+    assert json.loads(later)["process"] == json.loads(guest)["process"], "the guest was not restarted"
+    agent.terminate()
+    assert await agent.wait() == 0
+
+
 @pytest.mark.root
 async def test_a_real_guests_life(world: ComputeWorld, libvirtd: PrivateLibvirtd) -> None:
     tiny = guests.build("tiny")

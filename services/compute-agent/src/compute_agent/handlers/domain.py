@@ -1,4 +1,4 @@
-"""Domains as desired: observe, compare, act, observe again. See docs/architecture.md and DESIGN §5 on agents."""
+"""Domains as desired: observe, compare, act, observe again (docs/adr/0007-agents.md)."""
 
 from __future__ import annotations
 

@@ -111,9 +111,8 @@ class LibvirtDriver:
             console_log=folder.console_log,
         )
         definition = xml.domain_xml(spec, generation, placement)
-        changed = await self._do("define", lambda c: guest.define(c, spec.instance_id, definition))
-        if changed or not folder.libvirt_xml.exists():
-            await asyncio.to_thread(write_atomically, folder.libvirt_xml, definition)
+        await self._do("define", lambda connection: guest.define(connection, spec.instance_id, definition))
+        await asyncio.to_thread(_keep_definition, folder, definition)
 
     async def start(self, spec: DomainSpec) -> None:
         observed = await self.observe(spec.instance_id)
@@ -168,6 +167,12 @@ def _disk(folder: InstanceFolder) -> Disk | None:
 def _write_disk_info(folder: InstanceFolder, info: DiskInfo) -> None:
     folder.create()
     folder.write_disk_info(info)
+
+
+def _keep_definition(folder: InstanceFolder, definition: str) -> None:
+    """For a person to read; nothing here reads it."""
+    if not folder.libvirt_xml.exists() or folder.libvirt_xml.read_text() != definition:
+        write_atomically(folder.libvirt_xml, definition)
 
 
 def _disk_size(spec: DomainSpec, virtual_size_bytes: int) -> int:

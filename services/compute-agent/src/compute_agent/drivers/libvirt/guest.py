@@ -56,8 +56,8 @@ def ours(connection: Any) -> set[str]:
     return {domain.UUIDString() for domain in connection.listAllDomains() if _is_ours(domain)}
 
 
-def define(connection: Any, instance_id: str, definition: str) -> bool:
-    """Makes the persistent definition say `definition`; whether that took a change."""
+def define(connection: Any, instance_id: str, definition: str) -> None:
+    """Makes the persistent definition say `definition`; what runs goes on as it is."""
     domain = _find(connection, instance_id)
     if domain is not None:
         if not _is_ours(domain):
@@ -65,9 +65,8 @@ def define(connection: Any, instance_id: str, definition: str) -> bool:
         if domain.isPersistent():
             defined = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
             if xml.same_definition(definition, defined):
-                return False
+                return
     connection.defineXML(definition)
-    return True
 
 
 def start(connection: Any, instance_id: str) -> None:
