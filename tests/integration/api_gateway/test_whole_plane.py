@@ -27,6 +27,7 @@ from conductor.bootstrap import bootstrap as start_conductor
 from conductor.settings import ConductorSettings
 from core.agent.identity import enroll
 from core.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
+from core.natsauth.keys import NatsKeys
 from core.pki.identity import Identity
 from core.service import Lifetime
 from placement.bootstrap import bootstrap as start_placement
@@ -74,7 +75,7 @@ class _Plane:
 
 
 @asynccontextmanager
-async def _plane(world: World, nats_keys_folder: Path, authority_folder: Path) -> AsyncIterator[None]:
+async def _plane(world: World, nats_keys_folder: Path) -> AsyncIterator[None]:
     """Placement and conductor; the world's gateways then speak to these."""
     plane = _Plane(world)
     try:
@@ -87,7 +88,7 @@ async def _plane(world: World, nats_keys_folder: Path, authority_folder: Path) -
         settings = ConductorSettings(
             **common,
             placement_addresses=(world.placement_address,),
-            ca_directory=authority_folder,
+            ca_directory=world.authority.folder,
             nats_keys_directory=nats_keys_folder,
             ticket_key_file=folder / "ticket.key",
             metadata_key_file=folder / "metadata.key",
@@ -104,11 +105,9 @@ async def _plane(world: World, nats_keys_folder: Path, authority_folder: Path) -
 
 
 @pytest.fixture
-async def real(world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    base = tmp_path_factory.getbasetemp()
-    keys = next(base.glob("nats-keys*"))
-    authority = next(base.glob("authority*"))
-    async with _plane(world, keys, authority), world.gateway() as gateway:
+async def real(world: World, tmp_path: Path) -> AsyncIterator[Gateway]:
+    NatsKeys.create(tmp_path / "nats-keys")
+    async with _plane(world, tmp_path / "nats-keys"), world.gateway() as gateway:
         yield gateway
 
 
