@@ -92,6 +92,19 @@ async def test_a_late_write_is_refused(log: EventLog, leases: Leases) -> None:
     assert [row["holder"] for row in rows] == ["a", "a", "b"]
 
 
+async def test_the_same_holder_s_earlier_holding_is_refused_too(log: EventLog, leases: Leases) -> None:
+    """A paused task and the one that replaced it may bear the same name: the number tells them apart."""
+    old = await acquired(leases, "a")
+    await run_out(log)
+    new = await acquired(leases, "a")
+    async with log.pool.acquire() as connection, connection.transaction():
+        await leases.check(connection, new)
+        with pytest.raises(LeaseLost):
+            await leases.check(connection, old)
+    assert not await leases.renew(old)
+    assert await leases.renew(new)
+
+
 async def test_a_checked_write_stops_a_takeover_but_not_a_renewal(log: EventLog, leases: Leases) -> None:
     lease = await acquired(leases, "a")
     async with log.pool.acquire() as connection:
