@@ -140,7 +140,12 @@ class LibvirtRig:
             await self._driver.close()
         self.images = ImageCache(self.state.image_cache, self._download)
         self._driver = LibvirtDriver(
-            self.libvirtd.uri, state=self.state, images=self.images, virt_types=["qemu"], patience_s=PATIENCE_S
+            self.libvirtd.uri,
+            state=self.state,
+            images=self.images,
+            virt_types=["qemu"],
+            patience_s=PATIENCE_S,
+            tap_patience_s=0.5,
         )
         self.handler = DomainHandler(self.driver, self.state, shutdown_grace_s=0)
         await self.driver.open()

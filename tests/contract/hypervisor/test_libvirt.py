@@ -47,6 +47,11 @@ def carrier(device: str) -> bool:
     return Path(f"/sys/class/net/{device}/carrier").read_text().strip() == "1"
 
 
+def rename(device: str, name: str) -> None:
+    subprocess.run(["ip", "link", "set", device, "down"], check=True)
+    subprocess.run(["ip", "link", "set", device, "name", name, "up"], check=True)
+
+
 def link(device: str) -> dict[str, object]:
     found: dict[str, object] = json.loads(output_of("ip", "-j", "link", "show", device))[0]
     return found
@@ -69,6 +74,15 @@ async def test_the_guest_gets_the_tap_of_its_port_and_leaves_it_behind(libvirt_r
     await libvirt_rig.handler.remove(absent(instance_id, 3))
     assert link(nic.device)["ifindex"] == before["ifindex"]
     assert not carrier(nic.device)
+
+
+async def test_a_start_waits_for_a_tap_that_comes_a_little_later(libvirt_rig: LibvirtRig, nic: NicSpec) -> None:
+    instance_id = new_id()
+    rename(nic.device, "tap-not-yet")
+    starting = asyncio.create_task(run(libvirt_rig, instance_id, nics=[nic]))
+    await until(lambda: libvirt_rig.state.instance(instance_id).libvirt_xml.exists(), "it is defined")
+    rename("tap-not-yet", nic.device)
+    assert await starting
 
 
 async def test_a_tap_that_is_missing_is_named(libvirt_rig: LibvirtRig) -> None:

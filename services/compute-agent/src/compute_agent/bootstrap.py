@@ -83,6 +83,7 @@ async def _libvirt_driver(
         images=images,
         virt_types=await probe.cached_virt_types(settings.probe_cache, boot_id),
         patience_s=settings.libvirt_patience_s,
+        tap_patience_s=settings.tap_patience_s,
     )
 
 

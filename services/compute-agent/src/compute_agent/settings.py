@@ -16,6 +16,8 @@ class ComputeAgentSettings(AgentSettings):
     libvirt_uri: str = "qemu:///system"
     # How long one action waits for a libvirtd that is away, before it is put back to be tried again.
     libvirt_patience_s: float = Field(default=30.0, gt=0)
+    # How long the start of a guest waits for the taps that the net-agent makes.
+    tap_patience_s: float = Field(default=30.0, ge=0)
     # How long a guest may take to shut down before it is cut off.
     shutdown_grace_s: float = Field(default=60.0, ge=0)
     # How long a download goes on without a single new octet.

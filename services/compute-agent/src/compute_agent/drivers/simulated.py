@@ -24,6 +24,7 @@ from cirra.agent.v1.desired_pb2 import (
 )
 from compute_agent.drivers.base import Disk, DriverInfo, Guest, HostFacts
 from compute_agent.drivers.changes import Changes
+from compute_agent.drivers.disk import disk_in
 from compute_agent.errors import domain_foreign, flavor_disk_too_small, virt_type_unsupported
 from compute_agent.files import write_atomically
 from compute_agent.instances import DiskInfo, InstanceFolder, StateFolder
@@ -110,7 +111,7 @@ class SimulatedDriver:
         return Guest(instance_id, found.state, found.shut_down_by_guest)
 
     async def disk(self, instance_id: str) -> Disk | None:
-        return _disk(self._state.instance(instance_id))
+        return disk_in(self._state.instance(instance_id))
 
     async def create_disk(self, spec: DomainSpec) -> Disk:
         await self._take_time("create_disk", spec.instance_id, spec.display_name)
@@ -231,13 +232,6 @@ def _read_faults(file: Path) -> list[Fault]:
         return [Fault(**rule) for rule in json.loads(file.read_text())]
     except FileNotFoundError:
         return []
-
-
-def _disk(folder: InstanceFolder) -> Disk | None:
-    if not folder.disk.is_file():
-        return None
-    info = folder.disk_info()
-    return Disk(image_cached=info is not None and info.image_cached)
 
 
 def _create_disk(state: StateFolder, spec: DomainSpec) -> Disk:

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import libvirt
 import psutil
 
-from cirra.agent.v1.desired_pb2 import DOMAIN_STATE_PAUSED, DOMAIN_STATE_RUNNING, DomainSpec
+from cirra.agent.v1.desired_pb2 import DOMAIN_STATE_PAUSED, DOMAIN_STATE_RUNNING, DomainSpec, NicSpec
 from compute_agent.drivers.base import Disk, DriverInfo, Guest, HostFacts
 from compute_agent.drivers.changes import Changes
+from compute_agent.drivers.disk import disk_in
 from compute_agent.drivers.libvirt import guest, xml
 from compute_agent.drivers.libvirt.connection import Connection
 from compute_agent.drivers.libvirt.host import Capabilities, capabilities
@@ -29,11 +30,14 @@ from compute_agent.instances import DiskInfo, InstanceFolder, StateFolder
 T = TypeVar("T")
 
 _GIB = 1 << 30
-_SHUTDOWN_POLL_S = 0.2
+_POLL_S = 0.2
 
 
 class LibvirtDriver:
-    """`HypervisorDriver` by libvirt and QEMU. `virt_types`: what the probe found this host to run."""
+    """`HypervisorDriver` by libvirt and QEMU. `virt_types`: what the probe found this host to run.
+
+    `patience_s` bounds how long a call waits for libvirtd, `tap_patience_s` how long a start waits for its taps.
+    """
 
     def __init__(
         self,
@@ -42,11 +46,13 @@ class LibvirtDriver:
         state: StateFolder,
         images: ImageCache,
         virt_types: Sequence[str],
-        patience_s: float = 90.0,
+        patience_s: float = 30.0,
+        tap_patience_s: float = 30.0,
     ) -> None:
         self.info = DriverInfo(name="libvirt", virt_types=tuple(virt_types))
         self._state = state
         self._images = images
+        self._tap_patience_s = tap_patience_s
         self._changes = Changes(self._all_instances)
         self._connection = Connection(
             uri, on_change=self._changes.note, on_connect=self._changes.note_all, patience_s=patience_s
@@ -78,7 +84,7 @@ class LibvirtDriver:
 
     async def disk(self, instance_id: str) -> Disk | None:
         folder = self._state.instance(instance_id)
-        return await asyncio.to_thread(_disk, folder)
+        return await asyncio.to_thread(disk_in, folder)
 
     async def create_disk(self, spec: DomainSpec) -> Disk:
         folder = self._state.instance(spec.instance_id)
@@ -119,7 +125,7 @@ class LibvirtDriver:
         if observed is not None and observed.state == DOMAIN_STATE_RUNNING:
             return
         for nic in spec.nics:
-            _require_interface(nic.device, nic.port_id)
+            await self._wait_for_tap(nic)
         await self._do("start", functools.partial(guest.start, instance_id=spec.instance_id))
 
     async def stop(self, instance_id: str, *, grace_s: float) -> None:
@@ -128,7 +134,7 @@ class LibvirtDriver:
         while time.monotonic() < deadline:
             if not _is_on(await self.observe(instance_id)):
                 return
-            await asyncio.sleep(_SHUTDOWN_POLL_S)
+            await asyncio.sleep(_POLL_S)
         await self._do("stop", functools.partial(guest.power_off, instance_id=instance_id))
 
     async def remove(self, instance_id: str) -> None:
@@ -140,6 +146,14 @@ class LibvirtDriver:
 
     def changes(self) -> AsyncIterator[str]:
         return aiter(self._changes)
+
+    async def _wait_for_tap(self, nic: NicSpec) -> None:
+        """After a boot of the host both agents start: the net-agent may need a moment longer."""
+        deadline = time.monotonic() + self._tap_patience_s
+        while not _is_interface(nic.device):
+            if time.monotonic() > deadline:
+                raise tap_missing(nic.device, nic.port_id)
+            await asyncio.sleep(_POLL_S)
 
     async def _all_instances(self) -> set[str]:
         return await self.guests() | await asyncio.to_thread(self._state.instance_ids)
@@ -155,13 +169,6 @@ class LibvirtDriver:
             return await self._connection.call(function)
         except libvirt.libvirtError as error:
             raise domain_failed(operation, str(error)) from error
-
-
-def _disk(folder: InstanceFolder) -> Disk | None:
-    if not folder.disk.is_file():
-        return None
-    info = folder.disk_info()
-    return Disk(image_cached=info is not None and info.image_cached)
 
 
 def _write_disk_info(folder: InstanceFolder, info: DiskInfo) -> None:
@@ -184,11 +191,12 @@ def _disk_size(spec: DomainSpec, virtual_size_bytes: int) -> int:
     return spec.disk_gib * _GIB
 
 
-def _require_interface(device: str, port_id: str) -> None:
+def _is_interface(device: str) -> bool:
     try:
         socket.if_nametoindex(device)
-    except OSError as error:
-        raise tap_missing(device, port_id) from error
+    except OSError:
+        return False
+    return True
 
 
 def _is_on(observed: Guest | None) -> bool:
