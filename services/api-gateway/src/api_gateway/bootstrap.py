@@ -43,12 +43,13 @@ from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
 from core.errors import Unavailable
 from core.pki.identity import Identity
 from core.plane import Plane, open_plane
-from core.projection import Progress, ProjectionHalted, Projector
+from core.projection import ProjectionHalted, Projector
 from core.rpc.client import channel
 from core.rpc.server import Service, serve
 from core.service import Lifetime
 
 SERVICE = "api-gateway"
+SCHEMA = "gateway"
 AUTHENTICATION_WAIT_S = 5.0
 _CATCH_UP_S = 1.0
 _log = structlog.get_logger(__name__)
@@ -57,7 +58,7 @@ _log = structlog.get_logger(__name__)
 async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
     """A replica of the front door."""
     plane = await open_plane(lifetime, SERVICE, settings)
-    schema = settings.schema_name("gateway")
+    schema = settings.schema_name(SCHEMA)
     projector = _projector(plane, schema)
     await projector.prepare()
     lifetime.start(projector.run(), "projector")
@@ -98,13 +99,6 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
     )
     lifetime.on_stop(server.stop, "server")
     lifetime.ready(grpc=server.address, http=http.address)
-
-
-async def rebuild(lifetime: Lifetime, settings: GatewaySettings, report: Callable[[Progress], None]) -> None:
-    """Drops the read model and builds it again from the log; then the process ends."""
-    plane = await open_plane(lifetime, SERVICE, settings)
-    report(await _projector(plane, settings.schema_name("gateway")).rebuild(report))
-    lifetime.stop()
 
 
 def _projector(plane: Plane, schema: str) -> Projector:

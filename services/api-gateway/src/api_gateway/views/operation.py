@@ -28,7 +28,6 @@ def _started(operation: pb.Operation, event: RecordedEvent, message: events.Saga
     operation.target = message.target
     operation.project_id = message.project_id
     operation.state = pb.OPERATION_STATE_RUNNING
-    operation.position = event.position
 
 
 @OPERATION.on(events.StepStarted)

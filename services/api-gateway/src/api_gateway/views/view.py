@@ -103,7 +103,9 @@ class View(Generic[R]):
         self.named_by_display_name = named_by_display_name
         self._routes: dict[str, _Route] = {}
         fields = resource_class.DESCRIPTOR.fields_by_name
-        self._stamped = tuple(name for name in ("uid", "create_time", "update_time", "etag") if name in fields)
+        self._stamped = tuple(
+            name for name in ("uid", "create_time", "update_time", "etag", "position") if name in fields
+        )
 
     def on(
         self, message_class: type[M], *, of: UidOf | None = None, begins: bool = False, ends: bool = False
@@ -147,6 +149,8 @@ class View(Generic[R]):
             resource.update_time.FromDatetime(event.recorded_at)
         if "etag" in self._stamped:
             resource.etag = etag(row.uid, event.position)
+        if "position" in self._stamped:
+            resource.position = event.position
         return row
 
     def _new(self, uid: str, event: RecordedEvent) -> Row[R]:
