@@ -16,7 +16,7 @@ from core.service import Lifetime
 from core.settings import split_address
 
 KEEP_ALIVE_S = 75
-STOP_GRACE_S = 3
+STOP_GRACE_S = 5
 
 
 class _Server(uvicorn.Server):
@@ -43,6 +43,8 @@ async def serve_web(app: Any, lifetime: Lifetime, *, listen: str, tls: TlsFiles 
     bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024)
     config = uvicorn.Config(
         app,
+        http="h11",
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",

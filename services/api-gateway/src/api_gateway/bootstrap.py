@@ -25,7 +25,6 @@ from api_gateway.conductor import Conductor
 from api_gateway.events.feed import Feed
 from api_gateway.images.blobs import Blobs, sweep_forever
 from api_gateway.images.download import download_app
-from api_gateway.images.http import bind_http
 from api_gateway.images.inspect import Limits
 from api_gateway.images.upload import Uploads
 from api_gateway.settings import GatewaySettings
@@ -47,6 +46,7 @@ from core.projection import ProjectionHalted, Projector
 from core.rpc.client import channel
 from core.rpc.server import Service, serve
 from core.service import Lifetime
+from core.web import serve_web
 
 SERVICE = "api-gateway"
 SCHEMA = "gateway"
@@ -81,9 +81,8 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
     )
     blobs = await asyncio.to_thread(Blobs, settings.blob_directory)
     lifetime.start(sweep_forever(blobs, lambda: _wanted_blobs(store)), "blob sweeper")
-    http = bind_http(download_app(blobs, _ticket_key(settings)), settings.http_listen, plane.tls)
-    lifetime.start(http.run(), "http")
-    lifetime.on_stop(http.stop, "http server")
+    downloads = download_app(blobs, _ticket_key(settings))
+    http = await serve_web(downloads, lifetime, listen=settings.http_listen, tls=plane.tls, name="http")
 
     tokens = Tokens(
         load_key(settings.token_key_file),

@@ -105,7 +105,8 @@ async def _exit_code(*argv: str) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        return await asyncio.wait_for(_end_of(process), TIMEOUT_S)
+        async with asyncio.timeout(TIMEOUT_S):
+            return await _end_of(process)
     except TimeoutError:
         return None
     finally:

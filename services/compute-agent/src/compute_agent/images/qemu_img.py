@@ -40,7 +40,8 @@ async def _run(*argv: str) -> str:
         *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        stdout, stderr = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
+        async with asyncio.timeout(_TIMEOUT_S):
+            stdout, stderr = await process.communicate()
     except BaseException as error:
         if process.returncode is None:
             process.kill()
