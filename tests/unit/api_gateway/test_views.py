@@ -253,7 +253,7 @@ class TestOperation:
             ("a", operations.STEP_STATE_SUCCEEDED),
             ("b", operations.STEP_STATE_RUNNING),
         ]
-        assert operation.position == 1 and not operation.done
+        assert operation.position == 4 and not operation.done
         history.add("saga", uid, saga.SagaCompleted())
         operation = _row(history, OPERATION, uid).resource
         assert (operation.state, operation.done) == (operations.OPERATION_STATE_SUCCEEDED, True)
