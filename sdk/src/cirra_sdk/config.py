@@ -88,8 +88,8 @@ def resolve(
 def clouds(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> dict[str, Profile]:
     """All clouds that the files name; of one name, the first file's. Raises ConfigurationError."""
     found: dict[str, Profile] = {}
-    for path in _files(environ, home):
-        for name, profile in _read(path):
+    for path, missing in _files(environ, home):
+        for name, profile in _read(path, missing):
             found.setdefault(name, profile)
     return found
 
@@ -99,11 +99,16 @@ def memory_directory(environ: Mapping[str, str] = os.environ, home: Path | None 
     return Path(environ.get("XDG_CACHE_HOME") or (home or Path.home()) / ".cache") / "cirra"
 
 
-def _files(environ: Mapping[str, str], home: Path | None) -> tuple[Path, ...]:
+def _files(environ: Mapping[str, str], home: Path | None) -> Iterator[tuple[Path, tuple[type[OSError], ...]]]:
+    """Where clouds are described, and which errors mean that there is nothing to read."""
     if named := environ.get(CLOUDS_FILE):
-        return (Path(named).expanduser(),)
+        yield Path(named).expanduser(), ()
+        return
     user = Path(environ.get("XDG_CONFIG_HOME") or (home or Path.home()) / ".config")
-    return (user / "cirra" / "clouds.yaml", *_SYSTEM_FILES)
+    yield user / "cirra" / "clouds.yaml", (FileNotFoundError, NotADirectoryError)
+    for path in _SYSTEM_FILES:
+        # That of the machine may be for its operators only.
+        yield path, (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 def _named(cloud: str, known: Mapping[str, Profile]) -> Profile:
@@ -124,19 +129,17 @@ def _named(cloud: str, known: Mapping[str, Profile]) -> Profile:
     )
 
 
-def _read(path: Path) -> Iterator[tuple[str, Profile]]:
-    """Each cloud of a file that exists and may be read."""
+def _read(path: Path, missing: tuple[type[OSError], ...]) -> Iterator[tuple[str, Profile]]:
+    """Each cloud of a file; none when reading it fails with one of *missing*."""
     import yaml
 
     try:
         content = yaml.safe_load(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except PermissionError:
-        # Somebody else's; named as ours, it would have been a mistake to tell.
+    except missing:
         return
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path} can't be read: {error}", remedy="correct the file") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path} can't be read: {why}", remedy="correct the file, or its name") from error
     described = content.get("clouds") if isinstance(content, dict) else None
     if not isinstance(described, dict):
         raise ConfigurationError(f"{path} describes no clouds", remedy="begin it with `clouds:`, a name, `endpoint:`")

@@ -91,15 +91,28 @@ def _runner(function: Function) -> Callable[..., None]:
 
 async def _with_session(function: Function, told: Globals, output: Format, arguments: dict[str, Any]) -> None:
     from cirra_sdk.client import AsyncClient
-    from cirra_sdk.config import memory_directory, resolve
-    from cirra_sdk.state import FileMemory
+    from cirra_sdk.config import resolve
 
     profile = resolve(told.cloud, project=told.project, user=told.user)
-    memory = FileMemory(memory_directory() / profile.memory_name())
     printed = Output(output)
+    memory = _memory(profile, printed)
     client = AsyncClient.of(profile, retry_for_s=RETRY_FOR_S, memory=memory)
     async with client:
         await function(Session(client, printed, profile, memory), **arguments)
+
+
+def _memory(profile: Profile, printed: Output) -> Memory:
+    """What the commands before this one have left: their token, and how much of the log they have seen."""
+    from cirra_sdk.config import memory_directory
+    from cirra_sdk.state import FileMemory, Memory
+
+    try:
+        memory = FileMemory(memory_directory() / profile.memory_name())
+        memory.save()
+    except OSError as error:
+        printed.note(f"warning: {error.filename} can't be used ({error.strerror}): every command logs in anew")
+        return Memory()
+    return memory
 
 
 async def each(names: list[str], act: Callable[[str], Awaitable[None]]) -> None:
