@@ -1,0 +1,61 @@
+"""One cloud per module, in a cell of its own; tests are isolated by project."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from core import telemetry
+from core.embedded.nats import EmbeddedNats
+from core.embedded.postgres import EmbeddedPostgres
+from core.natsauth.keys import NatsKeys
+from core.settings import ServiceSettings
+from core.testing.servers import Cell
+from tests.harness.cloud import Cloud, Parts, Tenant
+from tests.harness.cloud import cloud as open_cloud
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_cell(
+    postgres_server: EmbeddedPostgres,
+    nats_server: EmbeddedNats,
+    nats_keys: NatsKeys,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Cell]:
+    """As `cell`, for all tests of a module."""
+    folder = tmp_path_factory.mktemp("cell")
+    cell = Cell(f"t{secrets.token_hex(6)}", postgres_server.dsn, nats_server.url, nats_keys, folder)
+    connection = await asyncpg.connect(cell.dsn)
+    await connection.execute(f"CREATE SCHEMA {cell.schema}")
+    await connection.close()
+    yield cell
+    await cell.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole_cloud(module_cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cloud]:
+    telemetry.configure("acceptance", ServiceSettings())
+    async with open_cloud(module_cell, tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture
+def cloud(whole_cloud: Cloud) -> Cloud:
+    whole_cloud.reset_hosts()
+    return whole_cloud
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tenant(cloud: Cloud) -> Tenant:
+    """A project and its member."""
+    return await cloud.tenant()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def parts(tenant: Tenant) -> Parts:
+    """What the tenant's instances are made of."""
+    return await tenant.prepare()
