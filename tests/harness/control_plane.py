@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,105 +20,40 @@ from cirra.image.v1 import image_pb2 as image
 from cirra.network.v1 import network_pb2 as network
 from cirra.placement.v1 import scheduling_pb2 as scheduling
 from cirra.placement.v1 import scheduling_pb2_grpc
-from conductor.bootstrap import bootstrap as conductor_bootstrap
 from conductor.compute.instance import Instance
-from conductor.settings import ConductorSettings
 from core.context import current_context
 from core.eventlog.log import EventLog
 from core.ids import host_aggregate_id
-from core.natsauth.keys import NatsKeys
-from core.pki.authority import Authority
 from core.repository import Repository
 from core.rpc.client import channel
 from core.rpc.context import acting_as
 from core.saga import SagaRun
 from core.saga.state import SagaStatus
 from core.sealing import Keyring
-from core.service import Lifetime
 from core.testing.servers import Cell
-from placement.bootstrap import bootstrap as placement_bootstrap
 from placement.hosts.host import Health, Host
-from placement.settings import PlacementSettings
+from tests.harness.replicas import WINDOW_S, Replicas
 
 PROJECT = "0197a000-0000-7000-8000-0000000000a1"
 ADMIN = Principal(user_id="0197a000-0000-7000-8000-0000000000b1", project_id=PROJECT, roles=[ROLE_ADMIN, ROLE_MEMBER])
-WINDOW_S = 2.0
 PATIENCE_S = 30.0
 
 
-class ControlPlane:
-    """The running services, and their doors as an administrator's client sees them."""
+class ControlPlane(Replicas):
+    """The running services, and their inner doors as an administrator's client sees them."""
 
-    def __init__(self, cell: Cell, folder: Path, stack: AsyncExitStack) -> None:
-        self.cell = cell
-        self._folder = folder
-        self._stack = stack
-        self.conductors: list[Lifetime] = []
-        self.placements: list[Lifetime] = []
-        self.placement_addresses: list[str] = []
-        self.conductor_addresses: list[str] = []
-        self.repository: Repository
+    repository: Repository
 
     async def open(self, *, conductors: int, placements: int) -> None:
-        Authority.create(self._folder / "ca")
-        NatsKeys.create(self._folder / "nats-keys")
-        for name in ("master", "ticket", "metadata"):
-            (self._folder / name).write_text(base64.b64encode(os.urandom(32)).decode())
-        (self._folder / "password").write_text("correct horse")
+        self.make_secrets()
         log = await EventLog.open(self.cell.dsn, schema=f"{self.cell.name}_log")
         self._stack.push_async_callback(log.close)
-        master = base64.b64decode((self._folder / "master").read_text())
+        master = base64.b64decode((self.folder / "master").read_text())
         self.repository = Repository(log, Keyring(log.pool, f"{self.cell.name}_log", master), current_context)
         for _ in range(placements):
             await self.start_placement()
         for _ in range(conductors):
             await self.start_conductor()
-
-    async def start_placement(self) -> Lifetime:
-        replica = f"placement-{len(self.placements) + 1}"
-        settings = PlacementSettings(**self._common(replica), heartbeat_window_s=WINDOW_S)
-        lifetime, address = await self._start(placement_bootstrap, settings)
-        self.placements.append(lifetime)
-        self.placement_addresses.append(address)
-        return lifetime
-
-    async def start_conductor(self) -> Lifetime:
-        replica = f"conductor-{len(self.conductors) + 1}"
-        settings = ConductorSettings(
-            **self._common(replica),
-            placement_addresses=tuple(self.placement_addresses),
-            ca_directory=self._folder / "ca",
-            nats_keys_directory=self._folder / "nats-keys",
-            ticket_key_file=self._folder / "ticket",
-            metadata_key_file=self._folder / "metadata",
-            image_download_url="https://localhost/images",
-            metadata_url="https://localhost",
-            advertised_conductor_address="localhost:1",
-            advertised_nats_urls=(self.cell.nats_url,),
-            admin_password_file=self._folder / "password",
-        )
-        lifetime, address = await self._start(conductor_bootstrap, settings)
-        self.conductors.append(lifetime)
-        self.conductor_addresses.append(address)
-        return lifetime
-
-    def _common(self, replica: str) -> dict[str, Any]:
-        return {
-            "cell": self.cell.name,
-            "replica": replica,
-            "postgres_dsn": self.cell.dsn,
-            "nats_urls": (self.cell.nats_url,),
-            "nats_credentials": self.cell.credentials,
-            "master_key_file": self._folder / "master",
-            "ready_file": self._folder / f"{replica}.ready",
-        }
-
-    async def _start(self, bootstrap: Any, settings: Any) -> tuple[Lifetime, str]:
-        lifetime = Lifetime(settings.ready_file)
-        self._stack.push_async_callback(lifetime.close)
-        await bootstrap(lifetime, settings)
-        address: str = json.loads(settings.ready_file.read_text())["grpc"]
-        return lifetime, address
 
     def dial(self, addresses: list[str]) -> grpc.aio.Channel:
         """A channel that is closed with the control plane."""
@@ -221,10 +154,10 @@ class Prepared:
 
 @asynccontextmanager
 async def control_plane(
-    cell: Cell, folder: Path, *, conductors: int = 1, placements: int = 1
+    cell: Cell, folder: Path, *, conductors: int = 1, placements: int = 1, window_s: float = WINDOW_S
 ) -> AsyncIterator[ControlPlane]:
     """Up until the block ends; each service is stopped in order."""
     async with AsyncExitStack() as stack:
-        plane = ControlPlane(cell, folder, stack)
+        plane = ControlPlane(cell, folder, stack, window_s=window_s)
         await plane.open(conductors=conductors, placements=placements)
         yield plane

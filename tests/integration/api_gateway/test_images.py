@@ -15,7 +15,7 @@ import pytest
 
 from cirra.image.v1 import image_pb2 as pb
 from core.errors import FailedPrecondition, InvalidArgument
-from tests.integration.api_gateway import disks
+from tests.harness import disks
 from tests.integration.api_gateway.world import Client, Gateway, World, eventually, new_project
 
 CHUNK = 256 * 1024
