@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import jwt
@@ -103,3 +104,25 @@ async def test_services_are_listed_for_administrators(world: World, gateway: Gat
         ("compute-agent", "host-1", False),
         ("conductor", "c1", True),
     ]
+
+
+async def _watch(client: Client) -> Unauthenticated:
+    """Watches until the gateway ends it."""
+    with pytest.raises(Unauthenticated) as raised:
+        async for _ in client.stream(client.compute.WatchInstances, compute.WatchInstancesRequest()):
+            pass
+    return raised.value
+
+
+async def test_a_watch_ends_when_its_token_does(world: World, gateway: Gateway) -> None:
+    principal = world.user("alice", new_project())
+    alice = await gateway.login("alice")
+    short, _ = Tokens(world.token_key, cell=world.cell.name, lifetime=timedelta(seconds=2)).issue(principal)
+    async with asyncio.timeout(10):
+        until_revoked = asyncio.create_task(_watch(alice))
+        until_expired = asyncio.create_task(_watch(gateway.with_token(short)))
+        assert (await until_expired).reason == "TOKEN_EXPIRED"
+        assert not until_revoked.done()
+        other = await gateway.login("alice")
+        await other.call(other.identity.RevokeToken, identity.RevokeTokenRequest(access_token=alice.token))
+        assert (await until_revoked).reason == "TOKEN_REVOKED"

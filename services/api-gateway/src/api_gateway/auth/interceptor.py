@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from opentelemetry import trace
 
@@ -39,9 +41,38 @@ def authentication(tokens: Tokens, revocations: Revocations, caught_up: Callable
         set_principal(token.principal)
         _annotate(token)
         with acting(actor=token.principal.user_id):
-            yield
+            if not _is_watch(call.method):
+                yield
+                return
+            async with _while_valid(token, revocations, tokens.now):
+                yield
 
     return layer
+
+
+def _is_watch(method: str) -> bool:
+    return method.rpartition("/")[2].startswith("Watch")
+
+
+@asynccontextmanager
+async def _while_valid(
+    token: AccessToken, revocations: Revocations, now: Callable[[], datetime]
+) -> AsyncIterator[None]:
+    """A watch, which lasts as long as its watcher likes, ends when its token does: Unauthenticated."""
+    clock = asyncio.get_running_loop().time
+    try:
+        async with asyncio.timeout((token.expires_at - now()).total_seconds()) as limit:
+            with revocations.telling(token.token_id, lambda: limit.reschedule(clock())):
+                yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        reason, how = (
+            ("TOKEN_REVOKED", "was revoked") if token.token_id in revocations else ("TOKEN_EXPIRED", "expired")
+        )
+        raise Unauthenticated(
+            f"the access token {how}: watching ends with it", reason=reason, remedy="log in again, and watch again"
+        ) from error
 
 
 def _bearer(call: ServerCall) -> str:

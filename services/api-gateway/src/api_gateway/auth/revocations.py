@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -24,6 +26,7 @@ class Revocations:
     def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
         self._now = now
         self._expiry: dict[UUID, datetime] = {}
+        self._told: dict[UUID, set[Callable[[], None]]] = defaultdict(set)
 
     def __contains__(self, token_id: UUID) -> bool:
         return token_id in self._expiry
@@ -52,3 +55,16 @@ class Revocations:
         expiry = revoked.expire_time.ToDatetime(UTC)
         if expiry > now:
             self._expiry[token_id] = expiry
+        for tell in self._told.get(token_id, ()):
+            tell()
+
+    @contextmanager
+    def telling(self, token_id: UUID, tell: Callable[[], None]) -> Iterator[None]:
+        """Within it, `tell` is called when the token is revoked."""
+        self._told[token_id].add(tell)
+        try:
+            yield
+        finally:
+            self._told[token_id].discard(tell)
+            if not self._told[token_id]:
+                del self._told[token_id]

@@ -46,11 +46,11 @@ class Tokens:
         self._public_key = key.public_key()
         self._issuer = f"cirra/{cell}"
         self._lifetime = lifetime
-        self._now = now
+        self.now = now
 
     def issue(self, principal: Principal) -> tuple[str, AccessToken]:
         """A new token for who has proven to be the principal."""
-        issued_at = self._now().replace(microsecond=0)
+        issued_at = self.now().replace(microsecond=0)
         token = AccessToken(principal, uuid7(), issued_at + self._lifetime)
         claims = {
             "iss": self._issuer,
@@ -82,7 +82,7 @@ class Tokens:
             raise Unauthenticated(
                 "the access token is not one of this cloud", reason="TOKEN_INVALID", remedy=_LOG_IN
             ) from error
-        if token.expires_at <= self._now() and not expired_too:
+        if token.expires_at <= self.now() and not expired_too:
             raise Unauthenticated(
                 f"the access token expired at {token.expires_at.isoformat()}", reason="TOKEN_EXPIRED", remedy=_LOG_IN
             )
