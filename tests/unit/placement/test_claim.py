@@ -78,10 +78,28 @@ def test_a_claim_that_awaits_clean_up_is_held_until_the_host_is_clean() -> None:
     claim = held()
     claim.release(1, pending_cleanup=True)
     claim.release(1, pending_cleanup=True)
-    assert claim.held is not None
-    claim.release(1, pending_cleanup=False)
-    assert claim.held is None
+    claim.confirm_cleanup("host-2")
+    assert claim.pending.keys() == {1}
+    claim.confirm_cleanup("host-1")
+    claim.confirm_cleanup("host-1")
+    assert claim.pending == {}
     assert names(claim) == ["ClaimMade", "ClaimCleanupPending", "ClaimReleased"]
+
+
+def test_another_attempt_need_not_wait_for_the_clean_up() -> None:
+    claim = held()
+    claim.release(1, pending_cleanup=True)
+    assert claim.answer_for(2) is None
+    claim.record(made(2))
+    claim.confirm_cleanup("host-1")
+    assert claim.held == made(2)
+
+
+def test_a_release_of_everything_refuses_all_later_attempts() -> None:
+    claim = held()
+    claim.release(2**31 - 1, pending_cleanup=False)
+    with pytest.raises(FailedPrecondition):
+        claim.answer_for(2)
 
 
 def test_a_claim_takes_capacity_and_its_release_gives_it_back() -> None:

@@ -84,7 +84,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         plane.bus,
         plane.bus.subjects.reports_stream,
         CONSUMER,
-        ReportHandler(plane.repository),
+        ReportHandler(services),
         ordered_by=lambda received: received.subject.rsplit(".", 1)[-1],
         ensure=lambda: ensure_report_consumer(plane.bus, CONSUMER, FACTS),
     )

@@ -54,6 +54,13 @@ async def usage(plane: ControlPlane) -> dict[str, int]:
     return {name: used for name, (used, _) in found.items() if used}
 
 
+async def usage_is(plane: ControlPlane, condition: Callable[[dict[str, int]], bool]) -> None:
+    """Returns once what is counted is so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition(await usage(plane)):  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.05)
+
+
 async def nothing_is_left(plane: ControlPlane, hosts: list[FakeHost]) -> None:
     assert [host.domains for host in hosts] == [{}, {}]
     assert [host.ports for host in hosts] == [{}, {}]
@@ -195,4 +202,31 @@ async def test_a_host_that_is_down_does_not_hold_up_a_delete(
     run = await plane.ended((await prepared.delete(uid)).operation_id)
     assert run.status is SagaStatus.COMPLETED
     # Its capacity is held until it has said that nothing is left.
-    assert (await usage(plane))[f"{host_name} vcpus"] == 1
+    assert await usage(plane) == {f"{host_name} vcpus": 1}
+    assert host.domains.keys() == {uid}
+    await host.start(plane.register_host)
+    await usage_is(plane, lambda used: not used)
+    await nothing_is_left(plane, hosts)
+
+
+async def test_a_host_that_dies_in_its_step_is_left_for_another_and_cleaned_when_it_returns(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
+) -> None:
+    for host in hosts:
+        host.holding["domain"] = asyncio.Event()
+    created = await prepared.create()
+    await until(lambda: any(desired.kind == "domain" for host in hosts for desired in host.told))
+    [dying] = [host for host in hosts if any(desired.kind == "domain" for desired in host.told)]
+    [other] = [host for host in hosts if host is not dying]
+    other.holding.clear()
+    await dying.stop()
+    run = await plane.ended(created.operation_id)
+    assert run.status is SagaStatus.COMPLETED, run.failures
+    assert run.failures[0].reason == "HOST_DOWN"
+    assert (await plane.instance(created.uid)).host == other.name
+    assert (await usage(plane))[f"{dying.name} vcpus"] == 1
+    dying.holding.clear()
+    await dying.start(plane.register_host)
+    await usage_is(plane, lambda used: f"{dying.name} vcpus" not in used)
+    assert (dying.domains, dying.ports) == ({}, {})
+    assert other.domains.keys() == {created.uid}

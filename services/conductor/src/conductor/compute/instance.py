@@ -20,7 +20,10 @@ from core.eventlog.types import Constraint
 
 
 class Instance(Aggregate, kind="instance"):
-    """`domain`: what its host shall make true; `observation`: what the host last said of it."""
+    """`domain`: what its host shall make true; `observation`: what that host last said of it.
+
+    `leaving`: hosts that shall have nothing of it and have not said so yet, with the generation of that wish.
+    """
 
     project_id: str = ""
     user_id: str = ""
@@ -41,6 +44,7 @@ class Instance(Aggregate, kind="instance"):
     metadata_fetched: bool = False
     domain: agent.DesiredObject | None = None
     observation: Observation[agent.DomainObserved] | None = None
+    leaving: dict[str, int] = field(default_factory=dict)
     report_clock: ReportClock = field(default_factory=ReportClock)
 
     @property
@@ -73,12 +77,12 @@ class Instance(Aggregate, kind="instance"):
 
     def observe_domain(self, report: agent.Report) -> None:
         """A host's claim; older ones, and ones that change nothing, leave no trace."""
-        if report.host != self.host and (self.domain is None or report.host != self.domain.host):
-            return
-        if not self.report_clock.is_news(report):
-            return
-        observed = Observation(report.generation, report.domain, report.failure)
-        if self.observation is not None and observed == self.observation:
+        if self.domain is None or report.host != self.domain.host:
+            is_news = self._leaves(report.host, report.generation, report.domain)
+        else:
+            observed = Observation(report.generation, report.domain, report.failure)
+            is_news = self.report_clock.is_news(report) and observed != self.observation
+        if not is_news:
             return
         self.record(
             pb.InstanceDomainObserved(
@@ -90,6 +94,16 @@ class Instance(Aggregate, kind="instance"):
                 failure=report.failure if report.HasField("failure") else None,
             )
         )
+
+    def observed_absent_on(self, host: str) -> bool:
+        """Nothing of it is wished for there, and nothing is left."""
+        wished = self.domain is not None and self.domain.host == host and not self.domain.absent
+        return not wished and host not in self.leaving
+
+    def _leaves(self, host: str, generation: int, observed: agent.DomainObserved) -> bool:
+        """Whether this tells that nothing is left where nothing shall be."""
+        wanted = self.leaving.get(host)
+        return wanted is not None and generation >= wanted and observed.state == agent.DOMAIN_STATE_ABSENT
 
     def activate(self, task_id: str, launch_time: datetime) -> None:
         self._require_task(task_id)
@@ -171,11 +185,16 @@ class Instance(Aggregate, kind="instance"):
     @applies(pb.InstanceDomainDesired)
     def _domain_desired(self, event: pb.InstanceDomainDesired) -> None:
         self.domain = event.desired
+        if event.desired.absent:
+            self.leaving[event.desired.host] = event.desired.generation
 
     @applies(pb.InstanceDomainObserved)
     def _domain_observed(self, event: pb.InstanceDomainObserved) -> None:
-        self.report_clock = self.report_clock.after(event.host, event.boot_id, event.sequence)
-        self.observation = Observation(event.generation, event.observed, event.failure)
+        if self._leaves(event.host, event.generation, event.observed):
+            del self.leaving[event.host]
+        if self.domain is not None and event.host == self.domain.host:
+            self.report_clock = self.report_clock.after(event.host, event.boot_id, event.sequence)
+            self.observation = Observation(event.generation, event.observed, event.failure)
 
     @applies(pb.InstanceActivated)
     def _activated(self, event: pb.InstanceActivated) -> None:

@@ -61,21 +61,28 @@ async def release_port(services: Services, port_id: str, instance_id: str) -> No
 async def release_claim(services: Services, instance_id: str, task_id: str, attempt: int) -> None:
     """Gives the host's capacity back; held as "pending clean-up" while a host that is down still has the guest."""
     instance = await services.repository.load(Instance, UUID(instance_id))
-    pending = bool(instance.host) and not _confirmed_absent(instance)
+    host = instance.host
+    pending = bool(host) and not _confirmed_absent(instance)
     await services.placement.ReleaseClaim(
         scheduling.ReleaseClaimRequest(claim_id=instance_id, attempt=attempt, pending_cleanup=pending)
     )
-    if instance.host:
-        await services.repository.change(Instance, instance.id, lambda it: it.release_host(task_id, instance.host))
+    if host:
+        await services.repository.change(Instance, instance.id, lambda it: it.release_host(task_id, host))
+    if pending:
+        await confirm_cleanup(services, UUID(instance_id), host)
+
+
+async def confirm_cleanup(services: Services, instance_id: UUID, host: str) -> None:
+    """Once the instance is not on the host any more, by right and in fact: what is held there is given back.
+
+    Asked after the release and again with each report: whichever comes last does it.
+    """
+    instance = await services.repository.load(Instance, instance_id)
+    if instance.host != host and instance.observed_absent_on(host):
+        await services.placement.ConfirmCleanup(scheduling.ConfirmCleanupRequest(claim_id=str(instance_id), host=host))
 
 
 def _confirmed_absent(instance: Instance) -> bool:
     """Never asked for there, or said to be gone."""
-    if instance.domain is None or instance.domain.host != instance.host:
-        return True
-    observation = instance.observation
-    return (
-        observation is not None
-        and observation.generation >= instance.domain.generation
-        and observation.facts.state == agent.DOMAIN_STATE_ABSENT
-    )
+    never_asked = instance.domain is None or instance.domain.host != instance.host
+    return never_asked or instance.observed_absent_on(instance.host)

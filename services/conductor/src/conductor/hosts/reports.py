@@ -10,13 +10,14 @@ import structlog
 
 from cirra.agent.v1 import desired_pb2 as agent
 from conductor.compute.instance import Instance
+from conductor.compute.teardown import confirm_cleanup
 from conductor.network.port import Port
+from conductor.services import Services
 from core.aggregate import Aggregate
 from core.bus import Poison, Received
 from core.context import acting
 from core.errors import NotFound
 from core.ids import parse_uuid
-from core.repository import Repository
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +30,9 @@ FACTS = ("DomainObserved", "PortObserved", "LeaseSeen", "AddressSeen", "Metadata
 class ReportHandler:
     """Handles the messages of the stream of reports."""
 
-    def __init__(self, repository: Repository) -> None:
-        self._repository = repository
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._repository = services.repository
         self._by_fact: Mapping[str, Callable[[agent.Report, UUID], Awaitable[None]]] = {
             "domain": self._domain,
             "port": self._port,
@@ -57,6 +59,8 @@ class ReportHandler:
 
     async def _domain(self, report: agent.Report, instance_id: UUID) -> None:
         await self._repository.change(Instance, instance_id, lambda it: it.observe_domain(report))
+        if report.domain.state == agent.DOMAIN_STATE_ABSENT:
+            await confirm_cleanup(self._services, instance_id, report.host)
 
     async def _port(self, report: agent.Report, port_id: UUID) -> None:
         await self._repository.change(Port, port_id, lambda it: it.observe(report))

@@ -25,17 +25,23 @@ async def told_and_done(
     observation_of: Callable[[A], Observation[F] | None],
     done: Callable[[F], bool],
 ) -> None:
-    """Sends the desired state and waits until its host has observed it; `StepError` if the host says it can't."""
+    """Sends the desired state and waits until its host has observed it.
+
+    Raises `StepError` if the host says that it can't, or goes down.
+    """
     aggregate_id = UUID(desired.object_id)
 
     async def look() -> bool | None:
         aggregate = await services.repository.load(aggregate_class, aggregate_id)
         observation = observation_of(aggregate)
-        if observation is None or observation.generation < desired.generation:
-            return None
-        if observation.failed:
-            raise _refused(desired, observation.failure)
-        return done(observation.facts) or None
+        if observation is not None and observation.generation >= desired.generation:
+            if observation.failed:
+                raise _refused(desired, observation.failure)
+            if done(observation.facts):
+                return True
+        if await services.desired_state.host_is_down(desired.host):
+            raise StepError(f"{desired.host} went down", reason="HOST_DOWN", reschedule=True)
+        return None
 
     async with services.commander.telling(desired):
         await services.changes.until(aggregate_id, look)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import field
 from uuid import UUID
 
 from cirra.placement.v1 import events_pb2 as pb
@@ -14,11 +15,13 @@ from placement.hosts.capacity import amounts, capacity_scope
 
 
 class Claim(Aggregate, kind="claim"):
-    """`held`: the claim that stands; None before it and after its release. `released_up_to`: the highest attempt
-    that was released, also when the release came before its claim."""
+    """`held`: the claim that stands. `pending`: by attempt, what was given up on hosts that still have the guest.
+
+    `released_up_to`: the highest attempt that was released, also when the release came before its claim.
+    """
 
     held: pb.ClaimMade | None = None
-    cleanup_pending: bool = False
+    pending: dict[int, pb.ClaimMade] = field(default_factory=dict)
     released_up_to: int = 0
 
     def answer_for(self, attempt: int) -> pb.ClaimMade | None:
@@ -39,35 +42,47 @@ class Claim(Aggregate, kind="claim"):
     def release(self, attempt: int, *, pending_cleanup: bool) -> None:
         """Gives back what attempts up to this one hold, and refuses them from now on. Repeating it is one release.
 
-        `pending_cleanup`: the host still has the guest; its capacity stays held until a release without it.
+        `pending_cleanup`: the host still has the guest; its capacity stays held until `confirm_cleanup`.
         """
-        if self.held is not None and self.held.attempt <= attempt:
-            if pending_cleanup:
-                if not self.cleanup_pending:
-                    self.record(pb.ClaimCleanupPending(host=self.held.host, attempt=attempt))
-            else:
-                resources = self.held.resources
-                self.record(pb.ClaimReleased(host=self.held.host, attempt=attempt, resources=resources))
-        elif self.held is None and attempt > self.released_up_to:
-            self.record(pb.ClaimTombstoned(attempt=attempt))
+        held = self.held
+        if held is None or held.attempt > attempt:
+            if attempt > self.released_up_to and held is None:
+                self.record(pb.ClaimTombstoned(attempt=attempt))
+        elif pending_cleanup:
+            self.record(pb.ClaimCleanupPending(host=held.host, attempt=held.attempt, up_to=attempt))
+        else:
+            self.record(_released(held, attempt))
+
+    def confirm_cleanup(self, host: str) -> None:
+        """Nothing is left on the host."""
+        for made in list(self.pending.values()):
+            if made.host == host:
+                self.record(_released(made, self.released_up_to))
 
     @applies(pb.ClaimMade)
     def _made(self, event: pb.ClaimMade) -> None:
-        self.held, self.cleanup_pending = event, False
+        self.held = event
 
     @applies(pb.ClaimReleased)
-    def _released(self, event: pb.ClaimReleased) -> None:
-        self.held, self.cleanup_pending = None, False
-        self.released_up_to = max(self.released_up_to, event.attempt)
+    def _was_released(self, event: pb.ClaimReleased) -> None:
+        if self.pending.pop(event.attempt, None) is None:
+            self.held = None
+        self.released_up_to = max(self.released_up_to, event.up_to)
 
     @applies(pb.ClaimCleanupPending)
     def _cleanup_pending(self, event: pb.ClaimCleanupPending) -> None:
-        self.cleanup_pending = True
-        self.released_up_to = max(self.released_up_to, event.attempt)
+        if self.held is not None:
+            self.pending[self.held.attempt] = self.held
+        self.held = None
+        self.released_up_to = max(self.released_up_to, event.up_to)
 
     @applies(pb.ClaimTombstoned)
     def _tombstoned(self, event: pb.ClaimTombstoned) -> None:
         self.released_up_to = max(self.released_up_to, event.attempt)
+
+
+def _released(made: pb.ClaimMade, up_to: int) -> pb.ClaimReleased:
+    return pb.ClaimReleased(host=made.host, attempt=made.attempt, resources=made.resources, up_to=up_to)
 
 
 def _usage(host: str, resources: scheduling.Resources, sign: int) -> Iterable[Constraint]:

@@ -54,7 +54,8 @@ class HostView:
         self.position = 0
         self.table = HostTable()
         self._index: dict[str, int] = {}
-        self._held: dict[str, tuple[str, tuple[int, ...]]] = {}
+        # (claim, attempt) → host and amounts
+        self._held: dict[tuple[str, int], tuple[str, tuple[int, ...]]] = {}
 
     def expect(self, claim_id: str, made: pb.ClaimMade) -> None:
         """Takes in a claim of our own before its event has come by."""
@@ -82,7 +83,7 @@ class HostView:
             case "ClaimMade":
                 self._hold(claim_id, pb.ClaimMade.FromString(event.data))
             case "ClaimReleased":
-                self._release(claim_id)
+                self._release(claim_id, pb.ClaimReleased.FromString(event.data).attempt)
         self.position = event.position
 
     def _inventory(self, event: pb.HostInventoryChanged) -> None:
@@ -92,13 +93,13 @@ class HostView:
         self.table.capacity[row] = [capacity[resource] for resource in RESOURCES]
 
     def _hold(self, claim_id: str, made: pb.ClaimMade) -> None:
-        self._release(claim_id)
+        self._release(claim_id, made.attempt)
         held = tuple(amounts(made.resources).values())
-        self._held[claim_id] = (made.host, held)
+        self._held[claim_id, made.attempt] = (made.host, held)
         self.table.used[self._row(made.host)] += held
 
-    def _release(self, claim_id: str) -> None:
-        found = self._held.pop(claim_id, None)
+    def _release(self, claim_id: str, attempt: int) -> None:
+        found = self._held.pop((claim_id, attempt), None)
         if found is not None:
             host, held = found
             self.table.used[self._row(host)] -= held

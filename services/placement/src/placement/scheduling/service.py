@@ -110,6 +110,22 @@ class SchedulingServicer(scheduling_pb2_grpc.SchedulingServiceServicer):
             saved = await again_on_conflict(once)
         return api.ReleaseClaimResponse(position=saved.position)
 
+    async def ConfirmCleanup(
+        self, request: api.ConfirmCleanupRequest, context: grpc.aio.ServicerContext
+    ) -> api.ConfirmCleanupResponse:
+        claim_id = _claim_id(request.claim_id)
+
+        async def once() -> Saved:
+            claim = await self._repository.find(Claim, claim_id)
+            if claim is None:
+                return Saved(0)
+            claim.confirm_cleanup(request.host)
+            return await self._repository.save(claim)
+
+        with acting(actor="system/placement"):
+            saved = await again_on_conflict(once)
+        return api.ConfirmCleanupResponse(position=saved.position)
+
     async def RegisterHost(
         self, request: api.RegisterHostRequest, context: grpc.aio.ServicerContext
     ) -> api.RegisterHostResponse:
