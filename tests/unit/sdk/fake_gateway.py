@@ -131,8 +131,8 @@ class FakeGateway:
             raise Failure(grpc.StatusCode.UNAUTHENTICATED, "the access token has expired", "TOKEN_EXPIRED")
         if method.name not in self._answers:
             raise Failure(grpc.StatusCode.UNIMPLEMENTED, f"the test gave no answer for {method.name}")
-        answer = self._answers[method.name]
-        answer = answer(request) if callable(answer) else answer
+        told = self._answers[method.name]
+        answer: Any = told(request) if callable(told) else told
         return self._streamed(answer, context) if method.server_streaming else answer
 
     def _streamed(self, answers: Iterable[Any], context: Any) -> Iterator[Any]:

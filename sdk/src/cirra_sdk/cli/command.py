@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from cirra_sdk.cli.output import Format, Output
-from cirra_sdk.cli.report import EXIT_CLOUD, complain, exit_code, reported
+from cirra_sdk.cli.report import EXIT_CLOUD, complain, debugging, exit_code, reported
 from cirra_sdk.errors import CirraError
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ def _runner(function: Function) -> Callable[..., None]:
 
     @wraps(function)
     def run(ctx: typer.Context, *, output: Format = Format.TABLE, **arguments: Any) -> None:
+        if not debugging():
+            # gRPC writes to stderr about connections, in words for its own developers.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         with reported():
             asyncio.run(_with_session(function, ctx.obj or Globals(), output, arguments))
 

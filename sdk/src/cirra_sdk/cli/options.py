@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.text import parse_fields, parse_pairs, parse_time
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ def read(parse: Callable[..., T], *args: object) -> T:
     try:
         return parse(*args)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def pairs(texts: list[str], option: str = "--property") -> dict[str, str]:
@@ -63,7 +64,7 @@ def enum(enum_type: Any, text: str, option: str) -> Any:
     wanted = f"{prefix}{text.upper()}" if text else f"{prefix}UNSPECIFIED"
     if wanted not in enum_type.keys():  # noqa: SIM118 - a wrapper of an enum, not a mapping
         known = ", ".join(name.removeprefix(prefix) for name in enum_type.keys()[1:])
-        raise typer.BadParameter(f"{option} {text!r}: give one of {known}")
+        raise UsageError(f"{option} {text!r}: give one of {known}")
     return enum_type.Value(wanted)
 
 

@@ -67,6 +67,11 @@ def reported() -> Iterator[None]:
         _end(CirraError(f"{type(error).__name__}: {error}", remedy=remedy), EXIT_CLOUD, error)
 
 
+def debugging() -> bool:
+    """Whether the person wants to know more than is good for reading."""
+    return os.environ.get(DEBUG, "") not in ("", "0")
+
+
 def exit_code(error: CirraError) -> int:
     if isinstance(error, ConfigurationError | UsageError):
         return EXIT_USAGE
@@ -102,7 +107,7 @@ def _remedy(error: CirraError) -> str:
 
 
 def _end(error: CirraError, code: int, cause: BaseException | None = None) -> NoReturn:
-    if os.environ.get(DEBUG, "") not in ("", "0"):
+    if debugging():
         traceback.print_exception(cause or error)
     complain(error)
     raise typer.Exit(code)

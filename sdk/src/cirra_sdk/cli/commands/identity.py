@@ -10,6 +10,7 @@ import typer
 
 from cirra_sdk.cli import options
 from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.waiting import take
 
 if TYPE_CHECKING:
@@ -160,6 +161,6 @@ async def set_quotas(
     }
     limits = {resource: limit for resource, limit in told.items() if limit is not None}
     if not limits:
-        raise typer.BadParameter("no limit is named: give --instances, --vcpus, --ram, …")
+        raise UsageError("no limit is named: give --instances, --vcpus, --ram, …")
     changed = await session.client.quotas.set(project, limits)
     session.output.resource(changed, list_table(changed.quotas, QUOTAS))
