@@ -7,10 +7,13 @@ from uuid import uuid4
 import pytest
 
 from cirra.compute.v1 import compute_pb2 as compute
+from cirra.compute.v1 import events_pb2 as compute_events
 from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER, ROLE_READER
 from cirra.image.v1 import image_pb2 as image
+from cirra.network.v1 import events_pb2 as network_events
 from cirra.network.v1 import network_pb2 as network
 from core.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from core.ids import uuid7
 from core.rpc.metadata import MIN_POSITION
 from tests.integration.api_gateway.world import Client, Gateway, World, new_project
 
@@ -174,6 +177,58 @@ async def test_the_same_request_id_gets_the_same_answer(world: World, gateway: G
     again = await root.call(root.compute.CreateInstance, request)
     assert first == again
     assert len((await root.call(root.compute.ListInstances, compute.ListInstancesRequest())).instances) == 1
+
+
+async def test_instances_are_listed_by_what_is_asked_for(world: World, gateway: Gateway) -> None:
+    root, alice = world.user("root", new_project(), ROLE_ADMIN), world.user("alice", new_project())
+    for principal, name, host, active in (
+        (root, "db", "host-1", True),
+        (alice, "web", "host-1", False),
+        (alice, "web", "host-2", True),
+        (alice, "db", "host-2", False),
+    ):
+        uid = uuid7()
+        created = compute_events.InstanceCreated(project_id=principal.project_id, display_name=name)
+        await world.journal.append(("instance", uid, created))
+        await world.journal.append(("instance", uid, compute_events.InstanceHostAssigned(host=host)))
+        if active:
+            await world.journal.append(("instance", uid, compute_events.InstanceActivated()))
+    position = (await world.log.head()).position
+
+    async def found(who: str, **filters: object) -> list[tuple[str, str]]:
+        client = await gateway.login(who)
+        client.position = position
+        request = compute.ListInstancesRequest(**filters)  # type: ignore[arg-type]
+        listed = await client.call(client.compute.ListInstances, request)
+        return [(instance.display_name, instance.host) for instance in listed.instances]
+
+    assert await found("alice") == [("web", ""), ("web", ""), ("db", "")]
+    assert await found("alice", display_name="db") == [("db", "")]
+    assert len(await found("alice", status=compute.INSTANCE_STATUS_ACTIVE)) == 1
+    assert await found("root") == [("db", "host-1")]
+    assert await found("root", all_projects=True, host="host-2") == [("web", "host-2"), ("db", "host-2")]
+    assert len(await found("root", all_projects=True)) == 4
+    client = await gateway.login("root")
+    client.position = position
+    own = await client.call(client.compute.GetInstance, compute.GetInstanceRequest(name="db"))
+    assert own.project_id == root.project_id, "a name means first what it does in the own project"
+
+
+async def test_where_ports_are_bound_is_the_operators_matter(world: World, gateway: Gateway) -> None:
+    alice = world.user("alice", new_project())
+    world.user("root", new_project(), ROLE_ADMIN)
+    uid = uuid7()
+    await world.journal.append(
+        ("port", uid, network_events.PortCreated(project_id=alice.project_id)),
+        ("port", uid, network_events.PortBindingDesired(host="host-1")),
+    )
+    bindings = {}
+    for name in ("alice", "root"):
+        client = await gateway.login(name)
+        client.position = (await world.log.head()).position
+        port = await client.call(client.network.GetPort, network.GetPortRequest(name=str(uid)))
+        bindings[name] = list(port.bindings)
+    assert bindings == {"alice": [], "root": ["host-1"]}
 
 
 async def _prepare_instance_parts(root: Client) -> None:
