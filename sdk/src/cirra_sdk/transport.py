@@ -108,23 +108,23 @@ class Transport:
     async def stream(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
         """One request, many answers. Until the first one it is tried again; then a failure is the caller's to mend."""
 
-        async def begin(token: str) -> tuple[Any, Any]:
+        async def begin(token: str) -> tuple[Any, Any, str]:
             call = method(request, metadata=self._metadata(token))
             try:
-                return call, await call.read()
+                return call, await call.read(), token
             except grpc.aio.AioRpcError as error:
-                raise await self._failure(call, error) from error
+                raise self._failure(error) from error
             except asyncio.CancelledError:
                 call.cancel()
                 raise
 
-        call, answer = await self._tried(begin)
+        call, answer, token = await self._tried(begin)
         try:
             while answer is not grpc.aio.EOF:
                 yield answer
                 answer = await call.read()
         except grpc.aio.AioRpcError as error:
-            raise await self._failure(call, error) from error
+            raise self._interruption(error, token) from error
         finally:
             call.cancel()
 
@@ -171,13 +171,20 @@ class Transport:
         try:
             answer = await call
         except grpc.aio.AioRpcError as error:
-            raise await self._failure(call, error) from error
+            raise self._failure(error) from error
         self._saw(await call.trailing_metadata())
         return answer
 
-    async def _failure(self, call: Any, error: grpc.aio.AioRpcError) -> CirraApiError:
+    def _failure(self, error: grpc.aio.AioRpcError) -> CirraApiError:
         self._saw(error.trailing_metadata())
         return from_rpc_error(error, self.endpoint)
+
+    def _interruption(self, error: grpc.aio.AioRpcError, token: str) -> CirraApiError:
+        """A stream ends with its token. Where another token can be had, that is an interruption like others."""
+        failure = self._failure(error)
+        if isinstance(failure, Unauthenticated) and self.tokens.reject(token):
+            return Unavailable(failure.reason, failure.message, failure.remedy, retryable=True)
+        return failure
 
     def _saw(self, trailing: Any) -> None:
         position = dict(trailing or ()).get(POSITION, "")

@@ -251,6 +251,22 @@ async def test_a_watch_goes_on_after_an_interruption_and_says_nothing_twice(
     assert client.position == 8
 
 
+async def test_a_watch_outlives_its_token(gateway: FakeGateway, client: AsyncClient) -> None:
+    def answer(request: events.WatchEventsRequest) -> object:
+        yield events.Event(position=request.after_position + 1)
+        gateway.good_tokens.clear()
+        raise Failure(StatusCode.UNAUTHENTICATED, "watching ends with it", "TOKEN_EXPIRED")
+
+    gateway.answers("WatchEvents", answer)
+    events_seen = client.events.watch(after_position=1)
+    assert [(await anext(events_seen)).position for _ in range(2)] == [2, 3]
+    await events_seen.aclose()
+    assert [call.metadata["authorization"] for call in gateway.calls_of("WatchEvents")] == [
+        "Bearer token-1",
+        "Bearer token-2",
+    ]
+
+
 async def test_a_watch_of_what_went_away_meanwhile_ends(gateway: FakeGateway, client: AsyncClient) -> None:
     present = compute.WatchInstancesResponse(instance=compute.Instance(uid="1"), position=3)
     rounds = iter([GONE, Failure(StatusCode.NOT_FOUND, "no instance", "NOT_FOUND")])
