@@ -14,7 +14,7 @@ import jwt
 import pytest
 
 from cirra.image.v1 import image_pb2 as pb
-from core.errors import FailedPrecondition, InvalidArgument
+from core.errors import CirraError, FailedPrecondition, InvalidArgument
 from tests.harness import disks
 from tests.integration.api_gateway.world import Client, Gateway, World, eventually, new_project
 
@@ -129,6 +129,17 @@ async def test_an_upload_that_breaks_off_leaves_nothing(world: World, alice: Cli
     call.cancel()
     await eventually(lambda: not _files(world))
     assert (await _upload(alice, image.uid, b"\0" * 512)).virtual_size_bytes == 512
+
+
+async def test_a_store_that_fails_is_told_as_such(world: World, alice: Client) -> None:
+    image = await _create(alice, pb.DISK_FORMAT_RAW)
+    uploads = world.blob_folder / "uploads"
+    uploads.rmdir()
+    with pytest.raises(CirraError) as raised:
+        await _upload(alice, image.uid, b"\0" * 512)
+    assert raised.value.reason == "IMAGE_STORE_FAILED" and not raised.value.retryable
+    uploads.mkdir()
+    assert (await _upload(alice, image.uid, b"\0" * 512)).status == pb.IMAGE_STATUS_ACTIVE
 
 
 def _ticket(

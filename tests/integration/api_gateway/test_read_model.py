@@ -18,6 +18,7 @@ from cirra.network.v1 import events_pb2 as network_events
 from core.errors import Unavailable
 from core.eventlog.types import Append, NewEvent
 from core.ids import uuid7
+from core.rpc.retry import retried
 from tests.integration.api_gateway.world import Client, Gateway, World, new_project
 
 
@@ -99,3 +100,22 @@ async def _run(command: list[str], environment: dict[str, str]) -> subprocess.Co
     return await asyncio.to_thread(
         subprocess.run, command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
     )
+
+
+async def test_postgres_away_is_told_as_unavailable_and_passes(world: World, gateway: Gateway) -> None:
+    world.user("root", new_project(), ROLE_ADMIN)
+    root = await gateway.login("root")
+    root.position = await _happen(world)
+    assert len((await _list(root)).flavors) == 20
+    # Whoever has been asleep for a while finds its connections gone; a caller never finds an INTERNAL error.
+    killed = await world.log.pool.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE $1",
+        f"%{world.cell.name}_gateway%",
+    )
+    assert killed
+    answers = await asyncio.gather(*(_list(root) for _ in range(20)), return_exceptions=True)
+    assert all(isinstance(answer, (compute.ListFlavorsResponse, Unavailable)) for answer in answers)
+    assert len((await retried(lambda: _list(root))).flavors) == 20
+    made = await world.journal.append(("flavor", uuid4(), compute_events.FlavorCreated(display_name="after")))
+    root.position = made
+    assert len((await retried(lambda: _list(root))).flavors) == 21

@@ -11,6 +11,7 @@ from api_gateway.views.view import R, Row, View
 from core.errors import FieldViolation, InvalidArgument, NotFound
 
 MAX_TEXT = 255
+_CHECK_NAME = "check the name and the project"
 # What is unique somewhere is typed by people: no surprises in it.
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._@+-]{0,61}[A-Za-z0-9._@+-])?")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -24,14 +25,23 @@ class Fields:
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
         self.violations: list[FieldViolation] = []
+        # Those of them that name what there is not.
+        self._missing: list[FieldViolation] = []
 
     def refuse(self, field: str, description: str) -> None:
         self.violations.append(FieldViolation(f"{self._prefix}{field}", description))
 
     def check(self) -> None:
-        """Raises InvalidArgument if anything was refused."""
-        if self.violations:
+        """Raises InvalidArgument if anything was refused; NotFound if all that is wrong is that it is not there."""
+        if not self.violations:
+            return
+        if len(self._missing) < len(self.violations):
             raise InvalidArgument(*self.violations)
+        raise NotFound(
+            "; ".join(f"{missing.field}: {missing.description}" for missing in self._missing),
+            remedy=_CHECK_NAME,
+            metadata={"field": ", ".join(missing.field for missing in self._missing)},
+        )
 
     def name(self, field: str, value: str) -> None:
         """A name that is unique somewhere."""
@@ -106,7 +116,8 @@ class Fields:
         try:
             return await reader.find(view, name)
         except NotFound as error:
-            self.refuse(field, f"{error.message}: check the name and the project")
+            self.refuse(field, f"{error.message}: {_CHECK_NAME}")
+            self._missing.append(FieldViolation(f"{self._prefix}{field}", error.message))
         except InvalidArgument as error:
             self.refuse(field, error.violations[0].description)
         return None

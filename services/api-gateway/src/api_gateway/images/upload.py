@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from api_gateway.api.call import Call
@@ -15,7 +16,14 @@ from api_gateway.images.inspect import Inspected, Limits, inspect
 from api_gateway.views.image import IMAGE
 from cirra.conductor.v1.commands_pb2 import ActivateImageCommand, RejectImageCommand
 from cirra.image.v1 import image_pb2 as pb
-from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, PermissionDenied, ResourceExhausted
+from core.errors import (
+    CirraError,
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    PermissionDenied,
+    ResourceExhausted,
+)
 
 FORMATS: Mapping[int, str] = {pb.DISK_FORMAT_QCOW2: "qcow2", pb.DISK_FORMAT_RAW: "raw"}
 """As qemu-img calls them."""
@@ -42,11 +50,13 @@ class Uploads:
         _check_owner(call, image)
         if image.status == pb.IMAGE_STATUS_ACTIVE:
             return _again(header, image)
-        upload = await asyncio.to_thread(self.blobs.begin)
+        with _storing():
+            upload = await asyncio.to_thread(self.blobs.begin)
         try:
             await self._write(upload, header, parts)
             inspected = await self._inspect(call, upload, image)
-            await asyncio.to_thread(self.blobs.keep, upload)
+            with _storing():
+                await asyncio.to_thread(self.blobs.keep, upload)
         finally:
             await asyncio.to_thread(upload.discard)
         await _activate(call, image, upload, inspected)
@@ -63,7 +73,8 @@ class Uploads:
                 raise TransferFailed(
                     TRUNCATED, "header.size_bytes", f"more than the {header.size_bytes} bytes announced arrived"
                 )
-            await asyncio.to_thread(_write_chunk, upload, part.chunk)
+            with _storing():
+                await asyncio.to_thread(upload.write, part.chunk)
         if header.size_bytes and upload.size != header.size_bytes:
             raise TransferFailed(
                 TRUNCATED, "header.size_bytes", f"{upload.size} of {header.size_bytes} bytes arrived: upload it again"
@@ -74,25 +85,31 @@ class Uploads:
                 "header.sha256",
                 f"what arrived has the checksum {upload.sha256}: check the file, and upload it again",
             )
-        await asyncio.to_thread(upload.finish)
+        with _storing():
+            await asyncio.to_thread(upload.finish)
 
     async def _inspect(self, call: Call, upload: Upload, image: pb.Image) -> Inspected:
         try:
-            return await inspect(upload.path, FORMATS[image.disk_format], self.limits)
+            with _storing():
+                return await inspect(upload.path, FORMATS[image.disk_format], self.limits)
         except ImageRefused as refusal:
             command = RejectImageCommand(image_id=image.uid, reason=refusal.reason, message=refusal.description)
             await accept(call, lambda conductor: conductor.image.RejectImage, command)
             raise
 
 
-def _write_chunk(upload: Upload, chunk: bytes) -> None:
+@contextmanager
+def _storing() -> Iterator[None]:
+    """What the folder of blobs, or a tool that looks at it, fails with, is told as such."""
     try:
-        upload.write(chunk)
+        yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ResourceExhausted(
-            "there is no room for the image", reason="IMAGE_STORE_FULL", remedy="ask an operator for more room"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceExhausted(
+                "there is no room for the image", reason="IMAGE_STORE_FULL", remedy="ask an operator for more room"
+            ) from error
+        raise CirraError(
+            "the image store failed", reason="IMAGE_STORE_FAILED", remedy="the gateway's log tells the cause"
         ) from error
 
 
