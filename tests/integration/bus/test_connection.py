@@ -131,7 +131,7 @@ async def test_a_newer_command_replaces_an_unread_one(bus: Bus) -> None:
     assert (kept.headers["ce-type"], kept.headers["Cirra-Actor"]) == ("google.protobuf.StringValue", "a")
 
 
-async def test_heartbeats_count_from_one_and_tell_boot_and_interval(bus: Bus) -> None:
+async def test_heartbeats_rise_over_a_restart_and_tell_boot_and_interval(bus: Bus) -> None:
     inbox = Inbox()
     await bus.subscribe(bus.subjects.all_heartbeats, inbox)
     await bus.subscribe(bus.subjects.all_service_heartbeats, inbox)
@@ -142,9 +142,15 @@ async def test_heartbeats_count_from_one_and_tell_boot_and_interval(bus: Bus) ->
     await asyncio.gather(running, return_exceptions=True)
     assert {beat.subject for beat in beats} == {bus.subjects.heartbeats("h1", "net")}
     decoded = [Heartbeat.FromString(beat.data) for beat in beats]
-    assert [beat.sequence for beat in decoded] == [1, 2, 3]
+    first = decoded[0].sequence
+    assert [beat.sequence for beat in decoded] == [first, first + 1, first + 2]
     assert decoded[0].boot_id == "boot-1"
     assert (decoded[0].component, decoded[0].instance, decoded[0].interval_ms) == ("net", "h1", 50)
+
+    # As a process that was killed and started again does, on a machine that was not.
+    again = HeartbeatPublisher.for_agent(bus, host="h1", agent="net", boot_id="boot-1")
+    assert await again.beat()
+    assert Heartbeat.FromString((await inbox.next()).data).sequence > decoded[-1].sequence
 
     service = HeartbeatPublisher.for_service(bus, service="conductor", replica="r1", boot_id="boot-2")
     assert await service.beat()

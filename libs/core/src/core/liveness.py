@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from cirra.agent.v1 import desired_pb2
 from core.bus.connection import Bus
@@ -13,8 +14,9 @@ INTERVAL_S = 1.0
 class HeartbeatPublisher:
     """One heartbeat per interval, for an agent of a host or for a replica of a service.
 
-    `boot_id` tells one life of the sender from the next; `sequence` counts from 1 within it. The receiver
-    measures silence on its own clock: no time is sent.
+    `sequence` rises within a boot, also over restarts of the sender in it: it begins at *first_sequence*, by default
+    the milliseconds since the boot, of which more pass than there are heartbeats. The receiver measures silence on its
+    own clock: no time is compared.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class HeartbeatPublisher:
         subject: str,
         interval_s: float = INTERVAL_S,
         version: str = "",
+        first_sequence: int | None = None,
     ) -> None:
         self._bus = bus
         self._component = component
@@ -35,7 +38,7 @@ class HeartbeatPublisher:
         self._subject = subject
         self._interval_s = interval_s
         self._version = version
-        self._sequence = 0
+        self._next = _milliseconds_since_boot() if first_sequence is None else first_sequence
 
     @classmethod
     def for_agent(
@@ -67,12 +70,12 @@ class HeartbeatPublisher:
 
     async def beat(self) -> bool:
         """Sends one now; False when NATS is away, and then it is dropped."""
-        self._sequence += 1
+        sequence, self._next = self._next, self._next + 1
         heartbeat = desired_pb2.Heartbeat(
             component=self._component,
             instance=self._instance,
             boot_id=self._boot_id,
-            sequence=self._sequence,
+            sequence=sequence,
             interval_ms=round(self._interval_s * 1000),
             version=self._version,
         )
@@ -86,3 +89,8 @@ class HeartbeatPublisher:
             await self.beat()
             due = max(due + self._interval_s, clock())
             await asyncio.sleep(due - clock())
+
+
+def _milliseconds_since_boot() -> int:
+    """CLOCK_BOOTTIME, which also counts a suspended machine's time (clock_gettime(2))."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
