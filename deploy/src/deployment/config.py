@@ -40,11 +40,12 @@ class External:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`replicas` of each service of the control plane; `ports` by the name of what listens on them."""
+    """`address`: services listen there. `replicas` of each service of the control plane; `ports` by listener's name."""
 
     cell: str
     host: str
     host_uuid: UUID
+    address: str = LOOPBACK
     replicas: int = 1
     ports: dict[str, int] = field(default_factory=dict)
     external: External = field(default_factory=External)
@@ -95,7 +96,9 @@ def configure(layout: Layout, settings: DeploySettings, *, cell: str | None, rep
         "" if settings.nats_keys_directory is None else str(settings.nats_keys_directory.absolute()),
         settings.libvirt_uri,
     )
-    config = dataclasses.replace(config, replicas=replicas or config.replicas, external=external)
+    config = dataclasses.replace(
+        config, address=str(settings.address), replicas=replicas or config.replicas, external=external
+    )
     config.save(layout)
     return config
 
@@ -105,7 +108,11 @@ def with_ports(config: Config, names: list[str]) -> Config:
     ports: dict[str, int] = {}
     for name in names:
         port = config.ports.get(name)
-        ports[name] = port if port is not None and _is_free(port) else _choose(set(ports.values()))
+        ports[name] = (
+            port
+            if port is not None and _is_free(config.address, port)
+            else _choose(config.address, set(ports.values()))
+        )
     return dataclasses.replace(config, ports=ports)
 
 
@@ -114,7 +121,7 @@ def reserve_port(server_folder: Path) -> None:
     recorded = server_folder / "port"
     if not recorded.exists():
         server_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        recorded.write_text(str(_choose(set())))
+        recorded.write_text(str(_choose(LOOPBACK, set())))
 
 
 def host_name(hostname: str) -> str:
@@ -123,20 +130,20 @@ def host_name(hostname: str) -> str:
     return label[:63] or "host"
 
 
-def _choose(taken: set[int]) -> int:
+def _choose(address: str, taken: set[int]) -> int:
     for _ in range(_PORT_ATTEMPTS):
         port = random.choice(_PORTS)
-        if port not in taken and _is_free(port):
+        if port not in taken and _is_free(address, port):
             return port
-    raise CirraError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK}", reason="NO_FREE_PORT")
+    raise CirraError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {address}", reason="NO_FREE_PORT")
 
 
-def _is_free(port: int) -> bool:
+def _is_free(address: str, port: int) -> bool:
     with socket.socket() as probe:
         # As the servers do: connections in TIME_WAIT don't keep a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((address, port))
         except OSError:
             return False
         return True

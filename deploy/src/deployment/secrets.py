@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -45,7 +46,7 @@ def prepare(layout: Layout, config: Config, now: Callable[[], datetime] = utc_no
     _once(admin_password(layout), lambda: secrets.token_urlsafe(_PASSWORD_BYTES).encode())
     authority = Authority.load_or_create(layout.authority)
     for service in (*CONTROL_PLANE, NATS_SERVER):
-        _certificate(authority, service, layout.tls(service), now())
+        _certificate(authority, service, config.address, layout.tls(service), now())
     keys = nats_keys(layout, config)
     _host_signer(layout.host_signer, keys)
     ensure_private_folder(layout.nats_credentials("").parent)
@@ -95,13 +96,16 @@ def _signing_key_pem() -> bytes:
     )
 
 
-def _certificate(authority: Authority, service: str, folder: Path, now: datetime) -> None:
-    certificate = TlsFiles.in_folder(folder).certificate
-    if certificate.exists():
-        found = x509.load_pem_x509_certificate(certificate.read_bytes())
-        if found.not_valid_after_utc - now > _RENEW_BEFORE:
+def _certificate(authority: Authority, service: str, address: str, folder: Path, now: datetime) -> None:
+    """A new one when there is none, when it ends soon, or when it isn't good for *address*."""
+    file = TlsFiles.in_folder(folder).certificate
+    if file.exists():
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        is_for_address = ip_address(address) in names.get_values_for_type(x509.IPAddress)
+        if is_for_address and certificate.not_valid_after_utc - now > _RENEW_BEFORE:
             return
-    authority.issue_server(service, (), folder)
+    authority.issue_server(service, (address,), folder)
 
 
 def _host_signer(folder: Path, keys: NatsKeys) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from core.embedded.nats import EmbeddedNats
 from core.embedded.postgres import EmbeddedPostgres
@@ -11,6 +13,9 @@ from deployment import secrets
 from deployment.config import Config
 from deployment.layout import Layout
 from deployment.libvirtd import PrivateLibvirtd
+
+_OWN_NAMESPACE = Path("/proc/self/ns/net")
+_INTERFACES = Path("/sys/class/net")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ def own_servers(layout: Layout, config: Config) -> OwnServers:
     return OwnServers(
         postgres=None if external.postgres_dsn else EmbeddedPostgres(layout.postgres, detached=True),
         nats=None if external.nats_urls else _nats(layout, config),
-        libvirtd=None if external.libvirt_uri else PrivateLibvirtd(layout.libvirt, config.host_uuid),
+        libvirtd=None if external.libvirt_uri else _libvirtd(layout, config),
     )
 
 
@@ -48,6 +53,17 @@ def servers(layout: Layout, config: Config) -> Servers:
         nats_urls=(own.nats.url,) if own.nats else external.nats_urls,
         libvirt_uri=own.libvirtd.uri if own.libvirtd else external.libvirt_uri,
     )
+
+
+def _libvirtd(layout: Layout, config: Config) -> PrivateLibvirtd:
+    # In another network namespace than the machine's, as tests run us, libvirtd needs a sysfs that shows it.
+    namespace = None if _sysfs_is_of_our_network() else _OWN_NAMESPACE
+    return PrivateLibvirtd(layout.libvirt, config.host_uuid, network_namespace=namespace)
+
+
+def _sysfs_is_of_our_network() -> bool:
+    """A sysfs shows the interfaces of the namespace that it was mounted in (network_namespaces(7))."""
+    return {name for _, name in socket.if_nameindex()} <= {path.name for path in _INTERFACES.iterdir()}
 
 
 def _nats(layout: Layout, config: Config) -> EmbeddedNats:

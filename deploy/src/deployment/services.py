@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.embedded.server import LOOPBACK
 from deployment import secrets
 from deployment.config import Config
 from deployment.layout import Layout
@@ -54,9 +53,8 @@ def port_names(replicas: int) -> list[str]:
 
 def addresses(config: Config) -> Addresses:
     def of(service: str, suffix: str = "") -> tuple[str, ...]:
-        return tuple(
-            f"{LOOPBACK}:{config.ports[f'{service}-{number}{suffix}']}" for number in range(1, config.replicas + 1)
-        )
+        names = (f"{service}-{number}{suffix}" for number in range(1, config.replicas + 1))
+        return tuple(f"{config.address}:{config.ports[name]}" for name in names)
 
     return Addresses(
         conductor=of("conductor"),
@@ -111,7 +109,7 @@ class ServiceTable:
 
     def _replica(self, service: str, number: int) -> Program:
         name = f"{service}-{number}"
-        listen = f"{LOOPBACK}:{self._config.ports[name]}"
+        listen = f"{self._config.address}:{self._config.ports[name]}"
         environment = self._common(service, name) | self._specific(service, number)
         # Metadata speaks HTTP only.
         environment["CIRRA_HTTP_LISTEN" if service == "metadata" else "CIRRA_LISTEN"] = listen

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,8 @@ class DeploySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CIRRA_", extra="ignore", frozen=True)
 
     state_dir: Path = DEFAULT_ROOT
+    # Where services listen, and are called. One that other machines reach lets them use the API and become hosts.
+    address: IPv4Address = IPv4Address("127.0.0.1")
     postgres_dsn: str = ""
     nats_urls: Annotated[tuple[str, ...], NoDecode] = ()
     # Of a NATS that is named: the folder of `core.natsauth.keys.NatsKeys` whose operator it trusts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +12,12 @@ from deployment.config import Config
 from deployment.layout import Layout
 from deployment.servers import servers
 
-_INTERFACES = Path("/sys/class/net")
 _NAMESPACES = Path("/run/netns")
 
 
 def left_on_host(layout: Layout, config: Config, instance: Instance) -> list[str]:
-    """Names of what should be gone: domain, files, taps; of networks without another instance here, all."""
-    found = [*_domains(layout, config, instance), *_files(layout, instance), *_links(instance)]
-    return [str(each) for each in found]
+    """What should be gone and is not: domain, files, taps; bridge and namespace of networks that were its alone."""
+    return [*_domains(layout, config, instance), *_files(layout, instance), *_links(instance)]
 
 
 def _domains(layout: Layout, config: Config, instance: Instance) -> Iterator[str]:
@@ -34,18 +33,18 @@ def _domains(layout: Layout, config: Config, instance: Instance) -> Iterator[str
         connection.close()
 
 
-def _files(layout: Layout, instance: Instance) -> Iterator[Path]:
+def _files(layout: Layout, instance: Instance) -> Iterator[str]:
     folder = layout.agent_state / "instances" / instance.uid
     if folder.exists():
-        yield folder
+        yield str(folder)
 
 
-def _links(instance: Instance) -> Iterator[Path]:
+def _links(instance: Instance) -> Iterator[str]:
+    interfaces = {name for _, name in socket.if_nameindex()}
     for nic in instance.nics:
-        port, network = last_segment(nic.port), last_segment(nic.network)
-        expected_gone = (
-            _INTERFACES / tap_device(port),
-            _INTERFACES / bridge_device(network),
-            _NAMESPACES / dhcp_namespace(network),
-        )
-        yield from (path for path in expected_gone if path.exists())
+        network = last_segment(nic.network)
+        for device in (tap_device(last_segment(nic.port)), bridge_device(network)):
+            if device in interfaces:
+                yield f"interface {device}"
+        if (_NAMESPACES / dhcp_namespace(network)).exists():
+            yield f"namespace {dhcp_namespace(network)}"

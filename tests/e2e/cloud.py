@@ -1,0 +1,95 @@
+"""A whole cloud under test, as `cirra-deploy up` starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cirra_sdk import AsyncClient
+from deployment import clouds
+from deployment.config import Config
+from deployment.layout import Layout
+from deployment.status import Status
+from tests.e2e.machine import Finished, Machine, processes_of
+
+CELL = "e2e"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    machine: Machine
+    layout: Layout
+
+    @property
+    def config(self) -> Config:
+        return Config.load(self.layout)
+
+    def admin(self) -> AsyncClient:
+        return AsyncClient.of(clouds.admin(self.layout))
+
+    async def deploy(self, command: str, *arguments: str) -> Finished:
+        """Run `cirra-deploy COMMAND` against this cloud."""
+        program = str(Path(sys.executable).parent / "cirra-deploy")
+        own = {name: value for name, value in os.environ.items() if not name.startswith("CIRRA_")}
+        return await self.machine.run(
+            program,
+            command,
+            "--state-dir",
+            str(self.layout.root),
+            *arguments,
+            env=own | {"CIRRA_ADDRESS": self.machine.address},
+        )
+
+    def pid(self, process: str) -> int:
+        """By the supervisor's word."""
+        status = Status.load(self.layout.status)
+        assert status is not None
+        pid = status.parts[process].pid
+        assert pid is not None, f"{process} does not run"
+        return pid
+
+    def spans(self) -> list[dict[str, object]]:
+        """All that the services traced so far."""
+        files = (self.layout.root / "traces").glob("*.jsonl")
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+    def guest_folder(self, uid: str) -> Path:
+        return self.layout.agent_state / "instances" / uid
+
+
+@asynccontextmanager
+async def running_cloud(state_dir: Path) -> AsyncIterator[Cloud]:
+    """Up within, down and without a trace afterwards."""
+    machine = await Machine.make()
+    try:
+        cloud = Cloud(machine, Layout(state_dir))
+        try:
+            started = await cloud.deploy("up", "--cell", CELL)
+            assert started.code == 0, started.output
+            yield cloud
+        finally:
+            ended = await cloud.deploy("down")
+        assert ended.code == 0, ended.output
+        assert processes_of(state_dir) == []
+        assert [name for name in await machine.links() if name.startswith(("brq", "tap", "qdhcp"))] == []
+        assert "cirra" not in await machine.nft_tables()
+    finally:
+        await machine.remove()
+
+
+async def eventually(look: Callable[[], T | None], what: str, timeout_s: float = 60.0) -> T:
+    """What *look* finds, once it finds something."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"
+        await asyncio.sleep(0.1)
+    return found

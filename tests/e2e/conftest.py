@@ -1,0 +1,28 @@
+"""`cloud`: one real cloud for the whole run, with this machine as its host. It needs root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.cloud import Cloud, running_cloud
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cloud() -> AsyncIterator[Cloud]:
+    if os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("end-to-end tests need root: guests, bridges, namespaces")
+        pytest.skip("needs root: guests, bridges, namespaces")
+    # Not pytest's own folder: a path of libvirt's socket below it would be too long; nor a tmpfs, for the disks.
+    state_dir = Path(tempfile.mkdtemp(prefix="cirra-e2e-", dir="/var/tmp"))
+    async with running_cloud(state_dir) as running:
+        yield running
+    # Only after a run that ended well: the logs of another are evidence.
+    shutil.rmtree(state_dir)
