@@ -24,6 +24,7 @@ def running_instance() -> compute.Instance:
         name="projects/p1/instances/i1",
         uid="i1",
         display_name="web",
+        image="img-1",
         status=compute.INSTANCE_STATUS_ACTIVE,
         power_state=compute.POWER_STATE_RUNNING,
         flavor_summary=compute.FlavorSummary(display_name="small", vcpus=1, memory_mib=512, disk_gib=5),

@@ -84,13 +84,16 @@ def test_no_colours_where_nobody_sees_them(cirra: Cirra, gateway: FakeGateway) -
 
 def test_an_instance_shows_three_addresses_side_by_side_and_its_metadata(gateway: FakeGateway, cirra: Cirra) -> None:
     gateway.answers("GetInstance", running_instance())
+    gateway.answers("GetImage", image.Image(display_name="debian"))
+    gateway.answers("GetNetwork", network.Network(display_name="lan"))
     shown = cirra("server", "show", "web").stdout
     header = next(line for line in shown.splitlines() if "Allocated" in line)
-    assert header.split() == ["NIC", "Network", "MAC", "Allocated", "Leased", "Seen"]
+    assert header.split() == ["Port", "Network", "MAC", "Allocated", "Leased", "Seen"]
     nic = next(line for line in shown.splitlines() if line.startswith("port-1"))
-    assert nic.split() == ["port-1", "net-1", "fa:16:3e:00:00:01", "10.0.0.5", "10.0.0.5", "10.0.0.5"]
+    assert nic.split() == ["port-1", "lan", "fa:16:3e:00:00:01", "10.0.0.5", "10.0.0.5", "10.0.0.5"]
     assert "fetched 2026-01-31T12:00:12.000Z, 2.00 s after the launch" in shown
     assert "small (1 vCPU, 512 MiB RAM, 5 GiB disk)" in shown
+    assert "debian (img-1)" in shown
     assert "!" not in shown
 
 

@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cirra_sdk.cli.output import Column, list_table, pairs_table
 from cirra_sdk.cli.plain import enum_text, time_text
 from cirra_sdk.cli.text import duration_text
+from cirra_sdk.errors import CirraApiError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from cirra.compute.v1.compute_pb2 import Instance
-
-NICS = (
-    Column("NIC", lambda nic: nic.port),
-    Column("Network", lambda nic: nic.network),
-    Column("MAC", lambda nic: nic.mac_address),
-    Column("Allocated", lambda nic: nic.fixed_ip),
-    Column("Leased", lambda nic: nic.leased_ip or "-"),
-    Column("Seen", lambda nic: nic.seen_ip or "-"),
-)
+    from cirra_sdk.client import AsyncClient
 
 
-def instance_tables(instance: Instance) -> Iterator[RenderableType]:
+def nic_columns(names: Mapping[str, str]) -> tuple[Column, ...]:
+    """The three addresses of a NIC side by side."""
+    return (
+        Column("Port", lambda nic: nic.port),
+        Column("Network", lambda nic: names.get(nic.network, nic.network)),
+        Column("MAC", lambda nic: nic.mac_address),
+        Column("Allocated", lambda nic: nic.fixed_ip),
+        Column("Leased", lambda nic: nic.leased_ip or "-"),
+        Column("Seen", lambda nic: nic.seen_ip or "-"),
+    )
+
+
+async def names_of(client: AsyncClient, instance: Instance) -> dict[str, str]:
+    """Uid → what people call the image, the key pair and the networks of an instance; what is gone has no name."""
+    wanted = [
+        *((client.images, uid) for uid in {instance.image}),
+        *((client.key_pairs, uid) for uid in {instance.key_pair}),
+        *((client.networks, uid) for uid in {nic.network for nic in instance.nics}),
+    ]
+    found = await asyncio.gather(*(_display_name(collection, uid) for collection, uid in wanted if uid))
+    return {uid: name for uid, name in found if name}
+
+
+async def _display_name(collection: Any, uid: str) -> tuple[str, str]:
+    try:
+        return uid, (await collection.get(uid)).display_name
+    except CirraApiError:
+        # Gone, or not ours to see; and never a reason not to show the instance.
+        return uid, ""
+
+
+def instance_tables(instance: Instance, names: Mapping[str, str]) -> Iterator[RenderableType]:
     """Its facts, its NICs with the three addresses of each, its doubts, its fault."""
     from rich.text import Text
 
-    yield pairs_table([pair for pair in _facts(instance) if pair[1] not in ("", None)])
+    yield pairs_table([pair for pair in _facts(instance, names) if pair[1] not in ("", None)])
     if instance.nics:
         yield ""
-        yield list_table(instance.nics, NICS)
+        yield list_table(instance.nics, nic_columns(names))
     for doubt in doubts(instance):
         yield Text(f"! {doubt}", style="yellow")
     if instance.HasField("fault"):
@@ -40,7 +65,7 @@ def instance_tables(instance: Instance) -> Iterator[RenderableType]:
         yield Text(f"remedy: {instance.fault.remedy or 'see its timeline: cirra timeline ' + instance.uid}")
 
 
-def _facts(instance: Instance) -> Iterator[tuple[str, Any]]:
+def _facts(instance: Instance, names: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     yield "ID", instance.uid
     yield "Name", instance.display_name
     yield "Status", enum_text(instance, "status")
@@ -48,8 +73,8 @@ def _facts(instance: Instance) -> Iterator[tuple[str, Any]]:
     yield "Power", enum_text(instance, "power_state")
     yield "Hostname", instance.hostname
     yield "Flavor", _flavor(instance)
-    yield "Image", instance.image
-    yield "Key pair", instance.key_pair
+    yield "Image", _named(instance.image, names)
+    yield "Key pair", _named(instance.key_pair, names)
     yield "Zone", instance.availability_zone
     yield "Host", instance.host
     yield "Virtualisation", instance.virt_type
@@ -60,6 +85,10 @@ def _facts(instance: Instance) -> Iterator[tuple[str, Any]]:
     yield "Launched", time_text(instance.launch_time)
     yield "Updated", time_text(instance.update_time)
     yield "Metadata", _metadata(instance)
+
+
+def _named(uid: str, names: Mapping[str, str]) -> str:
+    return f"{names[uid]} ({uid})" if uid in names else uid
 
 
 def _flavor(instance: Instance) -> str:

@@ -92,7 +92,9 @@ def _what(error: CirraError) -> list[str]:
     if not isinstance(error, CirraApiError):
         return [error.message]
     if error.field_violations:
-        return [f"{violation.field}: {violation.description}" for violation in error.field_violations]
+        lines = [f"{violation.field}: {violation.description}" for violation in error.field_violations]
+        # The usual reason says no more than that fields are wrong.
+        return lines if error.reason == "INVALID_ARGUMENT" else [*lines[:-1], f"{lines[-1]} ({error.reason})"]
     return [f"{error.message or 'it failed'} ({error.reason})"]
 
 

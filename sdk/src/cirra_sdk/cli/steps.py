@@ -76,7 +76,13 @@ def milliseconds(begin: Timestamp, end: Timestamp) -> float:
     return (end.ToNanoseconds() - begin.ToNanoseconds()) / 1e6
 
 
+def _short(item: str) -> str:
+    """Enough of a name or a uid to tell the items of one operation apart; uids that begin alike differ at the end."""
+    last = item.rpartition("/")[2]
+    return last if len(last) <= 12 else f"…{last[-8:]}"
+
+
 def _name(step: OperationStep) -> str:
-    item = f" {step.item.rpartition('/')[2]}" if step.item else ""
+    item = f" {_short(step.item)}" if step.item else ""
     attempt = f" (attempt {step.attempt})" if step.attempt > 1 else ""
     return f"{step.step}{item}{attempt}"

@@ -141,11 +141,11 @@ async def set_quotas(
     *,
     project: Annotated[str, typer.Argument(metavar="PROJECT", help="Whose limits.")],
     instances: Annotated[int | None, typer.Option("--instances", metavar="N", min=-1, help="-1: unlimited.")] = None,
-    vcpus: Annotated[int | None, typer.Option("--vcpus", metavar="N", min=-1)] = None,
-    ram: Annotated[int | None, typer.Option("--ram", metavar="MIB", min=-1)] = None,
-    ports: Annotated[int | None, typer.Option("--ports", metavar="N", min=-1)] = None,
-    networks: Annotated[int | None, typer.Option("--networks", metavar="N", min=-1)] = None,
-    key_pairs: Annotated[int | None, typer.Option("--key-pairs", metavar="N", min=-1)] = None,
+    vcpus: Annotated[int | None, typer.Option("--vcpus", metavar="N", min=-1, help="-1: unlimited.")] = None,
+    ram: Annotated[int | None, typer.Option("--ram", metavar="MIB", min=-1, help="-1: unlimited.")] = None,
+    ports: Annotated[int | None, typer.Option("--ports", metavar="N", min=-1, help="-1: unlimited.")] = None,
+    networks: Annotated[int | None, typer.Option("--networks", metavar="N", min=-1, help="-1: unlimited.")] = None,
+    key_pairs: Annotated[int | None, typer.Option("--key-pairs", metavar="N", min=-1, help="-1: unlimited.")] = None,
 ) -> None:
     """Set the limits named (administrators); the others stay."""
     from cirra_sdk.cli.output import list_table

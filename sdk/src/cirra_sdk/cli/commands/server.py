@@ -78,7 +78,7 @@ async def create(
         await waited(session, operation, timeout_s)
     else:
         session.output.note(f"building; follow it: cirra operation watch {operation.uid}")
-    _show(session, await session.client.instances.get(operation.target))
+    await _show(session, await session.client.instances.get(operation.target))
 
 
 @command(app, "show")
@@ -91,7 +91,7 @@ async def show(
     ] = "",
 ) -> None:
     """Show a server: state, addresses (allocated, leased, seen), whether it fetched its metadata, its fault."""
-    _show(session, await session.client.instances.get(name, as_of=options.moment(as_of)))
+    await _show(session, await session.client.instances.get(name, as_of=options.moment(as_of)))
 
 
 @command(app, "list")
@@ -165,10 +165,11 @@ def _nic(text: str) -> InstanceNic:
     return InstanceNic(network=told.get("network", ""), port=told.get("port", ""), fixed_ip=told.get("fixed_ip", ""))
 
 
-def _show(session: Session, instance: Instance) -> None:
-    from cirra_sdk.cli.instance_view import instance_tables
+async def _show(session: Session, instance: Instance) -> None:
+    from cirra_sdk.cli.instance_view import instance_tables, names_of
 
-    session.output.resource(instance, *instance_tables(instance))
+    names = await names_of(session.client, instance) if session.output.is_table else {}
+    session.output.resource(instance, *instance_tables(instance, names))
 
 
 def _line(instance: Instance, *, gone: bool) -> Text:
