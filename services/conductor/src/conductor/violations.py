@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 from conductor import references
 from core.errors import AlreadyExists, CirraError, FailedPrecondition, NotFound, ResourceExhausted
@@ -93,11 +94,15 @@ def _exceeded(error: LimitExceeded) -> CirraError:
     # 0: it went before this user came. Else it is asked to go, and has users.
     if error.limit == 0:
         return NotFound(f"no {thing} {error.key}: it has just been deleted")
+    return _in_use(thing, error.key, error.used, users)
+
+
+def _in_use(thing: str, key: str, used: int, users: str) -> FailedPrecondition:
     return FailedPrecondition(
-        f"{thing} {error.key} is in use: it has {error.used} {users}",
+        f"{thing} {key} is in use: it has {used} {users}",
         reason=f"{thing.upper()}_IN_USE",
         remedy=f"delete its {users} first",
-        metadata={"users": str(error.used)},
+        metadata={"users": str(used)},
     )
 
 
@@ -115,6 +120,11 @@ def quota_exceeded(error: LimitExceeded) -> ResourceExhausted:
             "delta": str(error.delta),
         },
     )
+
+
+def network_in_use(network_id: UUID, error: LimitExceeded) -> FailedPrecondition:
+    """A network is asked to go, and has ports, whether the log counted them on it or on a subnet that goes with it."""
+    return _in_use("network", str(network_id), error.used, "ports")
 
 
 def project_in_use(error: LimitExceeded) -> FailedPrecondition:

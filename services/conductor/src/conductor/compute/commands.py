@@ -173,6 +173,8 @@ def _check(wanted: public.Instance) -> None:
             fields.refuse(f"nics[{index}]", "give a network or a port, one of the two")
         elif nic.port and nic.fixed_ip:
             fields.refuse(f"nics[{index}].fixed_ip", "a port has its addresses already: leave it out")
+        elif nic.port and any(nic.port == other.port for other in wanted.nics[:index]):
+            fields.refuse(f"nics[{index}].port", "it is given twice: one port is one NIC")
     fields.check()
 
 

@@ -15,7 +15,9 @@ from conductor.network.network import SUBNETS, Network
 from conductor.network.port import Port
 from conductor.network.port_commands import AddressHints, WantedPort, new_port, with_free_addresses
 from conductor.requests import Commands, Done, Requests, command
+from conductor.violations import network_in_use
 from core.errors import NotFound, PermissionDenied
+from core.eventlog.errors import LimitExceeded
 from core.eventlog.types import RecordedEvent
 from core.ids import uuid7
 from core.repository import Repository
@@ -55,7 +57,11 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
             _require_owner(principal, network)
             network.delete()
 
-        network, saved = await self.repository.change(Network, uid("name", request.name), delete)
+        network_id = uid("name", request.name)
+        try:
+            network, saved = await self.repository.change(Network, network_id, delete)
+        except LimitExceeded as error:
+            raise network_in_use(network_id, error) from error
         return Done(network, saved)
 
     @command(Network, part=_subnet_created)
