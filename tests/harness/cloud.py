@@ -135,6 +135,14 @@ class Tenant:
         return {quota.resource: quota.usage for quota in quotas if quota.usage}
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A tenant and its parts, which no test changes."""
+
+    tenant: Tenant
+    parts: Parts
+
+
 class Cloud:
     """`disk`: a small qcow2 file. `metadata`: the address of the metadata service."""
 

@@ -17,6 +17,12 @@ def qcow2(path: Path, *, size_mib: int = 8, data_mib: int = 2) -> bytes:
     return path.read_bytes()
 
 
+def sparse_qcow2(path: Path, *, size_gib: int) -> Path:
+    """A small file of an empty disk."""
+    _run("create", "-f", "qcow2", str(path), f"{size_gib}G")
+    return path
+
+
 def with_backing_file(path: Path) -> bytes:
     """An overlay whose header names a file of the host."""
     base = path.with_suffix(".base")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 
+from core.repository import REQUESTS
 from core.testing.servers import Cell
 from tests.harness.cloud import Cloud
 
@@ -21,8 +22,10 @@ _TABLES = """
 """
 _CONSTRAINTS = """
     SELECT scope || ' ' || key AS name, used::text AS value FROM {schema}.counters WHERE used <> 0
-    UNION ALL SELECT scope || ' ' || key, owner FROM {schema}.unique_keys WHERE scope <> 'requests'
+    UNION ALL SELECT scope || ' ' || key, owner FROM {schema}.unique_keys WHERE scope <> '{requests}'
 """
+# Behind the log: the projections that have not applied its last event.
+_BEHIND = "SELECT count(*) FROM {schema}.projections WHERE position < (SELECT position FROM {log}.head)"
 PATIENCE_S = 10.0
 
 
@@ -61,14 +64,17 @@ def _changes(name: str, before: frozenset[str], after: frozenset[str]) -> Iterat
 
 
 async def holdings(cloud: Cloud) -> Holdings:
-    """All that there is now."""
+    """All that there is now, once the read models have what is in the log."""
     connection = await asyncpg.connect(cloud.cell.dsn)
     try:
+        async with asyncio.timeout(PATIENCE_S):
+            while await _behind(connection, cloud.cell):  # noqa: ASYNC110 - a database wakes nobody
+                await asyncio.sleep(0.01)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             rows = {
                 name: frozenset(texts) for name, texts in (await _all_rows(connection, cloud.cell, _VOLATILE)).items()
             }
-            query = _CONSTRAINTS.format(schema=f'"{cloud.cell.name}_log"')
+            query = _CONSTRAINTS.format(schema=f'"{cloud.cell.name}_log"', requests=REQUESTS)
             constraints = {record["name"]: record["value"] for record in await connection.fetch(query)}
     finally:
         await connection.close()
@@ -84,6 +90,13 @@ async def every_row(cell: Cell) -> Mapping[str, list[str]]:
         return await _all_rows(connection, cell, frozenset())
     finally:
         await connection.close()
+
+
+async def _behind(connection: asyncpg.Connection, cell: Cell) -> bool:
+    tables = await connection.fetch(_TABLES, f"{cell.name}_")
+    schemas = [table["schema"] for table in tables if table["name"] == "projections"]
+    queries = [_BEHIND.format(schema=f'"{schema}"', log=f'"{cell.name}_log"') for schema in schemas]
+    return any([await connection.fetchval(query) for query in queries])
 
 
 async def _all_rows(connection: asyncpg.Connection, cell: Cell, without: frozenset[str]) -> Mapping[str, list[str]]:

@@ -15,7 +15,7 @@ from core.embedded.postgres import EmbeddedPostgres
 from core.natsauth.keys import NatsKeys
 from core.settings import ServiceSettings
 from core.testing.servers import Cell
-from tests.harness.cloud import Cloud, Parts, Tenant
+from tests.harness.cloud import Cloud, Parts, Standing, Tenant
 from tests.harness.cloud import cloud as open_cloud
 
 
@@ -47,6 +47,13 @@ async def whole_cloud(module_cell: Cell, tmp_path_factory: pytest.TempPathFactor
 def cloud(whole_cloud: Cloud) -> Cloud:
     whole_cloud.reset_hosts()
     return whole_cloud
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def standing(whole_cloud: Cloud) -> Standing:
+    """For tests that leave nothing."""
+    tenant = await whole_cloud.tenant()
+    return Standing(tenant, await tenant.prepare())
 
 
 @pytest_asyncio.fixture(loop_scope="module")
