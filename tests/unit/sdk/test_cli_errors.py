@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from grpc import StatusCode
 
 from cirra.compute.v1 import compute_pb2 as compute
+from cirra.events.v1 import events_pb2 as events
 from cirra.image.v1 import image_pb2 as image
 from cirra.operations.v1 import operations_pb2 as operations
 from tests.unit.sdk.conftest import Cirra
 from tests.unit.sdk.fake_gateway import Failure, FakeGateway
 
+COMMAND = Path(sys.executable).with_name("cirra")
 NOT_FOUND = Failure(StatusCode.NOT_FOUND, "no instance 'web'", "NOT_FOUND", "check the name and the project")
 
 
@@ -149,14 +153,42 @@ def test_help_needs_no_grpc() -> None:
     assert loaded.stdout.strip() == "[]"
 
 
-def test_a_reader_that_has_seen_enough(gateway: FakeGateway, environment: dict[str, str | None]) -> None:
-    """`cirra flavor list | head -1` complains about nothing."""
-    flavors = [compute.Flavor(uid=str(number), display_name="x" * 1000) for number in range(2000)]
-    gateway.answers("ListFlavors", lambda request: compute.ListFlavorsResponse(flavors=flavors))
+@pytest.fixture
+def process_environment(gateway: FakeGateway, environment: dict[str, str | None]) -> dict[str, str]:
+    """For the command in a process of its own."""
     told = {name: value for name, value in environment.items() if value is not None}
-    told |= {"CIRRA_ENDPOINT": gateway.endpoint, "CIRRA_USER": "ann", "CIRRA_PASSWORD": "secret"}
-    command = f"{sys.executable} -c 'from cirra_sdk.cli.main import main; main()' flavor list -o name | head -1"
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CIRRA_")},
+        **told,
+        "CIRRA_ENDPOINT": gateway.endpoint,
+        "CIRRA_USER": "ann",
+        "CIRRA_PASSWORD": "secret",
+    }
+
+
+def test_a_reader_that_has_seen_enough(gateway: FakeGateway, process_environment: dict[str, str]) -> None:
+    """`cirra flavor list | head -1` complains about nothing."""
+    flavors = [compute.Flavor(name="x" * 1000) for number in range(1000)]
+    gateway.answers("ListFlavors", compute.ListFlavorsResponse(flavors=flavors))
+    command = f"set -o pipefail; {COMMAND} flavor list -o name | head -1"
     result = subprocess.run(
-        ["bash", "-c", command], env={**os.environ, **told}, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", command], env=process_environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert result.stderr == ""
+    assert (result.stdout, result.stderr, result.returncode) == ("x" * 1000 + "\n", "", 0)
+
+
+def test_a_watch_is_ended_by_the_keyboard(gateway: FakeGateway, process_environment: dict[str, str]) -> None:
+    def answer(request: events.WatchEventsRequest) -> Iterator[events.Event]:
+        yield events.Event(position=1)
+        gateway.cancelled.wait(30)
+
+    gateway.answers("WatchEvents", answer)
+    with subprocess.Popen(
+        [str(COMMAND), "event", "watch"], env=process_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip().startswith(b"1")
+        process.send_signal(signal.SIGINT)
+        printed, complaint = process.communicate(timeout=30)
+    assert (printed, complaint, process.returncode) == (b"", b"interrupted\n", 130)
+    assert gateway.cancelled.wait(5)

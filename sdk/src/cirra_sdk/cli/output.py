@@ -47,19 +47,25 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a list."""
+    """One column of a list. `whole`: never broken over lines, however narrow the terminal: it will be copied."""
 
     title: str
     value: Callable[[Any], object]
     right: bool = False
+    whole: bool = False
 
 
 def console(file: TextIO) -> Console:
     """Writes text as it is: no markup, no emoji; colours only on a terminal, and not with NO_COLOR."""
     from rich.console import Console
 
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """A reader that has seen enough is dealt with by `cirra_sdk.cli.report`, for all ways of writing."""
+            raise BrokenPipeError
+
     width = None if file.isatty() else _NO_TERMINAL_WIDTH
-    return Console(file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=not file.isatty())
+    return PipedConsole(file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=not file.isatty())
 
 
 class Output:
@@ -145,7 +151,9 @@ def list_table(messages: Iterable[Any], columns: Sequence[Column]) -> Renderable
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+        table.add_column(
+            column.title, justify="right" if column.right else "left", overflow="fold", no_wrap=column.whole
+        )
     for message in messages:
         table.add_row(*(state_text(column.value(message)) for column in columns))
     return table

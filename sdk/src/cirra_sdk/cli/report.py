@@ -55,7 +55,8 @@ def reported() -> Iterator[None]:
     except CirraError as error:
         _end(error, exit_code(error))
     except KeyboardInterrupt as error:
-        _end(CirraError("interrupted", remedy="what was asked of the cloud goes on there"), EXIT_INTERRUPTED, error)
+        console(sys.stderr).print("interrupted")
+        raise typer.Exit(EXIT_INTERRUPTED) from error
     except BrokenPipeError:
         # The reader has seen enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

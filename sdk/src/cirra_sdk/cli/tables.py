@@ -9,8 +9,8 @@ from cirra_sdk.cli.plain import enum_text, time_text
 from cirra_sdk.cli.text import duration_text, size_text
 
 
-def _field(title: str, name: str, *, right: bool = False) -> Column:
-    return Column(title, lambda message: getattr(message, name), right)
+def _field(title: str, name: str, *, right: bool = False, whole: bool = False) -> Column:
+    return Column(title, lambda message: getattr(message, name), right, whole)
 
 
 def _enum(title: str, name: str) -> Column:
@@ -30,7 +30,7 @@ def addresses(instance: Any) -> str:
     return ", ".join(nic.seen_ip or nic.leased_ip or f"({nic.fixed_ip})" for nic in instance.nics if nic.fixed_ip)
 
 
-_ID = _field("ID", "uid")
+_ID = _field("ID", "uid", whole=True)
 _NAME = _field("Name", "display_name")
 _CREATED = _time("Created", "create_time")
 

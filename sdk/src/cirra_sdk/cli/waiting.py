@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
@@ -22,14 +23,17 @@ async def waited(session: Session, operation: Operation | str, timeout_s: float 
     """
     from cirra_sdk.cli.steps import StepPrinter
 
+    name = operation if isinstance(operation, str) else operation.uid
+    how = f"it goes on; follow it: cirra operation watch {name}"
     try:
         with StepPrinter(session.output.err) as printer:
             return await session.client.operations.wait(operation, timeout_s=timeout_s or None, on_change=printer)
     except TimeoutError as error:
-        name = operation if isinstance(operation, str) else operation.uid
-        raise CirraError(
-            f"still not done after {timeout_s:g} s", remedy=f"it goes on; follow it: cirra operation watch {name}"
-        ) from error
+        raise CirraError(f"still not done after {timeout_s:g} s", remedy=how) from error
+    except asyncio.CancelledError:
+        # The person has interrupted the waiting, not the work.
+        session.output.note(how)
+        raise
 
 
 async def take(source: AsyncGenerator[T, None], limit: int) -> list[T]:

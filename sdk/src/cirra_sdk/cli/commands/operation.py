@@ -95,7 +95,7 @@ async def show_timeline(
     from cirra_sdk.cli.waterfall import waterfall
 
     found = await session.client.timeline.get(await resource_name(session, resource))
-    session.output.resource(found, waterfall(found))
+    session.output.resource(found, waterfall(found, session.output.out.width))
     if found.trace_id:
         session.output.note(f"trace {found.trace_id}")
 
