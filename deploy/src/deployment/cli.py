@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from cirra_sdk.errors import CirraError as CloudError
+from core.agent import identity as identities
 from core.errors import CirraError
 from deployment import teardown as ending
 from deployment.clouds import CLOUD
@@ -29,6 +30,7 @@ from deployment.report import report
 from deployment.servers import servers
 from deployment.services import ServiceTable
 from deployment.settings import DeploySettings, inherited_environment
+from deployment.supervisor import AlreadyRunning, is_locked
 
 app = typer.Typer(
     name="cirra-deploy",
@@ -123,6 +125,20 @@ def env(state_dir: StateDir = None) -> None:
 
 
 @app.command()
+def enroll(
+    host: Annotated[str, typer.Argument(help="The name that the token was made for")],
+    gateway: Annotated[str, typer.Option(help="host:port of the API")],
+    ca_file: Annotated[Path, typer.Option("--ca-file", help="The cloud's root certificate")],
+    token_file: Annotated[Path, typer.Option("--token-file", help="What `cirra host enroll-token` gave")],
+    folder: Annotated[Path, typer.Option(help="Where the host's identity is kept")] = Path("/var/lib/cirra/host"),
+) -> None:
+    """Make this machine a host of a cloud that runs elsewhere: its identity, for the agents to use."""
+    with clear_errors():
+        identity = asyncio.run(identities.enroll(gateway, ca_file, host, token_file.read_text().strip(), folder))
+        tell(f"{identity.host} is enrolled in cell {identity.cell}: {identity.folder}")
+
+
+@app.command()
 def demo(
     state_dir: StateDir = None,
     guest: Annotated[str, typer.Option(help="debian, or tiny (as tests use it; no ssh)")] = "debian",
@@ -141,7 +157,14 @@ def _configured(state_dir: Path | None, cell: str | None, replicas: int | None) 
     settings = DeploySettings()
     layout = _layout(state_dir, settings)
     layout.prepare()
-    return layout, configure(layout, settings, cell=cell, replicas=replicas)
+    if not is_locked(layout):
+        return layout, configure(layout, settings, cell=cell, replicas=replicas)
+    config = Config.load(layout)
+    if cell not in (None, config.cell) or replicas not in (None, config.replicas):
+        raise AlreadyRunning(
+            f"cell {config.cell} is running here with {config.replicas} of each service", remedy="first: make down"
+        )
+    return layout, config
 
 
 def _up(state_dir: Path | None, cell: str | None = None, replicas: int | None = None) -> tuple[Layout, Config]:

@@ -84,20 +84,24 @@ def configure(layout: Layout, settings: DeploySettings, *, cell: str | None, rep
             reason="ANOTHER_CELL",
             remedy="choose another --state-dir, or remove this one: make down ARGS=--purge",
         )
-    if settings.nats_urls and settings.nats_keys_directory is None:
+    if settings.nats_urls and settings.nats_keys_directory is None and not config.external.nats_keys_directory:
         raise CirraError(
             "a NATS of your own must trust our operator",
             reason="NATS_KEYS_MISSING",
             remedy="set CIRRA_NATS_KEYS_DIRECTORY to the folder of its keys",
         )
-    external = External(
-        settings.postgres_dsn,
-        settings.nats_urls,
-        "" if settings.nats_keys_directory is None else str(settings.nats_keys_directory.absolute()),
-        settings.libvirt_uri,
-    )
+    keys = settings.nats_keys_directory
+    known = config.external
     config = dataclasses.replace(
-        config, address=str(settings.address), replicas=replicas or config.replicas, external=external
+        config,
+        address=str(settings.address or config.address),
+        replicas=replicas or config.replicas,
+        external=External(
+            postgres_dsn=settings.postgres_dsn or known.postgres_dsn,
+            nats_urls=settings.nats_urls or known.nats_urls,
+            nats_keys_directory=known.nats_keys_directory if keys is None else str(keys.absolute()),
+            libvirt_uri=settings.libvirt_uri or known.libvirt_uri,
+        ),
     )
     config.save(layout)
     return config

@@ -22,13 +22,16 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE")
 
 
 class DeploySettings(BaseSettings):
-    """What an operator may say at `up`. Servers that are named are used and left running; others are our own."""
+    """What an operator may say at `up`; what isn't said stays as it was said before.
+
+    Servers that are named are used and left running; others are our own.
+    """
 
     model_config = SettingsConfigDict(env_prefix="CIRRA_", extra="ignore", frozen=True)
 
     state_dir: Path = DEFAULT_ROOT
     # Where services listen, and are called. One that other machines reach lets them use the API and become hosts.
-    address: IPv4Address = IPv4Address("127.0.0.1")
+    address: IPv4Address | None = None
     postgres_dsn: str = ""
     nats_urls: Annotated[tuple[str, ...], NoDecode] = ()
     # Of a NATS that is named: the folder of `core.natsauth.keys.NatsKeys` whose operator it trusts.

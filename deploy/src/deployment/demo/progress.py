@@ -40,13 +40,14 @@ def _step_line(step: OperationStep) -> str:
 
 
 def timeline_lines(timeline: Timeline) -> Iterator[str]:
-    """A waterfall: when, how long, where on the whole way, what, by whom."""
-    ends = [entry.offset_ms + entry.duration_ms for entry in timeline.entries]
-    whole_ms = max(ends, default=0) or 1
+    """A waterfall: when, how long, where on the way of its steps, what, by whom. What comes after the last step is
+    drawn at its end: a guest takes much longer to boot than the cloud takes to build it.
+    """
+    whole_ms = max((entry.offset_ms + entry.duration_ms for entry in timeline.entries if entry.duration_ms), default=1)
     for entry in timeline.entries:
         begin = min(entry.offset_ms * _BAR_CHARACTERS // whole_ms, _BAR_CHARACTERS - 1)
-        length = max(1, entry.duration_ms * _BAR_CHARACTERS // whole_ms) if entry.duration_ms else 0
-        bar = (" " * begin + ("█" * length if length else "·"))[:_BAR_CHARACTERS]
+        length = entry.duration_ms * _BAR_CHARACTERS // whole_ms
+        bar = (" " * begin + ("█" * max(1, length) if entry.duration_ms else "·"))[:_BAR_CHARACTERS]
         duration = f"{entry.duration_ms / 1000:.3f} s" if entry.duration_ms else ""
         failed = "FAILED " if entry.failed else ""
         yield (

@@ -1,0 +1,96 @@
+"""The table of processes: pure, so it can be read here as the services will read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from deployment.config import Config
+from deployment.layout import Layout
+from deployment.process import Program
+from deployment.servers import Servers
+from deployment.services import AGENTS, CONTROL_PLANE, ServiceTable, port_names
+
+SERVERS = Servers("postgresql://db", ("tls://127.0.0.1:4222",), "qemu:///system")
+ROOT = Path("/state")
+
+
+def table(replicas: int) -> ServiceTable:
+    ports = {name: 20_000 + number for number, name in enumerate(port_names(replicas))}
+    config = Config("c", "h1", UUID(int=1), "192.0.2.1", replicas, ports)
+    return ServiceTable(Layout(ROOT), config, SERVERS, {"PATH": "/bin", "CIRRA_LOG_LEVEL": "debug"})
+
+
+def programs(replicas: int) -> dict[str, Program]:
+    made = table(replicas)
+    return {program.name: program for program in [*made.control_plane(), *made.agents()]}
+
+
+def test_each_replica_of_the_control_plane_and_one_of_each_agent() -> None:
+    expected = {f"{service}-{number}" for service in CONTROL_PLANE for number in (1, 2)} | set(AGENTS)
+    assert programs(2).keys() == expected
+
+
+def test_nobody_shares_a_port_a_log_or_a_ready_file() -> None:
+    made = list(programs(3).values())
+    listening = [
+        program.environment[name]
+        for program in made
+        for name in ("CIRRA_LISTEN", "CIRRA_HTTP_LISTEN")
+        if name in program.environment
+    ]
+    assert len(set(listening)) == len(listening) == 3 * len(CONTROL_PLANE) + 3
+    assert len({program.log for program in made}) == len({program.ready_file for program in made}) == len(made)
+
+
+def test_everybody_finds_the_others() -> None:
+    made = programs(2)
+    conductors = ",".join(made[f"conductor-{number}"].environment["CIRRA_LISTEN"] for number in (1, 2))
+    placements = ",".join(made[f"placement-{number}"].environment["CIRRA_LISTEN"] for number in (1, 2))
+    for gateway in (made["api-gateway-1"], made["api-gateway-2"]):
+        assert gateway.environment["CIRRA_CONDUCTOR_ADDRESSES"] == conductors
+        assert gateway.environment["CIRRA_PLACEMENT_ADDRESSES"] == placements
+    told = made["conductor-2"].environment
+    assert told["CIRRA_METADATA_URL"] == f"https://{made['metadata-1'].environment['CIRRA_HTTP_LISTEN']}"
+    assert told["CIRRA_IMAGE_DOWNLOAD_URL"].startswith(
+        f"https://{made['api-gateway-1'].environment['CIRRA_HTTP_LISTEN']}"
+    )
+    assert told["CIRRA_ADVERTISED_CONDUCTOR_ADDRESS"] == made["conductor-1"].environment["CIRRA_LISTEN"]
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_agents_are_given_no_key_to_the_control_plane(agent: str) -> None:
+    """What they may do comes with the host's identity."""
+    environment = programs(1)[agent].environment
+    forbidden = ("POSTGRES_DSN", "NATS_CREDENTIALS", "MASTER_KEY_FILE", "TLS_DIRECTORY", "TOKEN_KEY_FILE")
+    assert not any(f"CIRRA_{name}" in environment for name in forbidden)
+    assert environment["CIRRA_HOST_DIRECTORY"] == str(ROOT / "host")
+
+
+def test_each_service_has_its_own_identity_and_only_its_keys() -> None:
+    made = programs(1)
+    for service in CONTROL_PLANE:
+        assert made[f"{service}-1"].environment["CIRRA_TLS_DIRECTORY"].endswith(f"/{service}")
+        assert made[f"{service}-1"].environment["CIRRA_NATS_CREDENTIALS"].endswith(f"/{service}.creds")
+    assert "CIRRA_TOKEN_KEY_FILE" not in made["conductor-1"].environment
+    assert "CIRRA_CA_DIRECTORY" not in made["api-gateway-1"].environment
+
+
+def test_the_callers_settings_reach_services_and_the_table_goes_before_them() -> None:
+    ports = {name: 20_000 + number for number, name in enumerate(port_names(1))}
+    config = Config("c", "h1", UUID(int=1), "192.0.2.1", 1, ports)
+    inherited = {"CIRRA_LOG_LEVEL": "debug", "CIRRA_CELL": "another"}
+    [conductor, *_] = ServiceTable(Layout(ROOT), config, SERVERS, inherited).control_plane()
+    assert conductor.environment["CIRRA_LOG_LEVEL"] == "debug"
+    assert conductor.environment["CIRRA_CELL"] == "c"
+
+
+def test_rebuilders_are_no_replicas() -> None:
+    made = table(1)
+    replicas = {program.environment["CIRRA_REPLICA"] for program in made.control_plane()}
+    for rebuilder in made.rebuilders():
+        assert rebuilder.argv[-1] == "--rebuild"
+        assert rebuilder.environment["CIRRA_REPLICA"] not in replicas
+        assert "CIRRA_LISTEN" not in rebuilder.environment
