@@ -1,0 +1,7 @@
+"""The clouds, projects and members of the acceptance tests: one cloud for all tests of a module."""
+
+from __future__ import annotations
+
+from tests.integration.acceptance.conftest import cloud, module_cell, tenant, whole_cloud
+
+__all__ = ["cloud", "module_cell", "tenant", "whole_cloud"]

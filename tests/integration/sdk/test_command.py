@@ -1,0 +1,141 @@
+"""The `cirra` command, in processes of its own, against a whole cloud: what a newcomer does on the first day."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.harness.cloud import Cloud, Tenant
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+COMMAND = Path(sys.executable).with_name("cirra")
+
+
+@dataclass(frozen=True)
+class Printed:
+    stdout: str
+    stderr: str
+    code: int
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+Cirra = Callable[..., Awaitable[Printed]]
+
+
+@pytest.fixture
+def cirra(cloud: Cloud, tenant: Tenant, tmp_path: Path) -> Cirra:
+    """Runs the command as the tenant's user."""
+    home = tmp_path / "home"
+    (home / ".config" / "cirra").mkdir(parents=True)
+    profile = {
+        "endpoint": f"http://{cloud.plane.gateway_addresses[0]}",
+        "user": tenant.user.display_name,
+        "password": tenant.password,
+        "project": tenant.project.display_name,
+    }
+    (home / ".config" / "cirra" / "clouds.yaml").write_text(yaml.safe_dump({"clouds": {"here": profile}}))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CIRRA_", "XDG_"))}
+
+    async def run(*arguments: str | Path) -> Printed:
+        process = await asyncio.create_subprocess_exec(
+            COMMAND,
+            "--cloud",
+            "here",
+            *arguments,
+            env={**kept, "HOME": str(home)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        stdout, stderr = await process.communicate()
+        assert process.returncode is not None
+        return Printed(stdout.decode(), stderr.decode(), process.returncode)
+
+    return run
+
+
+async def test_the_first_day(cloud: Cloud, cirra: Cirra, tmp_path: Path) -> None:
+    """Image, network, server; shown, told of, deleted: each command reads what the one before it wrote."""
+    flavor = await cloud.flavor()
+    (tmp_path / "setup").write_text("#cloud-config\n")
+    made = [
+        await cirra("image", "create", "debian", "--file", cloud.disk, "-o", "json"),
+        await cirra("network", "create", "lan", "-o", "json"),
+        await cirra("subnet", "create", "lan4", "--network", "lan", "--cidr", "192.168.1.0/24", "-o", "json"),
+    ]
+    assert [(printed.code, printed.stderr) for printed in made] == [(0, "")] * 3
+    assert made[0].json["status"] == "ACTIVE"
+
+    wanted = ("--flavor", flavor.display_name, "--image", "debian", "--nic", "net=lan,ip=192.168.1.50")
+    created = await cirra("server", "create", "web", *wanted, "--user-data", tmp_path / "setup", "--wait", "-o", "json")
+    assert (created.code, created.json["status"]) == (0, "ACTIVE")
+    steps = [line.split()[1] for line in created.stderr.splitlines() if "✓" in line]
+    assert {"claim_host", "bind_port", "build", "start"} <= set(steps)
+    assert "instance-create: done in" in created.stderr
+
+    [listed] = (await cirra("server", "list", "-o", "json")).json
+    assert (listed["display_name"], listed["nics"][0]["fixed_ip"]) == ("web", "192.168.1.50")
+    shown = (await cirra("server", "show", "web")).stdout
+    assert "debian (" in shown and "192.168.1.50" in shown
+    assert "! the guest has not fetched its metadata yet" in shown, "a simulated guest never does"
+
+    titles = [entry["title"] for entry in (await cirra("timeline", "web", "-o", "json")).json["entries"]]
+    assert titles[0] == "InstanceCreated" and {"build", "InstanceActivated"} <= set(titles)
+    assert "claim_host" in (await cirra("timeline", "web")).stdout
+    [operation] = (await cirra("operation", "list", "--target", "web", "-o", "json")).json
+    assert (operation["kind"], operation["state"]) == ("instance-create", "SUCCEEDED")
+    logged = (await cirra("event", "list", "--resource", "web", "-o", "json", "--limit", "0")).stdout
+    assert "cirra.compute.v1.InstanceActivated" in logged and "#cloud-config" not in logged
+
+    refused = await cirra("network", "delete", "lan")
+    assert refused.code == 1 and "remedy: " in refused.stderr
+    deleted = await cirra("server", "delete", "web", "--wait")
+    assert (deleted.code, deleted.stdout) == (0, "")
+    assert (await cirra("server", "show", "web")).code == 3
+    assert (await cirra("server", "list", "-o", "json")).json == []
+
+
+async def test_bad_input_is_told_and_leaves_nothing(cloud: Cloud, cirra: Cirra, tmp_path: Path) -> None:
+    (tmp_path / "junk").write_bytes(b"no disk at all" * 1000)
+    image = await cirra("image", "create", "junk", "--file", tmp_path / "junk")
+    assert image.code == 1 and "(IMAGE_FORMAT_MISMATCH)" in image.stderr
+    assert (await cirra("image", "list", "-o", "json")).json == []
+
+    flavor = await cloud.flavor()
+    unknown = await cirra("server", "create", "web", "--flavor", flavor.uid, "--image", "nope", "--network", "nope")
+    assert unknown.code == 3
+    assert "no image 'nope'" in unknown.stderr and "no network 'nope'" in unknown.stderr
+
+    await cirra("network", "create", "lan")
+    subnet = await cirra("subnet", "create", "x", "--network", "lan", "--cidr", "192.168.1.5/24")
+    assert subnet.code == 1 and "give 192.168.1.0/24" in subnet.stderr
+    assert (await cirra("host", "list")).code == 1, "for administrators"
+
+
+async def test_a_server_that_no_host_can_take(cloud: Cloud, tenant: Tenant, cirra: Cirra) -> None:
+    parts = await tenant.prepare()
+    await cloud.admin.quotas.set(tenant.project, {"vcpus": -1})
+    huge = await cloud.flavor(vcpus=500)
+    wanted = ("--flavor", huge.uid, "--image", parts.image.uid, "--network", parts.network.uid)
+    created = await cirra("server", "create", "big", *wanted, "--wait")
+    assert (created.code, created.stdout) == (1, "")
+    lines = created.stderr.splitlines()
+    assert any("✗ claim_host" in line and "NO_VALID_HOST" in line for line in lines)
+    assert "(NO_VALID_HOST)" in lines[-2] and lines[-2].startswith("error: ")
+    assert lines[-1].startswith("remedy: ")
+    shown = (await cirra("server", "show", "big")).stdout
+    assert "ERROR" in shown and "fault:  " in shown and "remedy: " in shown
+    assert (await cirra("server", "delete", "big", "--wait")).code == 0
