@@ -105,8 +105,10 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection, also for the clients of `login_as`; remembers the position where that is wanted."""
-        self._transport.memory.save()
-        await self._transport.channel.close()
+        try:
+            self._transport.memory.save()
+        finally:
+            await self._transport.channel.close()
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -134,7 +134,8 @@ def _read(path: Path, missing: tuple[type[OSError], ...]) -> Iterator[tuple[str,
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text())
+        # All scalars are texts: a password of digits is no number.
+        content = yaml.load(path.read_text(), Loader=yaml.BaseLoader)
     except missing:
         return
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -155,7 +156,7 @@ def _profile(path: Path, name: str, values: Any) -> Profile:
             f"cloud {name!r} in {path}: {', '.join(map(str, unknown))} is nothing that a cloud has",
             remedy=f"use {', '.join(_NAMES)}",
         )
-    profile = Profile(cloud=name, **{key: str(value) for key, value in values.items() if value is not None})
+    profile = Profile(cloud=name, **{key: str(value) for key, value in values.items()})
     if profile.ca_file:
         return replace(profile, ca_file=str(path.parent / Path(profile.ca_file).expanduser()))
     return profile

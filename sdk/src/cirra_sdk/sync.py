@@ -30,6 +30,8 @@ class EventLoopThread:
             raise
 
     def close(self) -> None:
+        """What iterates still is ended; then the thread."""
+        self.run(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -88,8 +90,10 @@ class Client(SyncFacade):
 
     def close(self) -> None:
         """Ends the connection and the thread."""
-        self._thread.run(self._target.close())
-        self._thread.close()
+        try:
+            self._thread.run(self._target.close())
+        finally:
+            self._thread.close()
 
     def __enter__(self) -> Client:
         return self

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -50,20 +49,33 @@ class NoToken:
         return False
 
 
-@dataclass(slots=True)
 class Patience:
-    """How long a call is tried again, with growing, random pauses."""
+    """How long to try again, with growing, random pauses.
 
-    until: float
-    delay_s: float = _FIRST_DELAY_S
+    *forgiving*: for what may run for hours. Trouble that began long after the last trouble has its own time.
+    """
+
+    def __init__(self, budget_s: float, *, forgiving: bool = False) -> None:
+        self._budget_s = budget_s
+        self._forgiving = forgiving
+        self._last_trouble = time.monotonic()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._until = time.monotonic() + self._budget_s
+        self._delay_s = _FIRST_DELAY_S
 
     async def pause(self) -> bool:
         """False, at once, when there is no time for another try."""
-        wait_s = self.delay_s * random.uniform(0.5, 1.0)
-        if time.monotonic() + wait_s >= self.until:
+        now = time.monotonic()
+        if self._forgiving and now - self._last_trouble > self._budget_s:
+            self._begin()
+        wait_s = self._delay_s * random.uniform(0.5, 1.0)
+        if now + wait_s >= self._until:
             return False
-        self.delay_s = min(2 * self.delay_s, _LONGEST_DELAY_S)
+        self._delay_s = min(2 * self._delay_s, _LONGEST_DELAY_S)
         await asyncio.sleep(wait_s)
+        self._last_trouble = time.monotonic()
         return True
 
 
@@ -101,9 +113,20 @@ class Transport:
 
         return await self._tried(once)
 
-    async def upload(self, method: Method, requests: AsyncIterator[Any]) -> Any:
-        """A stream of requests, one answer. Tried once: the stream can't be had again."""
-        return await self._answer(method(requests, metadata=self._metadata(await self.tokens.get())))
+    async def upload(self, method: Method, requests: Callable[[], AsyncIterator[Any]]) -> Any:
+        """A stream of requests, made anew by *requests* for each try; one answer. Raises also what they raise."""
+
+        async def once(token: str) -> Any:
+            stream = _Watched(requests())
+            try:
+                return await self._answer(method(stream, metadata=self._metadata(token)))
+            except asyncio.CancelledError:
+                # That is how gRPC tells that the stream itself has failed.
+                if stream.failure is not None:
+                    raise stream.failure from None
+                raise
+
+        return await self._tried(once)
 
     async def stream(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
         """One request, many answers. Until the first one it is tried again; then a failure is the caller's to mend."""
@@ -118,7 +141,7 @@ class Transport:
                 call.cancel()
                 raise
 
-        call, answer, token = await self._tried(begin)
+        call, answer, token = await self._tried(begin, forgiving=True)
         try:
             while answer is not grpc.aio.EOF:
                 yield answer
@@ -130,22 +153,21 @@ class Transport:
 
     async def resumed(self, begin: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
         """What a stream says, begun again by *begin* for ever whenever it ends or is cut off."""
-        patience = self._patience()
+        patience = Patience(self.retry_for_s, forgiving=True)
         while True:
             try:
                 async with aclosing(begin()) as answers:
                     async for answer in answers:
                         yield answer
-                        patience = self._patience()
+                        patience = Patience(self.retry_for_s, forgiving=True)
+                # A server that stops ends it in good order: another one goes on.
+                raise Unavailable("WATCH_ENDED", "the cloud ends every watch", "watch again", retryable=True)
             except CirraApiError as error:
                 if not _passes(error) or not await patience.pause():
                     raise
-                continue
-            # Ended in good order by a server that stops, it seems: another one goes on.
-            await asyncio.sleep(_FIRST_DELAY_S)
 
-    async def _tried(self, once: Callable[[str], Awaitable[T]]) -> T:
-        patience = self._patience()
+    async def _tried(self, once: Callable[[str], Awaitable[T]], *, forgiving: bool = False) -> T:
+        patience = Patience(self.retry_for_s, forgiving=forgiving)
         may_renew = True
         while True:
             token = await self.tokens.get()
@@ -158,9 +180,6 @@ class Transport:
             except CirraApiError as error:
                 if not _passes(error) or not await patience.pause():
                     raise
-
-    def _patience(self) -> Patience:
-        return Patience(until=time.monotonic() + self.retry_for_s)
 
     def _metadata(self, token: str) -> tuple[tuple[str, str], ...]:
         authorization = (("authorization", f"Bearer {token}"),) if token else ()
@@ -190,6 +209,26 @@ class Transport:
         position = dict(trailing or ()).get(POSITION, "")
         if isinstance(position, str) and position.isascii() and position.isdigit():
             self.memory.saw(int(position))
+
+
+class _Watched:
+    """An iterator that keeps the exception with which it ended."""
+
+    def __init__(self, source: AsyncIterator[Any]) -> None:
+        self._source = source
+        self.failure: Exception | None = None
+
+    def __aiter__(self) -> _Watched:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await anext(self._source)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 def _passes(error: CirraApiError) -> bool:

@@ -251,6 +251,30 @@ async def test_a_watch_goes_on_after_an_interruption_and_says_nothing_twice(
     assert client.position == 8
 
 
+async def test_a_watch_that_was_quiet_for_long_still_outlives_an_interruption(gateway: FakeGateway) -> None:
+    rounds = iter([0.6, 0.6])
+
+    def answer(request: events.WatchEventsRequest) -> object:
+        quiet_s = next(rounds, None)
+        if quiet_s is None:
+            yield events.Event(position=5)
+        else:
+            gateway.cancelled.wait(quiet_s)
+            raise GONE
+
+    gateway.answers("WatchEvents", answer)
+    async with AsyncClient.connect(endpoint=gateway.endpoint, user="ann", password="secret", retry_for_s=0.4) as client:
+        assert (await anext(client.events.watch())).position == 5
+
+
+async def test_a_watch_that_the_cloud_always_ends_is_given_up(gateway: FakeGateway) -> None:
+    gateway.answers("WatchEvents", [])
+    async with AsyncClient.connect(endpoint=gateway.endpoint, user="ann", password="secret", retry_for_s=0.4) as client:
+        with pytest.raises(errors.Unavailable, match="ends every watch"):
+            await anext(client.events.watch())
+    assert len(gateway.calls_of("WatchEvents")) > 1
+
+
 async def test_a_watch_outlives_its_token(gateway: FakeGateway, client: AsyncClient) -> None:
     def answer(request: events.WatchEventsRequest) -> object:
         yield events.Event(position=request.after_position + 1)
@@ -337,6 +361,44 @@ async def test_uploads_a_file_with_its_checksum(gateway: FakeGateway, client: As
     assert b"".join(part.chunk for part in chunks) == data
     assert max(len(part.chunk) for part in chunks) <= 1024 * 1024
     assert progress[-1] == (len(data), len(data)) and len(progress) == len(chunks)
+
+
+async def test_an_upload_that_was_cut_off_is_sent_again_whole(
+    gateway: FakeGateway, client: AsyncClient, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").write_bytes(b"x" * 2_500_000)
+    gateway.fails("UploadImageData", GONE, Failure(StatusCode.UNAUTHENTICATED, "expired", "TOKEN_EXPIRED"))
+    gateway.answers("UploadImageData", image.Image(status=image.IMAGE_STATUS_ACTIVE))
+    assert (await client.images.upload("images/1", tmp_path / "disk")).status == image.IMAGE_STATUS_ACTIVE
+    sizes = [sum(len(part.chunk) for part in parts) for parts in gateway.requests("UploadImageData")]
+    assert sizes == [2_500_000] * 3
+
+
+async def test_an_upload_whose_answer_was_lost_has_succeeded(
+    gateway: FakeGateway, client: AsyncClient, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").write_bytes(b"mine")
+    there = image.Image(status=image.IMAGE_STATUS_ACTIVE, sha256=hashlib.sha256(b"mine").hexdigest())
+    gateway.answers("GetImage", there)
+    refused = Failure(StatusCode.FAILED_PRECONDITION, "it has its data", "IMAGE_NOT_QUEUED")
+    gateway.fails("UploadImageData", GONE, refused, refused)
+    assert await client.images.upload("images/1", tmp_path / "disk") == there
+    (tmp_path / "disk").write_bytes(b"other")
+    with pytest.raises(errors.FailedPrecondition):
+        await client.images.upload("images/1", tmp_path / "disk")
+
+
+async def test_what_goes_wrong_on_our_side_of_an_upload_is_told(
+    gateway: FakeGateway, client: AsyncClient, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").write_bytes(b"x")
+    gateway.answers("UploadImageData", image.Image())
+
+    def fail(sent: int, total: int) -> None:
+        raise ValueError("no room for a bar")
+
+    with pytest.raises(ValueError, match="no room for a bar"):
+        await client.images.upload("images/1", tmp_path / "disk", fail)
 
 
 async def test_an_image_that_is_refused(gateway: FakeGateway, client: AsyncClient, tmp_path: Path) -> None:

@@ -69,6 +69,13 @@ def test_the_only_cloud_needs_no_name(home: Path) -> None:
     assert resolve("", {"CIRRA_CLOUDS_FILE": str(file)}, home).cloud == "dev"
 
 
+def test_a_password_of_digits_is_a_text(home: Path) -> None:
+    file = home / "mine.yaml"
+    file.write_text("clouds: {dev: {endpoint: 'x:1', user: yes, password: 0123}}")
+    found = resolve("", {"CIRRA_CLOUDS_FILE": str(file)}, home)
+    assert (found.user, found.password) == ("yes", "0123")
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

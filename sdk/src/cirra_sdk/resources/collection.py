@@ -32,8 +32,8 @@ def request_id_or_new(request_id: str | None) -> str:
     return request_id or str(uuid4())
 
 
-class Collection(Generic[M]):
-    """All resources of one kind. `messages` is the module that has `Get<kind>Request` and its kin.
+class Readable(Generic[M]):
+    """All resources of one kind, to get and list. `messages` is the module that has `Get<kind>Request` and its kin.
 
     Methods raise `cirra_sdk.errors.CirraApiError`. Wherever a resource is named, a message of it will do, its resource
     name, its uid, or its display name where only one thing has that.
@@ -57,10 +57,6 @@ class Collection(Generic[M]):
         async for resource in self._pages(f"List{self.kind}s", f"{_snake(self.kind)}s", page_size, filters):
             yield resource
 
-    async def delete(self, name: M | str, *, request_id: str | None = None) -> None:
-        """Raises NotFound, and FailedPrecondition while something uses it."""
-        await self._call(f"Delete{self.kind}", name=name_of(name), request_id=request_id_or_new(request_id))
-
     async def _call(self, rpc: str, **request_fields: Any) -> Any:
         return await self._transport.unary(getattr(self._stub, rpc), self._request(rpc, request_fields))
 
@@ -75,6 +71,14 @@ class Collection(Generic[M]):
                 yield resource
             if not (token := page.next_page_token):
                 return
+
+
+class Collection(Readable[M]):
+    """Those that are deleted at once."""
+
+    async def delete(self, name: M | str, *, request_id: str | None = None) -> None:
+        """Raises NotFound, and FailedPrecondition while something uses it."""
+        await self._call(f"Delete{self.kind}", name=name_of(name), request_id=request_id_or_new(request_id))
 
 
 def _snake(name: str) -> str:

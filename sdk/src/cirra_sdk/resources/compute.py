@@ -13,7 +13,7 @@ from cirra.image.v1.image_pb2 import Image
 from cirra.network.v1.network_pb2 import Network
 from cirra.operations.v1.operations_pb2 import Operation
 from cirra_sdk.errors import NotFound
-from cirra_sdk.resources.collection import Collection, name_of, request_id_or_new
+from cirra_sdk.resources.collection import Collection, Readable, name_of, request_id_or_new
 
 
 class Flavors(Collection[pb.Flavor]):
@@ -61,7 +61,7 @@ class KeyPairs(Collection[pb.KeyPair]):
         return made
 
 
-class Instances(Collection[pb.Instance]):
+class Instances(Readable[pb.Instance]):
     """Virtual machines."""
 
     messages: ClassVar[ModuleType] = pb
@@ -110,7 +110,7 @@ class Instances(Collection[pb.Instance]):
         found: pb.Instance = await self._transport.unary(self._stub.GetInstance, request)
         return found
 
-    async def delete(self, name: pb.Instance | str, *, request_id: str | None = None) -> Operation:  # type: ignore[override]
+    async def delete(self, name: pb.Instance | str, *, request_id: str | None = None) -> Operation:
         """Begins to delete it, whatever its status. Raises NotFound, also when it is deleted already."""
         operation: Operation = await self._call(
             "DeleteInstance", name=name_of(name), request_id=request_id_or_new(request_id)

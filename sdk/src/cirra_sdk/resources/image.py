@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import ClassVar
 
 from cirra.image.v1 import image_pb2 as pb
 from cirra.image.v1.image_pb2_grpc import ImageServiceStub
+from cirra_sdk.errors import FailedPrecondition
 from cirra_sdk.resources.collection import Collection, name_of, request_id_or_new
 
 CHUNK_BYTES = 1024 * 1024
@@ -53,26 +55,35 @@ class Images(Collection[pb.Image]):
     async def upload(self, image: pb.Image | str, path: Path | str, progress: Progress | None = None) -> pb.Image:
         """Sends the file and its checksum. The image is durable, checked and ACTIVE when this returns.
 
+        After an interruption it is sent again, from the start; that it was there already is no error.
         Raises InvalidArgument when the cloud refuses the data, with why; OSError when the file can't be read.
         """
         file = await asyncio.to_thread(open, path, "rb")
         try:
             sha256, size_bytes = await asyncio.to_thread(_digest, file)
             header = pb.UploadImageHeader(name=name_of(image), size_bytes=size_bytes, sha256=sha256)
-            done: pb.Image = await self._transport.upload(
-                self._stub.UploadImageData, _parts(header, file, progress or _silent)
-            )
-            return done
+            return await self._upload(header, file, progress or _silent)
         finally:
             await asyncio.to_thread(file.close)
 
+    async def _upload(self, header: pb.UploadImageHeader, file: BufferedReader, progress: Progress) -> pb.Image:
+        try:
+            done: pb.Image = await self._transport.upload(
+                self._stub.UploadImageData, lambda: _parts(header, file, progress)
+            )
+        except FailedPrecondition:
+            # Perhaps it was us, and only the answer was lost.
+            present = await self.get(header.name)
+            if present.status != pb.IMAGE_STATUS_ACTIVE or present.sha256 != header.sha256:
+                raise
+            return present
+        return done
+
 
 def _digest(file: BufferedReader) -> tuple[str, int]:
-    """SHA-256 in hexadecimal, and the size in octets; the file is then at its beginning again."""
+    """SHA-256 in hexadecimal, and the size in octets."""
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    size_bytes = file.tell()
-    file.seek(0)
-    return sha256, size_bytes
+    return sha256, file.tell()
 
 
 async def _parts(
@@ -80,7 +91,8 @@ async def _parts(
 ) -> AsyncGenerator[pb.UploadImageDataRequest, None]:
     yield pb.UploadImageDataRequest(header=header)
     sent = 0
-    while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+    # By offset: a try that was cut off may still be reading when the next one begins.
+    while chunk := await asyncio.to_thread(os.pread, file.fileno(), CHUNK_BYTES, sent):
         yield pb.UploadImageDataRequest(chunk=chunk)
         sent += len(chunk)
         progress(sent, header.size_bytes)

@@ -13,13 +13,13 @@ from google.protobuf.message import Message
 from cirra.operations.v1 import operations_pb2 as pb
 from cirra.operations.v1.operations_pb2_grpc import OperationServiceStub
 from cirra_sdk.errors import OperationFailed
-from cirra_sdk.resources.collection import DEFAULT_PAGE_SIZE, Collection, name_of
+from cirra_sdk.resources.collection import DEFAULT_PAGE_SIZE, Readable, name_of
 
 ENDED_BADLY = frozenset({pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_STUCK})
 
 
-class Operations(Collection[pb.Operation]):
-    """What is, or was, under way. `delete` is not among their methods."""
+class Operations(Readable[pb.Operation]):
+    """What is, or was, under way."""
 
     messages: ClassVar[ModuleType] = pb
     stub_class = OperationServiceStub

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from cirra.placement.v1 import placement_pb2 as pb
 from cirra.placement.v1.placement_pb2_grpc import HostServiceStub
-from cirra_sdk.resources.collection import Collection, name_of, request_id_or_new
+from cirra_sdk.resources.collection import Readable, name_of, request_id_or_new
 from cirra_sdk.transport import Transport
 
 
-class Hosts(Collection[pb.Host]):
-    """Machines that run guests. `delete` is not among their methods."""
+class Hosts(Readable[pb.Host]):
+    """Machines that run guests."""
 
     messages: ClassVar[ModuleType] = pb
     stub_class = HostServiceStub
