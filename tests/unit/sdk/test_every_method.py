@@ -1,0 +1,105 @@
+"""The SDK can all that the public API can."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+
+from cirra.identity.v1.identity_pb2 import ROLE_READER
+from cirra_sdk import AsyncClient
+from tests.unit.sdk.fake_gateway import SERVICES, FakeGateway
+
+# A host calls it with its enrolment token (core.agent.identity): it is no user's.
+NOT_FOR_USERS = {"Enroll"}
+
+Doing = Callable[[AsyncClient], Awaitable[Any] | AsyncIterator[Any]]
+
+CALLS: dict[str, Doing] = {
+    "RevokeToken": lambda client: client.tokens.revoke("t"),
+    "CreateToken": lambda client: client.tokens.create("ann", "secret"),
+    "CreateProject": lambda client: client.projects.create("x"),
+    "GetProject": lambda client: client.projects.get("x"),
+    "ListProjects": lambda client: client.projects.list(),
+    "DeleteProject": lambda client: client.projects.delete("x"),
+    "CreateUser": lambda client: client.users.create("x", "p"),
+    "GetUser": lambda client: client.users.get("x"),
+    "ListUsers": lambda client: client.users.list(),
+    "DeleteUser": lambda client: client.users.delete("x"),
+    "GrantRole": lambda client: client.users.grant_role("x", ROLE_READER, "p"),
+    "RevokeRole": lambda client: client.users.revoke_role("x", ROLE_READER, "p"),
+    "GetQuotas": lambda client: client.quotas.get(),
+    "SetQuotas": lambda client: client.quotas.set("x", {"vcpus": 1}),
+    "CreateFlavor": lambda client: client.flavors.create("x", vcpus=1, memory_mib=1, disk_gib=1),
+    "GetFlavor": lambda client: client.flavors.get("x"),
+    "ListFlavors": lambda client: client.flavors.list(),
+    "DeleteFlavor": lambda client: client.flavors.delete("x"),
+    "CreateKeyPair": lambda client: client.key_pairs.create("x", "ssh-ed25519 A"),
+    "GetKeyPair": lambda client: client.key_pairs.get("x"),
+    "ListKeyPairs": lambda client: client.key_pairs.list(),
+    "DeleteKeyPair": lambda client: client.key_pairs.delete("x"),
+    "CreateInstance": lambda client: client.instances.create("x", flavor="f", image="i", networks=["n"]),
+    "GetInstance": lambda client: client.instances.get("x"),
+    "ListInstances": lambda client: client.instances.list(),
+    "DeleteInstance": lambda client: client.instances.delete("x"),
+    "WatchInstances": lambda client: client.instances.watch(),
+    "GetConsoleOutput": lambda client: client.instances.console_output("x"),
+    "CreateImage": lambda client: client.images.create("x"),
+    "UploadImageData": lambda client: client.images.upload("x", Path(__file__)),
+    "GetImage": lambda client: client.images.get("x"),
+    "ListImages": lambda client: client.images.list(),
+    "DeleteImage": lambda client: client.images.delete("x"),
+    "CreateNetwork": lambda client: client.networks.create("x"),
+    "GetNetwork": lambda client: client.networks.get("x"),
+    "ListNetworks": lambda client: client.networks.list(),
+    "DeleteNetwork": lambda client: client.networks.delete("x"),
+    "CreateSubnet": lambda client: client.subnets.create("x", network="n", cidr="10.0.0.0/24"),
+    "GetSubnet": lambda client: client.subnets.get("x"),
+    "ListSubnets": lambda client: client.subnets.list(network="n"),
+    "DeleteSubnet": lambda client: client.subnets.delete("x"),
+    "CreatePort": lambda client: client.ports.create(network="n"),
+    "GetPort": lambda client: client.ports.get("x"),
+    "ListPorts": lambda client: client.ports.list(network="n", device_id="i"),
+    "DeletePort": lambda client: client.ports.delete("x"),
+    "GetOperation": lambda client: client.operations.get("x"),
+    "ListOperations": lambda client: client.operations.list(target="x"),
+    "WatchOperation": lambda client: client.operations.watch("x"),
+    "ListEvents": lambda client: client.events.list(resource="x"),
+    "WatchEvents": lambda client: client.events.watch(),
+    "GetTimeline": lambda client: client.timeline.get("x"),
+    "GetHost": lambda client: client.hosts.get("x"),
+    "ListHosts": lambda client: client.hosts.list(),
+    "EnableHost": lambda client: client.hosts.enable("x"),
+    "DisableHost": lambda client: client.hosts.disable("x", "why"),
+    "ListServices": lambda client: client.services.list(),
+    "CreateEnrolmentToken": lambda client: client.enrolment_tokens.create("x"),
+}
+METHODS = {method.name: method for service in SERVICES for method in service.methods}
+
+
+def test_no_method_is_left_out() -> None:
+    assert CALLS.keys() == METHODS.keys() - NOT_FOR_USERS
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_method_is_called_and_every_write_names_itself(
+    gateway: FakeGateway, client: AsyncClient, name: str
+) -> None:
+    method = METHODS[name]
+    answer = GetMessageClass(method.output_type)()
+    gateway.answers(name, [answer] if method.server_streaming else answer)
+
+    doing = CALLS[name](client)
+    if isinstance(doing, AsyncIterator):
+        await anext(doing, None)
+    else:
+        await doing
+
+    request = gateway.requests(name)[0]
+    if "request_id" in method.input_type.fields_by_name:
+        assert len(request.request_id) == 36
+    else:
+        assert method.name.startswith(("Get", "List", "Watch", "CreateToken", "RevokeToken", "Upload"))
