@@ -18,7 +18,7 @@ from eventsourcing.utils import resolve_topic
 
 from core.aggregate import Aggregate, constraints_of, schema_version, upcast
 from core.errors import CirraError, Conflict, NotFound
-from core.eventlog.errors import VersionConflict
+from core.eventlog.errors import LimitExceeded, UniqueViolation, VersionConflict
 from core.eventlog.log import EventLog
 from core.eventlog.types import Append, Appended, Constraint, Context, NewEvent, RecordedEvent, UniqueClaim
 from core.ids import uuid7
@@ -87,12 +87,15 @@ class Repository:
         if not pending:
             return Saved(0)
         events: list[NewEvent] = []
+        with_new_keys: set[UUID] = set()
         context = self._context()
         constraints: list[Constraint] = list(request_claims(context, *_place(pending[0][1])))
         for aggregate, event in pending:
             message = event.data  # type: ignore[attr-defined]
             topic = message.DESCRIPTOR.full_name
             sealed = await self._keyring.seal(event.originator_id, message)
+            if sealed is not message and event.originator_version == 1:
+                with_new_keys.add(event.originator_id)
             events.append(
                 NewEvent(
                     aggregate_type=aggregate.kind,
@@ -105,7 +108,13 @@ class Repository:
                 )
             )
             constraints.extend(constraints_of(event.originator_id, message))
-        appended = await self._append(events, constraints, context)
+        try:
+            appended = await self._append(events, constraints, context)
+        except (UniqueViolation, LimitExceeded):
+            # Refused for certain: what would have begun has no secrets to keep.
+            for aggregate_id in with_new_keys:
+                await self._keyring.destroy_unused(aggregate_id)
+            raise
         for aggregate in aggregates:
             aggregate.pending_events.clear()
         return Saved(appended.last_position, appended.recorded_at)

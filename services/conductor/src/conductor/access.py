@@ -37,4 +37,4 @@ def require_owner(principal: Principal, project_id: str, what: str) -> None:
     if is_admin(principal):
         return
     if require_project(principal) != project_id:
-        raise NotFound(f"no {what}")
+        raise NotFound(f"no {what}", remedy="check the name: only its own project changes it")

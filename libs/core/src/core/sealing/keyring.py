@@ -50,7 +50,9 @@ class Keyring:
         if len(master_key) != KEY_BYTES:
             raise ValueError(f"the master key has {len(master_key)} bytes, not {KEY_BYTES}")
         self._pool = pool
-        self._table = f"{quote_identifier(check_schema_name(schema))}.sealing_keys"
+        quoted = quote_identifier(check_schema_name(schema))
+        self._table = f"{quoted}.sealing_keys"
+        self._events = f"{quoted}.events"
         self._master_key = master_key
         self._clock = clock
         self._cache: OrderedDict[UUID, tuple[AggregateKey, float]] = OrderedDict()
@@ -87,6 +89,15 @@ class Keyring:
         self._cache.pop(aggregate_id, None)
         await self._pool.execute(f"DELETE FROM {self._table} WHERE aggregate_id = $1", aggregate_id)
         self._cache.pop(aggregate_id, None)  # read meanwhile
+
+    async def destroy_unused(self, aggregate_id: UUID) -> None:
+        """Deletes the key of an aggregate whose first append was refused; one that the log has keeps its key."""
+        self._cache.pop(aggregate_id, None)
+        await self._pool.execute(
+            f"DELETE FROM {self._table} WHERE aggregate_id = $1"
+            f" AND NOT EXISTS (SELECT FROM {self._events} WHERE aggregate_id = $1)",
+            aggregate_id,
+        )
 
     async def _key(self, aggregate_id: UUID) -> AggregateKey | None:
         cached = self._cache.get(aggregate_id)
