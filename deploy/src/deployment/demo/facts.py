@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cirra.compute.v1.compute_pb2 import Instance
 from cirra_sdk import AsyncClient
 from core.errors import CirraError
-from deployment.demo.guest import Guest, Output
+from deployment.demo.guest import Guest
 from deployment.demo.userdata import FILE, OUTPUT, UserData
 from deployment.guests import GuestKind
 
 SEEN_TIMEOUT_S = 60.0
 _SETTLED_TIMEOUT_S = 180.0
 _PAUSE_S = 0.25
+# Between the answers of one session.
+_MARK = "=-=-="
 
 
 class GuestDiffers(CirraError):
@@ -54,28 +56,31 @@ def questions(kind: GuestKind, instance: Instance, data: UserData) -> list[Quest
 
 
 async def wait_settled(kind: GuestKind, guest: Guest) -> None:
-    """Returns when the guest has acted on its user data. Raises GuestDiffers."""
+    """Returns when the guest has acted on its user data, well or not. Raises GuestDiffers if that takes too long."""
     deadline = time.monotonic() + _SETTLED_TIMEOUT_S
-    while not await _is_settled(kind, guest):
+    while not await _is_settled(kind, guest, deadline - time.monotonic()):
         if time.monotonic() > deadline:
             raise GuestDiffers(f"the guest did not act on its user data within {_SETTLED_TIMEOUT_S:g} s")
         await asyncio.sleep(_PAUSE_S)
 
 
-async def _is_settled(kind: GuestKind, guest: Guest) -> bool:
+async def _is_settled(kind: GuestKind, guest: Guest, timeout_s: float) -> bool:
     if kind == "debian":
-        said = (await guest.run("cloud-init status")).text
-        return "status:" in said and "running" not in said and "not started" not in said and "not run" not in said
-    return (await guest.run(f"test -s {OUTPUT} && echo settled")).text.strip() == "settled"
+        return (await guest.run("cloud-init status --wait >/dev/null; echo settled", timeout_s)).text == "settled\n"
+    return (await guest.run(f"test -s {OUTPUT} && echo settled")).text == "settled\n"
 
 
-async def ask(guest: Guest, question: Question) -> str:
-    """The answer. Raises GuestDiffers if it isn't as expected."""
-    output: Output = await guest.run(question.script)
-    answer = output.text.strip()
-    if question.expected not in answer:
-        raise GuestDiffers(f"{question.title}: expected {question.expected!r}, got {answer or output.error!r}")
-    return answer
+async def ask(guest: Guest, questions: Sequence[Question]) -> list[str]:
+    """The answers, in one session: each login costs a guest under emulation seconds. Raises GuestDiffers."""
+    script = "; ".join(f"echo {_MARK}; {{ {question.script}; }} 2>&1" for question in questions)
+    output = await guest.run(script)
+    answers = [answer.strip() for answer in output.text.split(_MARK)[1:]]
+    if len(answers) != len(questions):
+        raise GuestDiffers(f"the guest did not answer: {output.error or output.text}")
+    for question, answer in zip(questions, answers, strict=True):
+        if question.expected not in answer:
+            raise GuestDiffers(f"{question.title}: expected {question.expected!r}, got {answer!r}")
+    return answers
 
 
 async def wait_seen(client: AsyncClient, name: str) -> Instance:

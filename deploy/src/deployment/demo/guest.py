@@ -16,7 +16,7 @@ from core.ids import dhcp_namespace
 from deployment.guests import GuestKind
 
 LOGIN_TIMEOUT_S = 300.0
-_COMMAND_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 60.0
 _PAUSE_S = 0.5
 _SSH_OPTIONS = (
     "BatchMode=yes",
@@ -49,7 +49,7 @@ class Guest(Protocol):
     def way(self) -> str:
         """How one gets in, for the reader: a command that may be typed."""
 
-    async def run(self, script: str) -> Output:
+    async def run(self, script: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Output:
         """Run a shell script in the guest."""
 
 
@@ -68,8 +68,8 @@ class SshGuest:
         options = [part for option in _SSH_OPTIONS for part in ("-o", option)]
         return [*_inside(self.namespace), "ssh", *options, "-i", str(self.key), f"{self.user}@{self.address}"]
 
-    async def run(self, script: str) -> Output:
-        return await execute([*self._command(), script])
+    async def run(self, script: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Output:
+        return await execute([*self._command(), script], timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,11 @@ class HttpGuest:
         return " ".join([*self._command(), "SCRIPT"])
 
     def _command(self) -> list[str]:
-        curl = ["curl", "--silent", "--show-error", "--fail", "--max-time", "10", "--noproxy", "*"]
+        curl = ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", "--noproxy", "*"]
         return [*_inside(self.namespace), *curl, f"http://{self.address}/cgi-bin/sh", "--data-binary"]
 
-    async def run(self, script: str) -> Output:
-        return await execute([*self._command(), script])
+    async def run(self, script: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Output:
+        return await execute([*self._command(), script], timeout_s)
 
 
 def reach(kind: GuestKind, network_id: str, address: str, user: str, key: Path) -> Guest:
@@ -111,7 +111,7 @@ async def wait_login(guest: Guest, timeout_s: float = LOGIN_TIMEOUT_S) -> None:
         ) from error
 
 
-async def execute(command: Sequence[str], timeout_s: float = _COMMAND_TIMEOUT_S) -> Output:
+async def execute(command: Sequence[str], timeout_s: float) -> Output:
     """Run a program of this host. Raises FileNotFoundError if it isn't there."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

@@ -106,8 +106,9 @@ class Story:
     async def _compare(self, tenant: Tenant, instance: Instance, guest: Guest, data: UserData) -> None:
         self._say("== as the guest got it")
         await facts.wait_settled(self._options.guest, guest)
-        for question in facts.questions(self._options.guest, instance, data):
-            self._say(f"  {question.title}: {await facts.ask(guest, question)}")
+        questions = facts.questions(self._options.guest, instance, data)
+        for question, answer in zip(questions, await facts.ask(guest, questions), strict=True):
+            self._say(f"  {question.title}: {answer}")
         self._say("== as the cloud sees it (cirra server show)")
         seen = self._instance = await facts.wait_seen(tenant.user, instance.name)
         for nic in seen.nics:

@@ -82,7 +82,7 @@ class HostIdentity:
             raise FailedPrecondition(
                 f"{folder} does not hold the identity of an enrolled host: {error!r}",
                 reason="HOST_NOT_ENROLLED",
-                remedy="enrol the host with a token of `cirra host enrol`",
+                remedy="enrol it: cirra host enroll-token, then cirra-deploy enroll",
             ) from error
 
     def save(self) -> None:

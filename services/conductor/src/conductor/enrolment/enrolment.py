@@ -21,7 +21,7 @@ from core.eventlog.types import Constraint, UniqueClaim
 USES = "enrolment-token"  # unique scope: enrolment id → owner: the keys it was used with
 
 SECRET_BYTES = 32
-_REMEDY = "ask for a new token: cirra host token create <host>"
+_REMEDY = "ask for a new token: cirra host enroll-token <host>"
 
 
 @dataclass(frozen=True, slots=True)
