@@ -173,7 +173,7 @@ async def test_other_keys_are_refused(enrolling: Enrolling, other: str) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         await enrolling.commands.Enroll(request, None)
     assert caught.value.reason == "ENROLMENT_TOKEN_USED"
-    assert "host token create" in caught.value.remedy
+    assert "host enroll-token" in caught.value.remedy
 
 
 async def test_of_many_machines_at_once_one_gets_in(enrolling: Enrolling) -> None:
