@@ -44,6 +44,7 @@ class Replicas:
         self.placements: list[Lifetime] = []
         self.conductors: list[Lifetime] = []
         self.gateways: list[Lifetime] = []
+        self.metadatas: list[Lifetime] = []
         self.placement_addresses: list[str] = []
         self.conductor_addresses: list[str] = []
         self.gateway_addresses: list[str] = []
@@ -116,8 +117,14 @@ class Replicas:
     async def start_metadata(self) -> str:
         """Its address."""
         settings = MetadataSettings(**self._common("metadata-1"), metadata_key_file=self.folder / "metadata")
-        _, facts = await self._start(metadata_bootstrap, settings)
+        lifetime, facts = await self._start(metadata_bootstrap, settings)
+        self.metadatas.append(lifetime)
         return facts["https"]
+
+    async def stop_services(self) -> None:
+        """All replicas end in order, front doors first."""
+        for lifetime in [*self.gateways, *self.metadatas, *self.conductors, *self.placements]:
+            await lifetime.close()
 
     def _common(self, replica: str) -> dict[str, Any]:
         return {

@@ -15,12 +15,14 @@ from core.saga.state import SagaStatus
 from core.testing.servers import Cell
 from tests.harness.control_plane import PATIENCE_S, PROJECT, ControlPlane, Prepared, control_plane
 from tests.harness.fake_host import FakeHost
+from tests.harness.invariants import check_invariants
 
 
 @pytest.fixture
 async def plane(cell: Cell, tmp_path: Path) -> AsyncIterator[ControlPlane]:
     async with control_plane(cell, tmp_path, conductors=2, placements=2) as plane:
         yield plane
+        await check_invariants(plane)
 
 
 @pytest.fixture

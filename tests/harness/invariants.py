@@ -1,0 +1,43 @@
+"""The checker of invariants, for a control plane of the harness."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from api_gateway.views.projection import GatewayProjection
+from conductor.hosts.desired_state import DesiredStateProjection
+from conductor.operations.unfinished import UnfinishedProjection, runner_lease
+from core.bus import connect
+from core.projection.checkpoints import Checkpoints
+from core.testing.invariants import PATIENCE_S, CellUnderCheck, ReadModel, lasting_violations
+from metadata.documents import DocumentsProjection
+from tests.harness.control_plane import ControlPlane
+
+_READ_MODELS = (
+    ("conductor", DesiredStateProjection),
+    ("conductor", UnfinishedProjection),
+    ("gateway", GatewayProjection),
+    ("metadata", DocumentsProjection),
+)
+
+
+@asynccontextmanager
+async def under_check(plane: ControlPlane) -> AsyncIterator[CellUnderCheck]:
+    """The plane as the checker sees it: with the read models of those services that were ever started in it."""
+    log, cell = plane.repository.log, plane.cell
+    models = [ReadModel(f"{cell.name}_{part}", projection()) for part, projection in _READ_MODELS]
+    kept = [model for model in models if await Checkpoints(model.schema, model.projection.name).load(log.pool)]
+    bus = await connect(cell.nats_url, cell=cell.name, name="invariants", credentials=cell.credentials)
+    try:
+        yield CellUnderCheck(log=log, bus=bus, read_models=kept, runner_lease=runner_lease)
+    finally:
+        await bus.close()
+
+
+async def check_invariants(plane: ControlPlane, *, patience_s: float = PATIENCE_S) -> None:
+    """Fails with every invariant that does not hold, nor comes to hold soon."""
+    async with under_check(plane) as cell:
+        found = await lasting_violations(cell, patience_s=patience_s)
+    if found:
+        raise AssertionError("\n".join(["invariants are broken:", *map(str, found)]))
