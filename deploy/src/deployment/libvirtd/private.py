@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -105,7 +106,9 @@ class PrivateLibvirtd:
         groups = list(cgroups.recorded(self.layout.cgroups_record).values())
         # What was started below us and is none of the above, such as a helper of libvirt's.
         _end(sorted(cgroups.processes(groups)), signal.SIGKILL)
-        cgroups.remove(groups)
+        # A process that has ended leaves its group only when it has been reaped.
+        if not _wait(lambda: _removed(groups), _STOP_TIMEOUT_S):
+            raise LibvirtdError(f"control groups are still in use: {', '.join(map(str, groups))}")
         self.layout.cgroups_record.unlink(missing_ok=True)
 
     def _launch(self, daemon: Path) -> None:
@@ -139,6 +142,16 @@ class PrivateLibvirtd:
         if pid is None or not _is_process(pid, lambda found: found == executable.resolve()):
             return None
         return pid
+
+
+def _removed(groups: list[Path]) -> bool:
+    try:
+        cgroups.remove(groups)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def _is_qemu(executable: Path) -> bool:
