@@ -11,7 +11,7 @@ from api_gateway.conductor import Conductor
 from api_gateway.events.feed import Feed
 from api_gateway.views.reader import Reader
 from api_gateway.views.store import Store
-from core.errors import Unavailable
+from core.errors import NotFound, Unavailable
 from core.eventlog.log import EventLog
 from core.rpc.context import require_principal
 from core.rpc.metadata import min_position, set_position
@@ -55,11 +55,12 @@ class Parts:
 
 @dataclass(slots=True)
 class Call:
-    """`written`: where the log stood after what the call wrote."""
+    """`written`: where the log stood after what the call wrote. `missing`: what it names is not there (any more)."""
 
     parts: Parts
     reader: Reader
     written: int = field(default=0)
+    missing: NotFound | None = field(default=None)
 
     @property
     def position(self) -> int:

@@ -15,7 +15,7 @@ from api_gateway.conductor import Conductor
 from api_gateway.views.operation import OPERATION
 from api_gateway.views.view import View
 from cirra.conductor.v1.commands_pb2 import Accepted
-from core.errors import CirraError
+from core.errors import CirraError, InvalidArgument, NotFound
 
 # Changes the request, a copy of the caller's, to one with resource names and uids only. Raises InvalidArgument and
 # NotFound.
@@ -35,7 +35,11 @@ def forwarded(method: Method, prepare: Prepare, answer: Answer) -> Any:
         fields.request_id(getattr(request, "request_id", ""))
         fields.check()
         await prepare(command, call)
-        return await answer(await accept(call, method, command), call)
+        try:
+            accepted = await accept(call, method, command)
+        except (NotFound, InvalidArgument) as error:
+            raise call.missing or error from error
+        return await answer(accepted, call)
 
     return write
 
@@ -73,11 +77,22 @@ def nothing(response_class: type[Any]) -> Answer:
 
 
 def named(view: View[Any], field: str = "name") -> Prepare:
-    """The request names one resource; the conductor is told its resource name."""
+    """The request names one resource; the conductor is told its resource name.
+
+    What a request has deleted is not there when it comes again. The conductor is then asked with its id alone, which
+    can do nothing but tell the answer that it has had.
+    """
 
     async def prepare(command: Any, call: Call) -> None:
-        row = await call.reader.find(view, getattr(command, field), field=field)
-        setattr(command, field, row.resource.name)
+        try:
+            row = await call.reader.find(view, getattr(command, field), field=field)
+        except NotFound as error:
+            if not getattr(command, "request_id", ""):
+                raise
+            call.missing = error
+            command.ClearField(field)
+        else:
+            setattr(command, field, row.resource.name)
 
     return prepare
 
