@@ -20,8 +20,8 @@ from typing import Any
 
 from cirra.compute.v1 import compute_pb2 as compute
 from cirra.identity.v1 import identity_pb2 as identity
-from cirra.image.v1 import image_pb2 as image
-from cirra.network.v1 import network_pb2 as network
+from cirra.image.v1.image_pb2 import Image
+from cirra.network.v1.network_pb2 import Network, Subnet
 from cirra.operations.v1 import operations_pb2 as operations
 from cirra_sdk import AsyncClient
 from cirra_sdk.state import Memory
@@ -54,9 +54,9 @@ class Parts:
     """What instances are made of; all of one tenant but the flavor. `disk`: the file that was uploaded."""
 
     flavor: compute.Flavor
-    image: image.Image
-    network: network.Network
-    subnet: network.Subnet
+    image: Image
+    network: Network
+    subnet: Subnet
     disk: Path
 
 

@@ -83,7 +83,7 @@ async def test_a_quota(cloud: Cloud, resource: str, limit: int, networks: int) -
     flavor = await cloud.flavor(vcpus=2, memory_mib=128)
     tenant.catch_up()
     async with refused(cloud, ResourceExhausted, "QUOTA_EXCEEDED", resource, says="ask an administrator"):
-        await tenant.create(parts, flavor=flavor, networks=[parts.network] * networks)
+        await tenant.create(parts, flavor=flavor, networks=[parts.network] * networks, user_data=b"secret")
     assert await tenant.usage() == {"networks": 1}
 
 

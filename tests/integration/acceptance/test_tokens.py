@@ -1,0 +1,115 @@
+"""Who may not come in: tokens that are expired, revoked, forged, of another cloud, or none at all; at both gateways."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from api_gateway.auth.tokens import Tokens, load_key
+from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER, Principal
+from cirra_sdk import AsyncClient
+from cirra_sdk.errors import InvalidArgument, PermissionDenied, Unauthenticated
+from tests.harness.cloud import Cloud, Parts, Standing, Tenant
+from tests.integration.acceptance.refusals import refused
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LIFETIME = timedelta(hours=1)
+
+
+def _principal(tenant: Tenant) -> Principal:
+    return Principal(
+        user_id=tenant.user.uid,
+        user_name=tenant.user.display_name,
+        project_id=tenant.project.uid,
+        roles=[ROLE_MEMBER, ROLE_ADMIN],
+    )
+
+
+def _issued(tenant: Tenant, key: Ed25519PrivateKey | None = None, cell: str = "", age: timedelta = timedelta()) -> str:
+    """A token for the tenant, as if issued so long ago."""
+    cloud = tenant.cloud
+    tokens = Tokens(
+        key or load_key(cloud.plane.token_key_file),
+        cell=cell or cloud.cell.name,
+        lifetime=LIFETIME,
+        now=lambda: datetime.now(UTC) - age,
+    )
+    return tokens.issue(_principal(tenant))[0]
+
+
+def _unsigned(tenant: Tenant) -> str:
+    claims = jwt.decode(_issued(tenant), options={"verify_signature": False})
+    return jwt.encode(claims, "", algorithm="none")
+
+
+async def _is_refused(tenant: Tenant, parts: Parts, client: AsyncClient, reason: str, says: str) -> None:
+    """Reading, writing, watching, uploading."""
+    async with refused(tenant.cloud, Unauthenticated, reason, says=says):
+        await client.instances.get("web")
+    async with refused(tenant.cloud, Unauthenticated, reason, says=says):
+        await client.instances.create("web", flavor=parts.flavor, image=parts.image, networks=[parts.network])
+    async with refused(tenant.cloud, Unauthenticated, reason, says=says):
+        await anext(client.events.watch())
+    async with refused(tenant.cloud, Unauthenticated, reason, says=says):
+        await client.images.upload(parts.image, parts.disk)
+
+
+@pytest.mark.parametrize("gateway", [0, 1])
+async def test_no_good_token(standing: Standing, gateway: int) -> None:
+    tenant = standing.tenant
+    for token, reason, says in (
+        (_issued(tenant, age=LIFETIME + timedelta(seconds=1)), "TOKEN_EXPIRED", "log in again"),
+        (_issued(tenant, Ed25519PrivateKey.generate()), "TOKEN_INVALID", "log in again"),
+        (_issued(tenant, cell="elsewhere"), "TOKEN_INVALID", "log in again"),
+        (_unsigned(tenant), "TOKEN_INVALID", "log in again"),
+        ("nonsense", "TOKEN_INVALID", "log in again"),
+    ):
+        client = tenant.cloud.account(token=token, gateway=gateway).client
+        await _is_refused(tenant, standing.parts, client, reason, says)
+
+
+async def test_the_right_key_and_time_make_a_good_token(standing: Standing) -> None:
+    """That the refusals above are for the reasons that they name."""
+    tenant = standing.tenant
+    client = tenant.cloud.account(token=_issued(tenant, age=LIFETIME - timedelta(seconds=30))).client
+    assert [each.uid async for each in client.networks.list()] == [standing.parts.network.uid]
+
+
+async def test_a_revoked_token_is_refused_everywhere(tenant: Tenant, parts: Parts) -> None:
+    text = await tenant.client.access_token()
+    here, there = (tenant.cloud.account(token=text, gateway=gateway) for gateway in (0, 1))
+    assert [each.uid async for each in there.client.networks.list()] == [parts.network.uid]
+    await here.client.tokens.revoke(text)
+    there.sees(here.client)
+    for client in (here.client, there.client):
+        await _is_refused(tenant, parts, client, "TOKEN_REVOKED", "log in again")
+    # By password, another one is had; revoking what was revoked is no error.
+    await tenant.at(1).tokens.revoke(text)
+    assert (await tenant.at(1).networks.get(parts.network)).uid == parts.network.uid
+
+
+async def test_nobody_ends_anothers_token(cloud: Cloud, standing: Standing) -> None:
+    stranger = await cloud.tenant()
+    text = await standing.tenant.client.access_token()
+    await stranger.client.access_token()
+    async with refused(cloud, PermissionDenied, "PERMISSION_DENIED", says="another user's"):
+        await stranger.client.tokens.revoke(text)
+    async with refused(cloud, Unauthenticated, "TOKEN_INVALID"):
+        await stranger.client.tokens.revoke("nonsense")
+
+
+async def test_a_wrong_login(cloud: Cloud, standing: Standing) -> None:
+    name, stranger = standing.tenant.user.display_name, await cloud.tenant()
+    for user, password in ((name, "wrong"), ("nobody", "wrong"), (name, "x" * 10_000), ("a\0b", "wrong")):
+        async with refused(cloud, Unauthenticated, "WRONG_CREDENTIALS", says="wrong user name or password"):
+            await cloud.admin.tokens.create(user, password)
+    for project in (stranger.project.display_name, stranger.project.uid, "nothing"):
+        async with refused(cloud, PermissionDenied, "NO_ROLE_IN_PROJECT"):
+            await cloud.admin.tokens.create(name, standing.tenant.password, project)
+    for field, user, password in (("user", "", "x"), ("password", "x", "")):
+        async with refused(cloud, InvalidArgument, "INVALID_ARGUMENT", field):
+            await cloud.admin.tokens.create(user, password)
