@@ -308,12 +308,13 @@ async def test_a_watch_of_what_went_away_meanwhile_ends(gateway: FakeGateway, cl
 
 async def test_waiting_for_an_operation_tells_each_change(gateway: FakeGateway, client: AsyncClient) -> None:
     running = operations.Operation(name="operations/1", state=operations.OPERATION_STATE_RUNNING)
-    done = operations.Operation(name="operations/1", state=operations.OPERATION_STATE_SUCCEEDED, done=True)
+    done = operations.Operation(name="operations/1", state=operations.OPERATION_STATE_SUCCEEDED, done=True, position=30)
     gateway.fails("WatchOperation", GONE)
     gateway.answers("WatchOperation", [running, done])
     told: list[operations.Operation] = []
     assert await client.operations.wait("operations/1", on_change=told.append) == done
     assert told == [running, done]
+    assert client.position == 30, "who waited reads what was done"
 
 
 @pytest.mark.parametrize("state", [operations.OPERATION_STATE_FAILED, operations.OPERATION_STATE_STUCK])
