@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -118,8 +118,14 @@ class Transport:
 
         async def once(token: str) -> Any:
             stream = _Watched(requests())
+            call = method(stream, metadata=self._metadata(token))
+            first = _FirstStatus(call)
             try:
-                return await self._answer(method(stream, metadata=self._metadata(token)))
+                return await self._answer(call)
+            except CirraApiError as error:
+                if first.refusal is None:
+                    raise
+                raise self._failure(first.refusal) from error
             except asyncio.CancelledError:
                 # That is how gRPC tells that the stream itself has failed.
                 if stream.failure is not None:
@@ -209,6 +215,36 @@ class Transport:
         position = dict(trailing or ()).get(POSITION, "")
         if isinstance(position, str) and position.isascii() and position.isdigit():
             self.memory.saw(int(position))
+
+
+class _FirstStatus:
+    """What the cloud said when it refused a stream before its end.
+
+    gRPC for asyncio replaces that by INTERNAL when a message was being sent just then, at random; see
+    https://github.com/grpc/grpc/issues/36066. The other way round, a failed sending may be told before the refusal.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self.refusal: grpc.aio.AioRpcError | None = None
+        call.add_done_callback(self._keep)
+
+    def _keep(self, call: Any) -> None:
+        code = _at_once(call.code())
+        if code in (grpc.StatusCode.OK, grpc.StatusCode.INTERNAL):
+            return
+        trailing = _at_once(call.trailing_metadata()) or grpc.aio.Metadata()
+        self.refusal = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details=_at_once(call.details()))
+
+
+def _at_once(answer: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that has nothing to wait for."""
+    try:
+        answer.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    answer.close()
+    raise AssertionError("a call that is done knows its status")
 
 
 class _Watched:
