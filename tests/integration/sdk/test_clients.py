@@ -50,16 +50,22 @@ async def test_the_same_request_id_makes_one_thing(tenant: Tenant) -> None:
 
 async def test_a_watch_tells_the_life_of_an_instance(tenant: Tenant) -> None:
     parts = await tenant.prepare()
+    # Before the watch begins: its client must know of the instance.
+    tenant.at(1)
     operation = await tenant.create(parts, "web")
+    tenant.catch_up()
     seen: list[str] = []
+    active = asyncio.Event()
 
     async def follow() -> None:
         async for change in tenant.at(1).instances.watch(operation.target):
             seen.append("GONE" if change.deleted else compute.InstanceStatus.Name(change.instance.status))
+            if change.instance.status == compute.INSTANCE_STATUS_ACTIVE:
+                active.set()
 
-    tenant.catch_up()
     following = asyncio.create_task(follow())
     await tenant.client.operations.wait(operation, timeout_s=30)
+    await asyncio.wait_for(active.wait(), 30)
     await tenant.client.operations.wait(await tenant.client.instances.delete(operation.target), timeout_s=30)
     await asyncio.wait_for(following, 30)
     assert list(dict.fromkeys(seen))[-2:] == ["INSTANCE_STATUS_ACTIVE", "GONE"]
