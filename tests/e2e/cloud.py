@@ -17,7 +17,7 @@ from cirra_sdk import AsyncClient
 from deployment import clouds
 from deployment.config import Config
 from deployment.layout import Layout
-from deployment.status import Status
+from deployment.status import PartState, PartStatus, Status
 from tests.e2e.machine import Finished, Machine, processes_of
 
 CELL = "e2e"
@@ -51,11 +51,19 @@ class Cloud:
 
     def pid(self, process: str) -> int:
         """By the supervisor's word."""
-        status = Status.load(self.layout.status)
-        assert status is not None
-        pid = status.parts[process].pid
+        pid = self._part(process).pid
         assert pid is not None, f"{process} does not run"
         return pid
+
+    def runs_anew(self, process: str, former_pid: int) -> bool:
+        """Has it been started again since it was *former_pid*, and is it ready?"""
+        part = self._part(process)
+        return part.state is PartState.READY and part.pid != former_pid
+
+    def _part(self, process: str) -> PartStatus:
+        status = Status.load(self.layout.status)
+        assert status is not None
+        return status.parts[process]
 
     def spans(self) -> list[dict[str, object]]:
         """All that the services traced so far."""
