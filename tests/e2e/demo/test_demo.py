@@ -142,6 +142,8 @@ async def test_read_models_are_rebuilt(cloud: Cloud, booted: Booted) -> None:
     assert finished.code == 0, finished.output
     assert finished.output.count("(100%)") >= 4
     assert await booted.tenant.user.instances.get(booted.instance.name) == before
+    # Who rebuilt was no replica: nobody misses it.
+    assert "rebuild" not in (await cloud.deploy("status")).output
 
 
 async def test_delete_leaves_nothing(cloud: Cloud, booted: Booted) -> None:

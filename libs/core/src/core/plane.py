@@ -33,9 +33,10 @@ class Plane:
     runner: str
 
 
-async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings) -> Plane:
+async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings, *, beating: bool = True) -> Plane:
     """Connects, waiting for Postgres and NATS as long as it takes, and starts the heartbeat.
 
+    *beating* False: this process is no replica of the service, but a passing helper that nobody should miss.
     Raises CirraError for settings that can't work.
     """
     if settings.master_key_file is None:
@@ -56,8 +57,9 @@ async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings
     )
     lifetime.on_stop(bus.close, "bus")
     life = os.urandom(4).hex()
-    heartbeat = HeartbeatPublisher.for_service(bus, service=service, replica=settings.replica, boot_id=life)
-    lifetime.start(heartbeat.run(), "heartbeat")
+    if beating:
+        heartbeat = HeartbeatPublisher.for_service(bus, service=service, replica=settings.replica, boot_id=life)
+        lifetime.start(heartbeat.run(), "heartbeat")
     keyring = Keyring(log.pool, log_schema, master_key)
     return Plane(
         log=log,

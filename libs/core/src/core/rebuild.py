@@ -26,7 +26,7 @@ def run_or_rebuild(
         return run_service(service, settings, bootstrap)
 
     async def rebuild(lifetime: Lifetime, settings: SettingsT) -> None:
-        plane = await open_plane(lifetime, service, settings)
+        plane = await open_plane(lifetime, service, settings, beating=False)
         for projection in projections:
             projector = Projector(
                 projection,
