@@ -127,7 +127,6 @@ async def test_to_watch_and_to_look_back_at(cloud: Cloud, stranger: Tenant, poss
     for call in (
         client.operations.get(owned.operation),
         client.instances.get(owned.instance, as_of=moment),
-        client.instances.console_output(owned.instance),
         client.projects.get(owned.owner.project),
         client.quotas.get(owned.owner.project),
         client.users.get(owned.owner.user),

@@ -314,9 +314,3 @@ def test_an_operation_with_its_steps(gateway: FakeGateway, cirra: Cirra) -> None
     gateway.answers("GetOperation", operation(operations.OPERATION_STATE_SUCCEEDED, CLAIM, BIND))
     shown = cirra("operation", "show", "o1").stdout
     assert "SUCCEEDED" in shown and "✓ claim_host" in shown and "on host-1" in shown
-
-
-def test_a_console_log_that_cannot_be_had_yet(gateway: FakeGateway, cirra: Cirra) -> None:
-    gateway.fails("GetConsoleOutput", Failure(StatusCode.UNIMPLEMENTED, "it is on the host, in console.log"))
-    result = cirra("server", "log", "web")
-    assert result.exit_code == 1 and "it is on the host, in console.log" in result.stderr

@@ -46,7 +46,6 @@ CALLS: dict[str, Doing] = {
     "ListInstances": lambda client: client.instances.list(),
     "DeleteInstance": lambda client: client.instances.delete("x"),
     "WatchInstances": lambda client: client.instances.watch(),
-    "GetConsoleOutput": lambda client: client.instances.console_output("x"),
     "CreateImage": lambda client: client.images.create("x"),
     "UploadImageData": lambda client: client.images.upload("x", Path(__file__)),
     "GetImage": lambda client: client.images.get("x"),

@@ -140,10 +140,3 @@ class Instances(Readable[pb.Instance]):
             if last is None:
                 raise
             yield pb.WatchInstancesResponse(instance=last.instance, position=last.position, deleted=True)
-
-    async def console_output(self, name: pb.Instance | str, *, max_bytes: int = 0) -> bytes:
-        """The end of what the guest wrote to its serial console; 0: 64 KiB of it."""
-        answer: pb.GetConsoleOutputResponse = await self._call(
-            "GetConsoleOutput", name=name_of(name), max_bytes=max_bytes
-        )
-        return answer.output

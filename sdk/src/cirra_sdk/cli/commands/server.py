@@ -146,18 +146,6 @@ async def watch(
             session.output.stream(change.instance, _line(change.instance, gone=change.deleted))
 
 
-@command(app, "log")
-async def log(
-    session: Session,
-    *,
-    name: options.Name,
-    max_bytes: Annotated[int, typer.Option("--bytes", metavar="N", min=0, help="So much of the end; 0: 64 KiB.")] = 0,
-) -> None:
-    """Print what the guest wrote to its serial console."""
-    written = await session.client.instances.console_output(name, max_bytes=max_bytes)
-    typer.echo(written.decode(errors="replace"), nl=False)
-
-
 def _nic(text: str) -> InstanceNic:
     from cirra.compute.v1.compute_pb2 import InstanceNic
 

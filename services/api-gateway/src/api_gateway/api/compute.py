@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC
 from typing import Any
 
-from grpc import StatusCode
-
 from api_gateway.api.call import Call, Servicer, served
 from api_gateway.api.fields import Fields
 from api_gateway.api.forward import forwarded, named, nothing, the, the_operation
@@ -133,14 +131,3 @@ class ComputeService(Servicer, compute_pb2_grpc.ComputeServiceServicer):
         call = await self.enter(context)
         async for response in watch_instances(call, request.name):
             yield response
-
-    async def GetConsoleOutput(self, request: pb.GetConsoleOutputRequest, context: Any) -> pb.GetConsoleOutputResponse:
-        """Agents have no door yet through which they could be asked for it."""
-        call = await self.enter(context)
-        await call.reader.find(INSTANCE, request.name)
-        await context.abort(
-            StatusCode.UNIMPLEMENTED,
-            "the console's output can't be fetched through the API yet; an operator finds it on the instance's host, "
-            "in instances/<uid>/console.log",
-        )
-        raise AssertionError("abort raises")

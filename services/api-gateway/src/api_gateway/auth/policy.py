@@ -50,7 +50,6 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "ListInstances": Need.READER,
         "DeleteInstance": Need.MEMBER,
         "WatchInstances": Need.READER,
-        "GetConsoleOutput": Need.READER,
     },
     "cirra.image.v1.ImageService": {
         "CreateImage": Need.MEMBER,
