@@ -15,6 +15,7 @@ from core.errors import CirraError
 from core.settings import ServiceSettings
 from deployment.config import Config
 from deployment.layout import Layout
+from deployment.machine import claimed
 from deployment.parts import log_tail
 from deployment.process import Watched
 from deployment.status import PartState, PartStatus, Phase, Status
@@ -33,8 +34,8 @@ class UpFailed(CirraError):
 
 
 def run_supervisor(layout: Layout, config: Config) -> int:
-    """The supervisor, in this process; the exit code. Raises AlreadyRunning."""
-    with locked(layout):
+    """The supervisor, in this process; the exit code. Raises AlreadyRunning, MachineTaken."""
+    with locked(layout), claimed(layout.root):
         logs.configure("supervisor", ServiceSettings(replica=config.host))
         try:
             return asyncio.run(

@@ -77,6 +77,11 @@ class Layout:
         return self.root / "state"
 
     @property
+    def networks(self) -> Path:
+        """The net-agent's: a folder for each network that it has wired here."""
+        return self.agent_state / "networks"
+
+    @property
     def libvirt(self) -> Path:
         """The private libvirtd; its name is short, as the path of a unix socket must be."""
         return self.root / "libvirt"

@@ -14,6 +14,7 @@ from core.errors import CirraError
 from deployment.config import Config
 from deployment.foreign_libvirt import remove_guests
 from deployment.layout import Layout
+from deployment.machine import holder, taken_by
 from deployment.process import Watched
 from deployment.servers import own_servers
 from deployment.services import command
@@ -31,7 +32,10 @@ class DownFailed(CirraError):
 
 
 async def tear_down(layout: Layout, config: Config, tell: Callable[[str], None]) -> None:
-    """Ends services, guests, networks, libvirtd, NATS and Postgres, in this order. Safe to repeat."""
+    """Ends services, guests, networks, libvirtd, NATS and Postgres, in this order. Safe to repeat.
+
+    Raises DownFailed, and MachineTaken when networks would have to go while another deployment has some here.
+    """
     pid = supervisor_pid(layout)
     if pid is not None:
         tell("stopping the services")
@@ -45,8 +49,12 @@ async def tear_down(layout: Layout, config: Config, tell: Callable[[str], None])
         await asyncio.to_thread(own.libvirtd.stop, destroy_guests=True)
     else:
         await asyncio.to_thread(remove_guests, config.external.libvirt_uri)
-    tell("taking down networks")
-    await _remove_networks(layout)
+    if any(layout.networks.glob("*")):
+        tell("taking down networks")
+        if (other := holder()) is not None:
+            # It is not ours any more, and what is cleaned up by its marks would be the other's, too.
+            raise taken_by(other)
+        await _remove_networks(layout)
     for server in (own.nats, own.postgres):
         if server is not None and server.adopt():
             await server.stop()
