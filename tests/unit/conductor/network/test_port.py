@@ -8,6 +8,7 @@ from cirra.agent.v1 import desired_pb2 as agent
 from cirra.network.v1 import events_pb2
 from cirra.network.v1 import network_pb2 as pb
 from conductor.network.port import Port
+from conductor.turn import Turn
 from core.errors import FailedPrecondition, NotFound
 from core.eventlog.types import CounterAdd, UniqueClaim, UniqueRelease
 from tests.unit.conductor.facts import constrained, happened, saved
@@ -29,9 +30,13 @@ def make(**fields: object) -> Port:
     return port
 
 
-def wish(host: str, hostname: str = "vm") -> agent.DesiredObject:
+def wish(host: str, hostname: str = "vm", instance_id: str = "") -> agent.DesiredObject:
     return agent.DesiredObject(
-        host=host, agent="net", kind="port", object_id=str(PORT), port=agent.PortSpec(hostname=hostname)
+        host=host,
+        agent="net",
+        kind="port",
+        object_id=str(PORT),
+        port=agent.PortSpec(hostname=hostname, instance_id=instance_id),
     )
 
 
@@ -154,7 +159,7 @@ def test_unbinding_ends_when_the_host_confirms() -> None:
 
 def test_a_host_that_was_away_confirms_late_even_for_a_port_that_is_deleted() -> None:
     port = make(device_id="i1", owned_by_device=True)
-    port.bind("h1", ACTIVE, wish("h1"))
+    port.bind("h1", ACTIVE, wish("h1", instance_id="i1"))
     port.unbind("h1")
     port.binding_removed("h1")
     port.release_device()
@@ -205,3 +210,36 @@ def test_an_instance_takes_its_own_port_along_and_frees_another() -> None:
     assert own.deleted and len(happened(own)) == 1
     with pytest.raises(NotFound):
         own.bind("h1", ACTIVE, wish("h1"))
+
+
+def test_only_the_instance_that_has_the_port_binds_it() -> None:
+    port = make()
+    port.set_device("i1")
+    with pytest.raises(FailedPrecondition):
+        port.bind("h1", ACTIVE, wish("h1", instance_id="i2"))
+    port.release_device()
+    with pytest.raises(FailedPrecondition):
+        port.bind("h1", ACTIVE, wish("h1", instance_id="i1"))
+
+
+def test_a_binding_that_comes_after_its_unbinding_is_refused() -> None:
+    port = make()
+    first, second = Turn("t1", 1), Turn("t1", 2)
+    absent = port.unbind("h1", first)
+    assert absent is not None and absent.absent, "also where it was never bound"
+    assert port.unbind("h1", first) == absent
+    port.binding_removed("h1")
+    with pytest.raises(FailedPrecondition):
+        port.bind("h1", ACTIVE, wish("h1"), first)
+    assert port.bind("h1", ACTIVE, wish("h1"), second).generation == 2
+    assert port.bind("h2", ACTIVE, wish("h2"), Turn("t2", 1)).generation == 3
+
+
+def test_an_unbinding_that_comes_late_leaves_a_later_binding() -> None:
+    port = make()
+    port.bind("h1", ACTIVE, wish("h1"), Turn("t1", 1))
+    port.unbind("h1", Turn("t1", 1))
+    port.binding_removed("h1")
+    port.bind("h1", ACTIVE, wish("h1"), Turn("t1", 2))
+    assert port.unbind("h1", Turn("t1", 1)) is None
+    assert not port.bindings["h1"].desired.absent

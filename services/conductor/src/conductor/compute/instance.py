@@ -14,6 +14,7 @@ from cirra.compute.v1 import compute_pb2 as public
 from cirra.compute.v1 import events_pb2 as pb
 from conductor import quotas, references
 from conductor.hosts.observation import Observation, ReportClock
+from conductor.turn import Turn
 from core.aggregate import Aggregate, applies, constrains
 from core.errors import FailedPrecondition
 from core.eventlog.types import Constraint
@@ -37,6 +38,9 @@ class Instance(Aggregate, kind="instance"):
     virt_type: str = ""
     # The saga that may change desired state; empty: none, reconcile repairs.
     task_id: str = ""
+    # Of the task: that in which the host was assigned, and the highest one that was left.
+    host_attempt: int = 0
+    left_attempt: int = 0
     delete_task_id: str = ""
     active: bool = False
     erred: bool = False
@@ -53,26 +57,47 @@ class Instance(Aggregate, kind="instance"):
 
     # --- decisions
 
-    def assign_host(self, task_id: str, host: str, virt_type: str, availability_zone: str) -> None:
-        """The saga has a claim there. Repeating it changes nothing."""
-        self._require_task(task_id)
-        if self.host != host:
-            self.record(pb.InstanceHostAssigned(host=host, virt_type=virt_type, availability_zone=availability_zone))
+    def assign_host(self, turn: Turn, host: str, virt_type: str, availability_zone: str) -> None:
+        """The saga has a claim there. Repeating it changes nothing. Raises FailedPrecondition when it left that."""
+        self._require_turn(turn)
+        if (self.host, self.host_attempt) != (host, turn.attempt):
+            self.record(
+                pb.InstanceHostAssigned(
+                    host=host, virt_type=virt_type, availability_zone=availability_zone, attempt=turn.attempt
+                )
+            )
 
-    def release_host(self, task_id: str, host: str) -> None:
-        self._require_task(task_id)
-        if self.host == host:
-            self.record(pb.InstanceHostReleased(host=host))
+    def leave_host(self, turn: Turn) -> None:
+        """It is nowhere; an assignment of this attempt or an earlier one that comes later is refused."""
+        self._require_task(turn.task_id)
+        has_host = bool(self.host) and self.host_attempt <= turn.attempt
+        if has_host or turn.attempt > self.left_attempt:
+            self.record(pb.InstanceHostReleased(host=self.host, attempt=turn.attempt))
 
-    def desire_domain(self, task_id: str, wanted: agent.DesiredObject) -> agent.DesiredObject:
-        """Sets what the host shall make true; answers it with its generation. The same wish again is one wish."""
-        self._require_task(task_id)
+    def desire_domain(self, turn: Turn, wanted: agent.DesiredObject) -> agent.DesiredObject:
+        """Sets what the host shall make true; answers it with its generation. The same wish again is one wish.
+
+        Raises FailedPrecondition for an attempt that was left.
+        """
+        self._require_turn(turn)
         if self.domain is not None and _same_wish(self.domain, wanted):
             return self.domain
+        return self._desire_domain(turn, wanted)
+
+    def remove_domain(self, turn: Turn, absent: agent.DesiredObject) -> None:
+        """Nothing shall be on that host; what this attempt still wishes later is refused.
+
+        Without effect for an attempt that was left before: the domain is a later one's.
+        """
+        self._require_task(turn.task_id)
+        if turn.attempt > self.left_attempt:
+            self._desire_domain(turn, absent)
+
+    def _desire_domain(self, turn: Turn, wanted: agent.DesiredObject) -> agent.DesiredObject:
         desired = agent.DesiredObject()
         desired.CopyFrom(wanted)
         desired.generation = self.domain.generation + 1 if self.domain is not None else 1
-        self.record(pb.InstanceDomainDesired(desired=desired))
+        self.record(pb.InstanceDomainDesired(desired=desired, attempt=turn.attempt))
         return desired
 
     def observe_domain(self, report: agent.Report) -> None:
@@ -106,6 +131,9 @@ class Instance(Aggregate, kind="instance"):
         return wanted is not None and generation >= wanted and observed.state == agent.DOMAIN_STATE_ABSENT
 
     def activate(self, task_id: str, launch_time: datetime) -> None:
+        """The task has reached its end, and ends. Repeating it changes nothing, whoever is at work by then."""
+        if self.active and self.task_id != task_id:
+            return
         self._require_task(task_id)
         if not self.active:
             moment = Timestamp()
@@ -120,8 +148,11 @@ class Instance(Aggregate, kind="instance"):
             self.record(pb.InstanceErred(fault=fault))
 
     def start_task(self, task: str, task_id: str) -> None:
+        """Raises FailedPrecondition while another task is at work, and when the instance is gone."""
         if self.task_id == task_id:
             return
+        if self.deleted:
+            raise FailedPrecondition(f"instance {self.id} is deleted", reason="INSTANCE_DELETED")
         if self.task_id:
             raise FailedPrecondition(
                 f"instance {self.id} is busy with another task", remedy="wait until its task state is empty"
@@ -154,6 +185,10 @@ class Instance(Aggregate, kind="instance"):
         if self.task_id != task_id:
             raise FailedPrecondition(f"instance {self.id} is not in the hands of task {task_id}")
 
+    def _require_turn(self, turn: Turn) -> None:
+        self._require_task(turn.task_id)
+        turn.require_beyond(self.left_attempt)
+
     # --- what happened
 
     @applies(pb.InstanceCreated)
@@ -168,11 +203,13 @@ class Instance(Aggregate, kind="instance"):
     @applies(pb.InstanceHostAssigned)
     def _host_assigned(self, event: pb.InstanceHostAssigned) -> None:
         self.host, self.virt_type = event.host, event.virt_type
+        self.host_attempt = event.attempt
         self.observation = None
 
     @applies(pb.InstanceHostReleased)
     def _host_released(self, event: pb.InstanceHostReleased) -> None:
         self.host = ""
+        self.left_attempt = max(self.left_attempt, event.attempt)
 
     @applies(pb.InstanceNicAttached)
     def _nic_attached(self, event: pb.InstanceNicAttached) -> None:
@@ -187,6 +224,7 @@ class Instance(Aggregate, kind="instance"):
         self.domain = event.desired
         if event.desired.absent:
             self.leaving[event.desired.host] = event.desired.generation
+            self.left_attempt = max(self.left_attempt, event.attempt)
 
     @applies(pb.InstanceDomainObserved)
     def _domain_observed(self, event: pb.InstanceDomainObserved) -> None:
@@ -207,6 +245,7 @@ class Instance(Aggregate, kind="instance"):
     @applies(pb.InstanceTaskStarted)
     def _task_started(self, event: pb.InstanceTaskStarted) -> None:
         self.task_id = event.task_id
+        self.host_attempt = self.left_attempt = 0
 
     @applies(pb.InstanceTaskEnded)
     def _task_ended(self, event: pb.InstanceTaskEnded) -> None:

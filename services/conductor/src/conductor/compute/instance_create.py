@@ -20,6 +20,7 @@ from conductor.image.image import Image
 from conductor.network.network import Network
 from conductor.network.port import Port
 from conductor.services import Services
+from conductor.turn import Turn
 from core.errors import CirraError
 from core.saga import Saga, Step, StepContext, StepError
 
@@ -34,7 +35,12 @@ async def accept(ctx: Context) -> None:
 
 
 async def give_up(ctx: Context) -> None:
-    """The instance stays, in ERROR with the cause, for a person to read and delete."""
+    """The instance stays, in ERROR with the cause, for a person to read and delete.
+
+    Its addresses were taken with it: those are free again also when no step of theirs has begun.
+    """
+    for port_id in ctx.params.port_ids:
+        await teardown.release_port(_services(ctx), port_id, ctx.params.instance_id)
 
     def decide(instance: Instance) -> None:
         task_id = str(ctx.saga_id)
@@ -72,16 +78,16 @@ async def claim_host(ctx: Context) -> HostClaimed:
     await _services(ctx).repository.change(
         Instance,
         _instance_id(ctx),
-        lambda instance: instance.assign_host(
-            str(ctx.saga_id), claimed.host, claimed.virt_type, claimed.availability_zone
-        ),
+        lambda instance: instance.assign_host(_turn(ctx), claimed.host, claimed.virt_type, claimed.availability_zone),
     )
     ctx.describe(f"on {claimed.host}")
     return claimed
 
 
 async def release_claim(ctx: Context) -> None:
-    await teardown.release_claim(_services(ctx), ctx.params.instance_id, str(ctx.saga_id), ctx.attempt)
+    claimed = ctx.find_result("claim_host", HostClaimed)
+    host = claimed.host if claimed is not None else ""
+    await teardown.release_claim(_services(ctx), ctx.params.instance_id, _turn(ctx), host, up_to=ctx.attempt)
 
 
 async def bind_port(ctx: Context) -> None:
@@ -91,7 +97,7 @@ async def bind_port(ctx: Context) -> None:
     network = await services.repository.load(Network, UUID(port.network_id))
     wish = port_wish(host, port, network, instance.hostname, ctx.params.instance_id)
     port, _ = await services.repository.change(
-        Port, port.id, lambda it: it.bind(host, network_api.PORT_BINDING_STATE_ACTIVE, wish)
+        Port, port.id, lambda it: it.bind(host, network_api.PORT_BINDING_STATE_ACTIVE, wish, _turn(ctx))
     )
     await told_and_done(
         services, port.bindings[host].desired, Port, lambda it: it.observation(host), lambda facts: facts.wired
@@ -102,7 +108,7 @@ async def bind_port(ctx: Context) -> None:
 async def unbind_port(ctx: Context) -> None:
     claimed = ctx.find_result("claim_host", HostClaimed)
     if claimed is not None:
-        await teardown.unbind_port(_services(ctx), ctx.item, claimed.host)
+        await teardown.unbind_port(_services(ctx), ctx.item, _turn(ctx), claimed.host)
 
 
 async def build(ctx: Context) -> None:
@@ -115,7 +121,7 @@ async def build(ctx: Context) -> None:
 async def remove_domain(ctx: Context) -> None:
     claimed = ctx.find_result("claim_host", HostClaimed)
     if claimed is not None:
-        await teardown.remove_domain(_services(ctx), ctx.params.instance_id, str(ctx.saga_id), claimed.host)
+        await teardown.remove_domain(_services(ctx), ctx.params.instance_id, _turn(ctx), claimed.host)
 
 
 async def start(ctx: Context) -> None:
@@ -154,7 +160,7 @@ async def _tell_domain(ctx: Context, power: agent.DesiredPower.ValueType, *, cre
     networks = [await repository.load(Network, UUID(port.network_id)) for port in ports]
     spec = domain_spec(instance, image, list(zip(ports, networks, strict=True)), power)
     wish = domain_wish(host, spec, create=create)
-    instance, _ = await repository.change(Instance, instance.id, lambda it: it.desire_domain(str(ctx.saga_id), wish))
+    instance, _ = await repository.change(Instance, instance.id, lambda it: it.desire_domain(_turn(ctx), wish))
     assert instance.domain is not None
     wanted = agent.DOMAIN_STATE_RUNNING if power == agent.DESIRED_POWER_ON else agent.DOMAIN_STATE_SHUTOFF
     await told_and_done(
@@ -170,6 +176,10 @@ def _services(ctx: Context) -> Services:
 
 def _instance_id(ctx: Context) -> UUID:
     return UUID(ctx.params.instance_id)
+
+
+def _turn(ctx: Context) -> Turn:
+    return Turn(str(ctx.saga_id), ctx.attempt)
 
 
 def _host(ctx: Context) -> str:

@@ -9,6 +9,7 @@ from cirra.conductor.v1.sagas_pb2 import InstanceDeleteParams
 from conductor.compute import teardown
 from conductor.compute.instance import Instance
 from conductor.services import Services
+from conductor.turn import Turn
 from core.saga import Saga, SagaRun, Step, StepContext, StepError
 from core.saga.state import SagaStatus
 
@@ -44,14 +45,14 @@ async def take_over(ctx: Context) -> None:
 async def remove_domain(ctx: Context) -> None:
     instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
     if instance.host:
-        gone = await teardown.remove_domain(_services(ctx), ctx.params.instance_id, str(ctx.saga_id), instance.host)
+        gone = await teardown.remove_domain(_services(ctx), ctx.params.instance_id, _turn(ctx), instance.host)
         ctx.describe(f"on {instance.host}" if gone else f"{instance.host} is down: pending there")
 
 
 async def unbind_port(ctx: Context) -> None:
     instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
     if instance.host:
-        await teardown.unbind_port(_services(ctx), ctx.item, instance.host)
+        await teardown.unbind_port(_services(ctx), ctx.item, _turn(ctx), instance.host)
 
 
 async def release_port(ctx: Context) -> None:
@@ -59,7 +60,11 @@ async def release_port(ctx: Context) -> None:
 
 
 async def release_claim(ctx: Context) -> None:
-    await teardown.release_claim(_services(ctx), ctx.params.instance_id, str(ctx.saga_id), teardown.ANY_ATTEMPT)
+    services, instance_id = _services(ctx), ctx.params.instance_id
+    instance = await services.repository.load(Instance, _instance_id(ctx))
+    # Repeated, it finds no host assigned any more: the domain still tells where it was.
+    host = instance.host or (instance.domain.host if instance.domain is not None else "")
+    await teardown.release_claim(services, instance_id, _turn(ctx), host, up_to=teardown.ANY_ATTEMPT)
 
 
 async def settle(ctx: Context) -> None:
@@ -87,6 +92,10 @@ INSTANCE_DELETE = Saga(
 def _services(ctx: Context) -> Services:
     services: Services = ctx.services
     return services
+
+
+def _turn(ctx: Context) -> Turn:
+    return Turn(str(ctx.saga_id), ctx.attempt)
 
 
 def _instance_id(ctx: Context) -> UUID:

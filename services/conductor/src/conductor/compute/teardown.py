@@ -11,19 +11,21 @@ from conductor.compute.instance import Instance
 from conductor.hosts.settle import gone_or_out_of_reach
 from conductor.network.port import Port
 from conductor.services import Services
+from conductor.turn import Turn
 
 ANY_ATTEMPT = 2**31 - 1
 
 
-async def remove_domain(services: Services, instance_id: str, task_id: str, host: str) -> bool:
+async def remove_domain(services: Services, instance_id: str, turn: Turn, host: str) -> bool:
     """True once nothing of the guest is on the host; False: the host is down, and learns of it when it returns.
 
     Says absent even of what was never asked for: the tombstone refuses a build that comes late.
     """
     instance, _ = await services.repository.change(
-        Instance, UUID(instance_id), lambda it: it.desire_domain(task_id, domain_absent(host, instance_id))
+        Instance, UUID(instance_id), lambda it: it.remove_domain(turn, domain_absent(host, instance_id))
     )
-    assert instance.domain is not None
+    if instance.domain is None or not instance.domain.absent or instance.domain.host != host:
+        return True  # this attempt was left before, and a later one has gone on elsewhere
     return await gone_or_out_of_reach(
         services,
         instance.domain,
@@ -33,16 +35,17 @@ async def remove_domain(services: Services, instance_id: str, task_id: str, host
     )
 
 
-async def unbind_port(services: Services, port_id: str, host: str) -> bool:
-    """True once the port is off the host; False: the host is down, and learns of it when it returns."""
-    port = await services.repository.find(Port, UUID(port_id))
-    if port is None or host not in port.bindings:
-        return True
-    port, _ = await services.repository.change(Port, port.id, lambda it: it.unbind(host))
-    if host not in port.bindings:
-        return True
+async def unbind_port(services: Services, port_id: str, turn: Turn, host: str) -> bool:
+    """True once the port is off the host; False: the host is down, and learns of it when it returns.
+
+    Says absent even of what was never bound there: a binding that comes late is refused.
+    """
+    port, _ = await services.repository.change(Port, UUID(port_id), lambda it: it.unbind(host, turn))
+    binding = port.bindings.get(host)
+    if binding is None or not binding.desired.absent:
+        return True  # gone already, or a later attempt's
     gone = await gone_or_out_of_reach(
-        services, port.bindings[host].desired, Port, lambda it: it.observation(host), lambda facts: facts.absent
+        services, binding.desired, Port, lambda it: it.observation(host), lambda facts: facts.absent
     )
     await services.repository.change(Port, port.id, lambda it: it.binding_removed(host))
     return gone
@@ -58,18 +61,20 @@ async def release_port(services: Services, port_id: str, instance_id: str) -> No
     await services.repository.change(Port, UUID(port_id), decide)
 
 
-async def release_claim(services: Services, instance_id: str, task_id: str, attempt: int) -> None:
-    """Gives the host's capacity back; held as "pending clean-up" while a host that is down still has the guest."""
-    instance = await services.repository.load(Instance, UUID(instance_id))
-    host = instance.host
-    pending = bool(host) and not _confirmed_absent(instance)
+async def release_claim(services: Services, instance_id: str, turn: Turn, host: str, *, up_to: int) -> None:
+    """Gives the host's capacity back; held as "pending clean-up" while a host that is down still has the guest.
+
+    `host`: where the claim was; empty if nobody can tell, since then no guest was wished for there. `up_to`: the claims
+    of attempts up to this one. The instance leaves the host first, so that an assignment that comes late finds the
+    attempt left; the host must not be asked of the instance therefore, which has none when this is repeated.
+    """
+    instance, _ = await services.repository.change(Instance, UUID(instance_id), lambda it: it.leave_host(turn))
+    pending = bool(host) and not instance.observed_absent_on(host)
     await services.placement.ReleaseClaim(
-        scheduling.ReleaseClaimRequest(claim_id=instance_id, attempt=attempt, pending_cleanup=pending)
+        scheduling.ReleaseClaimRequest(claim_id=instance_id, attempt=up_to, pending_cleanup=pending)
     )
     if host:
-        await services.repository.change(Instance, instance.id, lambda it: it.release_host(task_id, host))
-    if pending:
-        await confirm_cleanup(services, UUID(instance_id), host)
+        await confirm_cleanup(services, instance.id, host)
 
 
 async def confirm_cleanup(services: Services, instance_id: UUID, host: str) -> None:
@@ -80,9 +85,3 @@ async def confirm_cleanup(services: Services, instance_id: UUID, host: str) -> N
     instance = await services.repository.load(Instance, instance_id)
     if instance.host != host and instance.observed_absent_on(host):
         await services.placement.ConfirmCleanup(scheduling.ConfirmCleanupRequest(claim_id=str(instance_id), host=host))
-
-
-def _confirmed_absent(instance: Instance) -> bool:
-    """Never asked for there, or said to be gone."""
-    never_asked = instance.domain is None or instance.domain.host != instance.host
-    return never_asked or instance.observed_absent_on(instance.host)

@@ -13,6 +13,7 @@ from conductor import quotas, references
 from conductor.hosts.observation import Observation, ReportClock
 from conductor.network.network import address_scope
 from conductor.requests import require_live
+from conductor.turn import Turn
 from core.aggregate import Aggregate, applies, constrains
 from core.errors import FailedPrecondition
 from core.eventlog.types import Constraint, UniqueClaim, UniqueRelease
@@ -79,6 +80,8 @@ class Port(Aggregate, kind="port"):
     # Bindings given up before their host, out of reach, had said that the port is gone from it.
     lingering: dict[str, Binding] = field(default_factory=dict)
     report_clocks: dict[str, ReportClock] = field(default_factory=dict)
+    # By task: the highest attempt that took a binding back.
+    left_attempts: dict[str, int] = field(default_factory=dict)
 
     @property
     def resource_name(self) -> str:
@@ -141,27 +144,46 @@ class Port(Aggregate, kind="port"):
             self.record(pb.PortDeviceSet(device_id=""))
 
     def bind(
-        self, host: str, state: public.PortBindingState.ValueType, wanted: agent.DesiredObject
+        self,
+        host: str,
+        state: public.PortBindingState.ValueType,
+        wanted: agent.DesiredObject,
+        turn: Turn | None = None,
     ) -> agent.DesiredObject:
         """What the host shall make of it; answers it with its generation.
 
         The same wish again is one wish, unless the host has failed at it: then it is a new one.
+        Raises FailedPrecondition for another instance than that which has the port, and for a turn that was left.
         """
         require_live(self)
+        if wanted.port.instance_id != self.device_id:
+            raise FailedPrecondition(
+                f"port {self.id} is not instance {wanted.port.instance_id}'s", reason="PORT_NOT_OF_INSTANCE"
+            )
+        if turn is not None:
+            turn.require_beyond(self.left_attempts.get(turn.task_id, 0))
         present = self.bindings.get(host)
         if present is None or present.state != state or present.failure is not None:
-            return self._desire(host, state, wanted)
-        return present.desired if _same_wish(present.desired, wanted) else self._desire(host, state, wanted)
+            return self._desire(host, state, wanted, turn)
+        return present.desired if _same_wish(present.desired, wanted) else self._desire(host, state, wanted, turn)
 
-    def unbind(self, host: str) -> agent.DesiredObject | None:
-        """It shall be absent there. The binding is kept until `binding_removed`. None when there is none."""
+    def unbind(self, host: str, turn: Turn | None = None) -> agent.DesiredObject | None:
+        """It shall be absent there. The binding is kept until `binding_removed`. None when there is nothing to unbind.
+
+        With a turn, absent is wished also where it was never bound: what that turn still binds later is refused.
+        A turn that was left before finds nothing to unbind: a binding is a later one's.
+        """
         present = self.bindings.get(host)
-        if present is None:
+        left = turn is None or turn.attempt <= self.left_attempts.get(turn.task_id, 0)
+        if present is None and left:
             return None
-        if present.desired.absent and present.failure is None:
+        if present is not None and present.desired.absent and present.failure is None:
             return present.desired
+        if present is not None and not present.desired.absent and turn is not None and left:
+            return None
+        state = public.PORT_BINDING_STATE_INACTIVE if present is None else present.state
         wanted = agent.DesiredObject(host=host, agent="net", kind="port", object_id=str(self.id), absent=True)
-        return self._desire(host, present.state, wanted)
+        return self._desire(host, state, wanted, turn)
 
     def binding_removed(self, host: str) -> None:
         """The host has confirmed, or is out of reach and learns of it when it returns."""
@@ -223,12 +245,19 @@ class Port(Aggregate, kind="port"):
         )
 
     def _desire(
-        self, host: str, state: public.PortBindingState.ValueType, wanted: agent.DesiredObject
+        self,
+        host: str,
+        state: public.PortBindingState.ValueType,
+        wanted: agent.DesiredObject,
+        turn: Turn | None,
     ) -> agent.DesiredObject:
         desired = agent.DesiredObject()
         desired.CopyFrom(wanted)
         desired.generation = self.next_generation
-        self.record(pb.PortBindingDesired(host=host, state=state, desired=desired))
+        event = pb.PortBindingDesired(host=host, state=state, desired=desired)
+        if turn is not None:
+            event.task_id, event.attempt = turn.task_id, turn.attempt
+        self.record(event)
         return desired
 
     # --- what happened
@@ -252,6 +281,8 @@ class Port(Aggregate, kind="port"):
         )
         self.lingering.pop(event.host, None)
         self.generation = event.desired.generation
+        if event.desired.absent and event.task_id:
+            self.left_attempts[event.task_id] = max(event.attempt, self.left_attempts.get(event.task_id, 0))
 
     @applies(pb.PortBindingObserved)
     def _binding_observed(self, event: pb.PortBindingObserved) -> None:

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.compute.v1 import compute_pb2 as public
+from cirra.compute.v1 import events_pb2 as pb
+from conductor.compute.domain import domain_absent, domain_wish
+from conductor.compute.instance import Instance
+from conductor.turn import Turn
+from core.errors import FailedPrecondition
+from tests.unit.conductor.facts import happened, saved
+
+INSTANCE = uuid4()
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST, SECOND = Turn("t1", 1), Turn("t1", 2)
+
+
+def make() -> Instance:
+    instance = Instance.new(INSTANCE)
+    instance.record(pb.InstanceCreated(project_id="p1", flavor=public.FlavorSummary(vcpus=1), task_id="t1"))
+    saved(instance)
+    return instance
+
+
+def wish(host: str) -> agent.DesiredObject:
+    return domain_wish(host, agent.DomainSpec(instance_id=str(INSTANCE)), create=True)
+
+
+def absent(host: str) -> agent.DesiredObject:
+    return domain_absent(host, str(INSTANCE))
+
+
+def test_a_build_that_comes_after_its_removal_is_refused() -> None:
+    instance = make()
+    instance.assign_host(FIRST, "h1", "qemu", "z")
+    instance.remove_domain(FIRST, absent("h1"))
+    with pytest.raises(FailedPrecondition) as refused:
+        instance.desire_domain(FIRST, wish("h1"))
+    assert refused.value.reason == "ATTEMPT_LEFT"
+    assert instance.desire_domain(SECOND, wish("h1")).generation == 2
+
+
+def test_a_removal_that_comes_late_leaves_a_later_domain() -> None:
+    instance = make()
+    instance.desire_domain(FIRST, wish("h1"))
+    instance.remove_domain(FIRST, absent("h1"))
+    instance.desire_domain(SECOND, wish("h2"))
+    saved(instance)
+    instance.remove_domain(FIRST, absent("h1"))
+    assert happened(instance) == []
+
+
+def test_a_host_that_is_assigned_after_it_was_left_is_refused() -> None:
+    instance = make()
+    instance.leave_host(FIRST)
+    assert [type(event) for event in happened(instance)] == [pb.InstanceHostReleased]
+    with pytest.raises(FailedPrecondition):
+        instance.assign_host(FIRST, "h1", "qemu", "z")
+    instance.assign_host(SECOND, "h2", "qemu", "z")
+    saved(instance)
+    instance.leave_host(FIRST)
+    assert (instance.host, happened(instance)) == ("h2", [])
+
+
+def test_leaving_a_host_twice_is_once() -> None:
+    instance = make()
+    instance.assign_host(FIRST, "h1", "qemu", "z")
+    instance.remove_domain(FIRST, absent("h1"))
+    saved(instance)
+    instance.leave_host(FIRST)
+    instance.leave_host(FIRST)
+    assert (instance.host, len(happened(instance))) == ("", 1)
+
+
+def test_a_new_task_begins_with_attempts_of_its_own() -> None:
+    instance = make()
+    instance.leave_host(SECOND)
+    instance.end_task("t1")
+    instance.start_task("migrate", "t2")
+    instance.assign_host(Turn("t2", 1), "h1", "qemu", "z")
+    assert instance.host == "h1"
+    with pytest.raises(FailedPrecondition):
+        instance.assign_host(Turn("t1", 9), "h3", "qemu", "z")
+
+
+def test_activating_twice_is_once_also_when_another_task_is_at_work_by_then() -> None:
+    instance = make()
+    instance.activate("t1", NOW)
+    instance.start_task("instance-delete", "t2")
+    saved(instance)
+    instance.activate("t1", NOW)
+    assert (happened(instance), instance.task_id) == ([], "t2")
+
+
+def test_nothing_is_begun_on_a_deleted_instance() -> None:
+    instance = make()
+    instance.delete("t1")
+    with pytest.raises(FailedPrecondition):
+        instance.start_task("instance-delete", "t2")
