@@ -13,6 +13,7 @@ from core.embedded.nats import EmbeddedNats
 from core.embedded.postgres import EmbeddedPostgres
 from core.natsauth.keys import NatsKeys
 from core.testing.servers import Cell
+from tests.harness.instance_sagas import CreateStage, DeleteStage, interposed_plane
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -30,3 +31,22 @@ async def module_cell(
     await connection.close()
     yield cell
     await cell.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stages(
+    module_cell: Cell, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[CreateStage, DeleteStage]]:
+    """For the tests of a module: they don't meet, each has an instance of its own."""
+    async with interposed_plane(module_cell, tmp_path_factory.mktemp("plane")) as both:
+        yield both
+
+
+@pytest.fixture
+def create(stages: tuple[CreateStage, DeleteStage]) -> CreateStage:
+    return stages[0]
+
+
+@pytest.fixture
+def delete(stages: tuple[CreateStage, DeleteStage]) -> DeleteStage:
+    return stages[1]

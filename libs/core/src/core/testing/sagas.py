@@ -1,0 +1,266 @@
+"""The four tests that every saga passes (DESIGN §4), for any saga on any stage.
+
+    kit = Interposed(INSTANCE_CREATE)          # `kit.saga` goes where the saga went: its steps are the saga's own
+    await fails(stage, At("build", Moment.AFTER))
+
+- `fails`: at a step, before or after its effect. Before the pivot nothing is left; after it the run is stuck, visible,
+  and completes once a person has it retried.
+- `crashes`: the runner dies while runs stand at all kinds of points; another finishes them.
+- `repeats_dos`, `repeats_undos`: each effect happens twice.
+- `dos_after_undos`: what a paused runner does when it wakes after its run was unwound by another; and
+  `wakes_in_next_attempt`: when it wakes while the run tries again elsewhere.
+
+A *stage* is a running system on which the saga can be started, and which knows how to look whether all is well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, Generic, Literal, Protocol, TypeVar
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from core.saga import Saga, SagaRun, Step, StepContext, StepError
+from core.saga.state import SagaStatus
+
+P = TypeVar("P", bound=Message)
+Direction = Literal["do", "undo"]
+
+PATIENCE_S = 30.0
+LATE_S = 1.0
+MADE_TO_FAIL = "MADE_TO_FAIL"
+
+
+class Moment(Enum):
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A point of a run: before or after the effect of a step, of its first item where it has several."""
+
+    step: str
+    moment: Moment
+    attempt: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.moment.value} {self.step}"
+
+
+@dataclass
+class Plan:
+    """What shall happen to one run. `held`: set while the run stands at `hold`, until `go_on`."""
+
+    fail: At | None = None
+    reschedule: bool = False
+    hold: At | None = None
+    repeat: frozenset[Direction] = frozenset()
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    failed: bool = False
+
+    async def pass_by(self, point: At) -> None:
+        """Stops or fails a run that is at this point; fails once, so that a retry may go on."""
+        if point == self.hold and not self.go_on.is_set():
+            self.held.set()
+            await self.go_on.wait()
+        if point == self.fail and not self.failed:
+            self.failed = True
+            raise StepError(f"made to fail {point}", reason=MADE_TO_FAIL, reschedule=self.reschedule)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """An effect that a runner began, with all that it knew: it can be had again, late."""
+
+    direction: Direction
+    step: str
+    context: StepContext[Any]
+    act: Any
+
+    async def again(self) -> BaseException | None:
+        """What a runner does that was paused and wakes now. Answers what stopped it, if anything did.
+
+        One that waits for something is given up after a while: its runner would lose the run with its next append.
+        """
+        try:
+            async with asyncio.timeout(LATE_S):
+                await self.act(self.context)
+        except Exception as error:
+            return error
+        return None
+
+
+class Interposed(Generic[P]):
+    """A saga whose runs can be made to fail, stop and repeat. `next_plan` is the plan of the next run that begins."""
+
+    def __init__(self, saga: Saga[P]) -> None:
+        self.original = saga
+        self.saga = replace(saga, steps=tuple(self._wrapped(step) for step in saga.steps))
+        self.next_plan = Plan()
+        self.effects: dict[UUID, list[Effect]] = {}
+        self._plans: dict[UUID, Plan] = {}
+
+    def points(self, moments: Iterable[Moment] = tuple(Moment)) -> list[At]:
+        """Of every step."""
+        return [At(step.name, moment) for step in self.original.steps for moment in moments]
+
+    def _wrapped(self, step: Step[P]) -> Step[P]:
+        async def do(context: StepContext[P]) -> Message | None:
+            plan = self._seen("do", step.name, context, step.do)
+            await plan.pass_by(At(step.name, Moment.BEFORE, context.attempt))
+            result = await step.do(context)
+            if "do" in plan.repeat:
+                result = await step.do(context)
+            await plan.pass_by(At(step.name, Moment.AFTER, context.attempt))
+            return result
+
+        async def undo(context: StepContext[P]) -> None:
+            plan = self._seen("undo", step.name, context, step.undo)
+            assert step.undo is not None
+            await step.undo(context)
+            if "undo" in plan.repeat:
+                await step.undo(context)
+
+        return replace(step, do=do, undo=undo if step.undo is not None else None)
+
+    def _seen(self, direction: Direction, step: str, context: StepContext[P], act: Any) -> Plan:
+        effects = self.effects.setdefault(context.saga_id, [])
+        if context.saga_id not in self._plans:
+            self._plans[context.saga_id], self.next_plan = self.next_plan, Plan()
+        effects.append(Effect(direction, step, context, act))
+        return self._plans[context.saga_id]
+
+
+class Stage(Protocol):
+    """`kit.saga` is what runs here."""
+
+    kit: Interposed[Any]
+
+    async def begin(self) -> UUID:
+        """Starts a run; its id."""
+        ...
+
+    async def ended(self, saga_id: UUID) -> SagaRun:
+        """The run once it has ended or is stuck."""
+        ...
+
+    async def retry(self, saga_id: UUID) -> None:
+        """What a person does about a stuck run."""
+        ...
+
+    async def crash_runner(self) -> None:
+        """The one replica that runs everything dies; another begins."""
+        ...
+
+    async def require_done(self, run: SagaRun) -> None:
+        """Fails unless all is as a completed run leaves it."""
+        ...
+
+    async def require_clean(self, run: SagaRun) -> None:
+        """Fails unless nothing is left of a run that was unwound."""
+        ...
+
+    async def require_sound(self) -> None:
+        """Fails unless all invariants hold (`core.testing.invariants`)."""
+        ...
+
+
+async def begun(stage: Stage, plan: Plan) -> UUID:
+    """A run with this plan."""
+    stage.kit.next_plan = plan
+    return await stage.begin()
+
+
+async def _held(plan: Plan) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        await plan.held.wait()
+
+
+async def _require_completed(stage: Stage, saga_id: UUID) -> None:
+    run = await stage.ended(saga_id)
+    assert run.status is SagaStatus.COMPLETED, (run.status, run.error, run.failures)
+    await stage.require_done(run)
+    await stage.require_sound()
+
+
+async def _require_unwound(stage: Stage, saga_id: UUID) -> SagaRun:
+    run = await stage.ended(saga_id)
+    assert run.status is SagaStatus.UNWOUND, (run.status, run.error)
+    assert run.error is not None
+    assert run.error.reason == MADE_TO_FAIL
+    await stage.require_clean(run)
+    await stage.require_sound()
+    return run
+
+
+def can_unwind(saga: Saga[Any], at: At) -> bool:
+    """Whether a run that fails there may still compensate: the pivot has not succeeded."""
+    pivots = [saga.position(step.name) for step in saga.steps if step.pivot]
+    return not saga.forward_only and (not pivots or saga.position(at.step) <= max(pivots))
+
+
+async def fails(stage: Stage, at: At) -> None:
+    """Clean slate before the pivot; after it stuck, and completed when retried."""
+    saga_id = await begun(stage, Plan(fail=at))
+    if can_unwind(stage.kit.original, at):
+        await _require_unwound(stage, saga_id)
+    else:
+        assert (await stage.ended(saga_id)).status is SagaStatus.STUCK
+        await stage.retry(saga_id)
+        await _require_completed(stage, saga_id)
+
+
+async def crashes(stage: Stage, points: Sequence[At]) -> None:
+    """One run stands at each of the points when their runner dies: another one finishes them all."""
+    runs: dict[At, UUID] = {}
+    plans = [Plan(hold=at) for at in points]
+    for at, plan in zip(points, plans, strict=True):
+        runs[at] = await begun(stage, plan)
+        await _held(plan)
+    await stage.crash_runner()
+    for plan in plans:
+        plan.go_on.set()
+    ended = {at: await stage.ended(saga_id) for at, saga_id in runs.items()}
+    assert {str(at): run.status for at, run in ended.items()} == {str(at): SagaStatus.COMPLETED for at in points}
+    for run in ended.values():
+        await stage.require_done(run)
+    await stage.require_sound()
+
+
+async def repeats_dos(stage: Stage) -> None:
+    await _require_completed(stage, await begun(stage, Plan(repeat=frozenset({"do"}))))
+
+
+async def repeats_undos(stage: Stage, at: At) -> None:
+    """Unwinds from a point, each undo twice, and each do before it too."""
+    await _require_unwound(stage, await begun(stage, Plan(fail=at, repeat=frozenset({"do", "undo"}))))
+
+
+async def dos_after_undos(stage: Stage, at: At) -> None:
+    """Fails at a point and is unwound; then every do that was ever begun comes once more: nothing comes into being."""
+    saga_id = await begun(stage, Plan(fail=at))
+    run = await _require_unwound(stage, saga_id)
+    for effect in list(stage.kit.effects[saga_id]):
+        if effect.direction == "do":
+            await effect.again()
+            await stage.require_clean(run)
+    await stage.require_sound()
+
+
+async def wakes_in_next_attempt(stage: Stage, at: At, stands: At) -> None:
+    """The run fails at a point and tries again elsewhere. While its second attempt stands at another point, everything
+    that the first one did and undid comes once more; the second attempt completes all the same."""
+    plan = Plan(fail=at, reschedule=True, hold=replace(stands, attempt=2))
+    saga_id = await begun(stage, plan)
+    await _held(plan)
+    for effect in list(stage.kit.effects[saga_id]):
+        if effect.context.attempt == 1:
+            await effect.again()
+    plan.go_on.set()
+    await _require_completed(stage, saga_id)

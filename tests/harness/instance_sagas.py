@@ -1,0 +1,143 @@
+"""The sagas of instances on a stage: a control plane whose runs can be interfered with, and two hosts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+from cirra.operations.v1.events_pb2 import SagaRetried
+from conductor.compute.instance_create import INSTANCE_CREATE
+from conductor.compute.instance_delete import INSTANCE_DELETE
+from conductor.network.port import Port
+from core.ids import claim_aggregate_id
+from core.saga import SagaRun
+from core.saga.state import SagaStatus
+from core.testing.sagas import MADE_TO_FAIL, Interposed
+from core.testing.servers import Cell
+from placement.claims.claim import Claim
+from tests.harness.control_plane import ControlPlane, Prepared, control_plane
+from tests.harness.fake_host import FakeHost
+from tests.harness.invariants import check_invariants
+
+HOSTS = ("host-1", "host-2")
+# Longer than any stall of a busy machine: a host that is thought silent would make a run fail where nobody said so.
+WINDOW_S = 60.0
+
+
+class InstanceStage:
+    """What the stages of both sagas share. A run's instance is found by the run's target."""
+
+    def __init__(
+        self, plane: ControlPlane, hosts: Sequence[FakeHost], prepared: Prepared, kit: Interposed[Any]
+    ) -> None:
+        self.plane = plane
+        self.hosts = hosts
+        self.prepared = prepared
+        self.kit = kit
+        self._alive = 0
+
+    async def ended(self, saga_id: UUID) -> SagaRun:
+        return await self.plane.ended(str(saga_id))
+
+    async def retry(self, saga_id: UUID) -> None:
+        await self.plane.repository.change(SagaRun, saga_id, lambda run: run.record(SagaRetried(note="mended")))
+
+    async def crash_runner(self) -> None:
+        dying = self.plane.conductors[self._alive]
+        await self.plane.start_conductor()
+        await dying.close()
+        self._alive = len(self.plane.conductors) - 1
+
+    async def active(self) -> str:
+        """A new instance that is ACTIVE; its uid."""
+        accepted = await self.prepared.create()
+        run = await self.plane.ended(accepted.operation_id)
+        assert run.status is SagaStatus.COMPLETED, (run.status, run.error)
+        return accepted.uid
+
+    async def require_active(self, uid: str) -> None:
+        """Running on the one host that it is claimed on, and nowhere else."""
+        instance = await self.plane.instance(uid)
+        assert (instance.active, instance.task_id) == (True, "")
+        claim = await self.plane.repository.load(Claim, claim_aggregate_id(UUID(uid)))
+        assert claim.held is not None
+        assert (claim.held.host, claim.pending) == (instance.host, {})
+        assert [host.name for host in self.hosts if uid in host.domains] == [instance.host]
+        [nic] = instance.nics
+        assert [host.name for host in self.hosts if nic.port in host.ports] == [instance.host]
+        assert (await self.plane.repository.load(Port, UUID(nic.port))).bindings.keys() == {instance.host}
+
+    async def require_nothing(self, uid: str) -> None:
+        """No host, no claim, no port has anything of it."""
+        instance = await self.plane.instance(uid)
+        assert (instance.host, instance.task_id) == ("", "")
+        claim = await self.plane.repository.find(Claim, claim_aggregate_id(UUID(uid)))
+        assert claim is None or (claim.held, claim.pending) == (None, {})
+        [nic] = instance.nics
+        port = await self.plane.repository.load(Port, UUID(nic.port))
+        assert (port.deleted, port.bindings) == (True, {})
+        assert [host.name for host in self.hosts if uid in host.domains or nic.port in host.ports] == []
+
+    async def require_sound(self) -> None:
+        await check_invariants(self.plane)
+
+
+class CreateStage(InstanceStage):
+    async def begin(self) -> UUID:
+        return UUID((await self.prepared.create()).operation_id)
+
+    async def require_done(self, run: SagaRun) -> None:
+        await self.require_active(_uid(run))
+
+    async def require_clean(self, run: SagaRun) -> None:
+        await self.require_nothing(_uid(run))
+        instance = await self.plane.instance(_uid(run))
+        assert not instance.active
+        if not instance.deleted:
+            assert run.error is not None
+            assert (instance.erred, run.error.reason) == (True, MADE_TO_FAIL)
+
+
+class DeleteStage(InstanceStage):
+    async def begin(self) -> UUID:
+        uid = await self.active()
+        return UUID((await self.prepared.delete(uid)).operation_id)
+
+    async def require_done(self, run: SagaRun) -> None:
+        assert (await self.plane.instance(_uid(run))).deleted
+        await self.require_nothing(_uid(run))
+
+    async def require_clean(self, run: SagaRun) -> None:
+        raise AssertionError(f"a delete only goes forward: {run.status}")
+
+
+@asynccontextmanager
+async def interposed_plane(
+    cell: Cell, folder: Path, *, conductors: int = 2
+) -> AsyncIterator[tuple[CreateStage, DeleteStage]]:
+    """Conductors that run the kit's sagas in place of the product's: the same steps, interposed."""
+    creates: Interposed[Any] = Interposed(INSTANCE_CREATE)
+    deletes: Interposed[Any] = Interposed(INSTANCE_DELETE)
+    async with AsyncExitStack() as stack:
+        for module in ("conductor.bootstrap", "conductor.compute.commands"):
+            stack.enter_context(patch(f"{module}.INSTANCE_CREATE", creates.saga))
+            stack.enter_context(patch(f"{module}.INSTANCE_DELETE", deletes.saga))
+        plane = await stack.enter_async_context(
+            control_plane(cell, folder, conductors=conductors, placements=2, window_s=WINDOW_S)
+        )
+        hosts = [FakeHost(name, cell) for name in HOSTS]
+        for host in hosts:
+            await host.start(plane.register_host)
+            stack.push_async_callback(host.stop)
+        await plane.hosts_are_up(*HOSTS)
+        prepared = await plane.prepare()
+        yield CreateStage(plane, hosts, prepared, creates), DeleteStage(plane, hosts, prepared, deletes)
+        await check_invariants(plane)
+
+
+def _uid(run: SagaRun) -> str:
+    return run.target.rpartition("/")[2]
