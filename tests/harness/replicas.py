@@ -93,6 +93,9 @@ class Replicas:
             advertised_conductor_address="localhost:1",
             advertised_nats_urls=(self.cell.nats_url,),
             admin_password_file=self.folder / "password",
+            # As cheap as can be: guessing these passwords is nobody's aim.
+            password_time_cost=1,
+            password_memory_kib=64,
         )
         lifetime, facts = await self._start(conductor_bootstrap, settings)
         self.conductors.append(lifetime)

@@ -23,7 +23,7 @@ from conductor.hosts.commander import Changes, Commander
 from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
 from conductor.hosts.reports import FACTS, ReportHandler
 from conductor.identity.commands import IdentityCommands, ensure_admin, finish_deletions
-from conductor.identity.passwords import Passwords
+from conductor.identity.passwords import PasswordCost, Passwords
 from conductor.image.commands import ImageCommands
 from conductor.network.commands import NetworkCommands
 from conductor.operations.unfinished import UnfinishedProjection, UnfinishedSagas, runner_lease
@@ -90,7 +90,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     )
     lifetime.start(reports.run(), "reports")
 
-    passwords = Passwords()
+    passwords = Passwords(PasswordCost(settings.password_time_cost, settings.password_memory_kib))
     await ensure_admin(plane.repository, passwords, settings.admin_password_file.read_text().strip())
     await finish_deletions(plane.repository)
 

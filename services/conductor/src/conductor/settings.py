@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from core.settings import ServiceSettings, split_list
@@ -26,6 +26,9 @@ class ConductorSettings(ServiceSettings):
     advertised_nats_urls: Annotated[tuple[str, ...], NoDecode]
     # The password of user `admin`, who is made at the first start.
     admin_password_file: Path
+    # Of a password's Argon2id hash (RFC 9106): passes over its memory, and how much that is.
+    password_time_cost: int = Field(default=3, ge=1)
+    password_memory_kib: int = Field(default=64 * 1024, ge=64)
     # Replicas of each stream; 3 on a NATS cluster.
     stream_replicas: int = 1
 
