@@ -201,5 +201,5 @@ async def load_live(repository: Repository, kind: type[A], aggregate_id: UUID) -
 def require_live(aggregate: A) -> A:
     """Raises NotFound for what was deleted."""
     if getattr(aggregate, "deleted", False):
-        raise NotFound(f"no {aggregate.kind} {aggregate.id}")
+        raise NotFound(f"no {aggregate.kind} {aggregate.id}: it was deleted", remedy="name another one")
     return aggregate

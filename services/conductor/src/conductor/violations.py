@@ -93,7 +93,7 @@ def _exceeded(error: LimitExceeded) -> CirraError:
     thing, users = _REFERENCES[error.scope]
     # 0: it went before this user came. Else it is asked to go, and has users.
     if error.limit == 0:
-        return NotFound(f"no {thing} {error.key}: it has just been deleted")
+        return NotFound(f"no {thing} {error.key}: it has just been deleted", remedy="name another one")
     return _in_use(thing, error.key, error.used, users)
 
 
