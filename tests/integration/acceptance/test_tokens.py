@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import grpc
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,6 +13,8 @@ from api_gateway.auth.tokens import Tokens, load_key
 from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER, Principal
 from cirra_sdk import AsyncClient
 from cirra_sdk.errors import InvalidArgument, PermissionDenied, Unauthenticated
+from cirra_sdk.state import Memory
+from cirra_sdk.transport import NoToken, Transport
 from tests.harness.cloud import Cloud, Parts, Standing, Tenant
 from tests.integration.acceptance.refusals import refused
 
@@ -70,6 +73,14 @@ async def test_no_good_token(standing: Standing, gateway: int) -> None:
     ):
         client = tenant.cloud.account(token=token, gateway=gateway).client
         await _is_refused(tenant, standing.parts, client, reason, says)
+
+
+@pytest.mark.parametrize("gateway", [0, 1])
+async def test_no_token_at_all(standing: Standing, gateway: int) -> None:
+    address = standing.tenant.cloud.plane.gateway_addresses[gateway]
+    async with grpc.aio.insecure_channel(address) as channel:
+        client = AsyncClient(Transport(channel, address, Memory(), NoToken()))
+        await _is_refused(standing.tenant, standing.parts, client, "TOKEN_MISSING", "log in")
 
 
 async def test_the_right_key_and_time_make_a_good_token(standing: Standing) -> None:

@@ -9,8 +9,9 @@ import grpc
 
 from cirra.image.v1 import image_pb2 as pb
 from cirra.image.v1.image_pb2_grpc import ImageServiceStub
-from cirra_sdk import AsyncClient
-from cirra_sdk.errors import from_rpc_error
+from cirra_sdk.login import FixedToken
+from cirra_sdk.state import Memory
+from cirra_sdk.transport import Transport
 from tests.harness.cloud import Tenant
 
 CHUNK_BYTES = 64 * 1024
@@ -29,28 +30,25 @@ async def upload(
     tenant: Tenant, announced: pb.UploadImageHeader | None, sent: Iterable[bytes], *, gateway: int = 0
 ) -> pb.Image:
     """Raises CirraApiError, as the SDK would."""
-    address = tenant.cloud.plane.gateway_addresses[gateway]
+    address, client = tenant.cloud.plane.gateway_addresses[gateway], tenant.at(gateway)
+    memory = Memory()
+    memory.saw(client.position)
     async with grpc.aio.insecure_channel(address) as channel:
-        try:
-            answer: pb.Image = await ImageServiceStub(channel).UploadImageData(
-                _parts(announced, sent), metadata=await _credentials(tenant.at(gateway))
-            )
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, address) from error
+        transport = Transport(channel, address, memory, FixedToken(await client.access_token()))
+        answer: pb.Image = await transport.upload(
+            ImageServiceStub(channel).UploadImageData, lambda: _parts(announced, sent)
+        )
         return answer
 
 
 async def broken_off_upload(tenant: Tenant, announced: pb.UploadImageHeader, sent: Iterable[bytes]) -> None:
     """The connection goes after some of the data."""
     channel = grpc.aio.insecure_channel(tenant.cloud.plane.gateway_addresses[0])
-    call = ImageServiceStub(channel).UploadImageData(metadata=await _credentials(tenant.client))
+    authorization = f"Bearer {await tenant.client.access_token()}"
+    call = ImageServiceStub(channel).UploadImageData(metadata=(("authorization", authorization),))
     async for part in _parts(announced, sent):
         await call.write(part)
     await channel.close(grace=None)
-
-
-async def _credentials(client: AsyncClient) -> tuple[tuple[str, str], ...]:
-    return (("authorization", f"Bearer {await client.access_token()}"), ("cirra-min-position", str(client.position)))
 
 
 async def _parts(
