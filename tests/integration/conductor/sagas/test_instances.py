@@ -149,22 +149,6 @@ async def test_when_no_host_can_the_instance_is_in_error_with_the_cause(
     assert await usage(plane) == {}
 
 
-@pytest.mark.parametrize("kind", ["port", "domain"])
-async def test_a_delete_preempts_a_create(
-    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared, kind: str
-) -> None:
-    for host in hosts:
-        host.holding[kind] = asyncio.Event()
-    created = await prepared.create()
-    await until(lambda: any(desired.kind == kind for host in hosts for desired in host.told))
-    deletion = await prepared.delete(created.uid)
-    for host in hosts:
-        host.holding[kind].set()
-    assert (await plane.ended(deletion.operation_id)).status is SagaStatus.COMPLETED
-    assert (await plane.ended(created.operation_id)).status is SagaStatus.UNWOUND
-    await nothing_is_left(plane, hosts)
-
-
 async def test_deleting_twice_is_one_delete(plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared) -> None:
     uid = await create_active(plane, prepared)
     first, second = await asyncio.gather(prepared.delete(uid), prepared.delete(uid))

@@ -12,8 +12,11 @@ from core.testing.sagas import (
     Interposed,
     Moment,
     crashes,
+    crashes_undoing,
     dos_after_undos,
+    dos_amid_undos,
     fails,
+    fails_undoing,
     repeats_dos,
     repeats_undos,
     wakes_in_next_attempt,
@@ -22,7 +25,9 @@ from core.testing.servers import Cell
 from tests.harness.instance_sagas import CreateStage, interposed_plane
 
 POINTS = Interposed(INSTANCE_CREATE).points()
-BEFORE_PIVOT = [At(step, Moment.AFTER) for step in ("accept", "claim_host", "bind_port", "build", "start")]
+UNDOING = Interposed(INSTANCE_CREATE).points("undo")
+LAST = At("start", Moment.AFTER)  # everything has been done, and can still be undone
+EARLY = At("claim_host", Moment.AFTER)
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -31,9 +36,16 @@ async def test_fails(create: CreateStage, at: At) -> None:
     await fails(create, at)
 
 
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("undoing", UNDOING, ids=str)
+async def test_an_undo_that_fails_is_stuck_and_can_be_retried(create: CreateStage, undoing: At) -> None:
+    await fails_undoing(create, LAST, undoing)
+
+
 async def test_crashes_at_each_step(cell: Cell, tmp_path: Path) -> None:
     async with interposed_plane(cell, tmp_path, conductors=1) as (create, _):
         await crashes(create, POINTS)
+        await crashes_undoing(create, LAST, UNDOING)
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -42,18 +54,28 @@ async def test_repeats_each_do(create: CreateStage) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("at", BEFORE_PIVOT, ids=str)
+@pytest.mark.parametrize("at", [EARLY, LAST], ids=str)
 async def test_repeats_each_undo(create: CreateStage, at: At) -> None:
     await repeats_undos(create, at)
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("at", BEFORE_PIVOT, ids=str)
+@pytest.mark.parametrize("at", [EARLY, LAST], ids=str)
 async def test_a_do_that_comes_after_its_undo_makes_nothing(create: CreateStage, at: At) -> None:
     await dos_after_undos(create, at)
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("stands", [At("claim_host", Moment.BEFORE), *BEFORE_PIVOT[1:]], ids=str)
+@pytest.mark.parametrize("undoing", [at for at in UNDOING if at.moment is Moment.AFTER], ids=str)
+async def test_a_do_that_comes_amid_the_undos_leaves_nothing(create: CreateStage, undoing: At) -> None:
+    await dos_amid_undos(create, LAST, undoing)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "stands",
+    [At("claim_host", Moment.BEFORE), EARLY, At("bind_port", Moment.AFTER), At("build", Moment.AFTER), LAST],
+    ids=str,
+)
 async def test_a_runner_that_wakes_in_the_next_attempt_changes_nothing(create: CreateStage, stands: At) -> None:
-    await wakes_in_next_attempt(create, At("start", Moment.AFTER), stands)
+    await wakes_in_next_attempt(create, LAST, stands)

@@ -4,11 +4,11 @@
     await fails(stage, At("build", Moment.AFTER))
 
 - `fails`: at a step, before or after its effect. Before the pivot nothing is left; after it the run is stuck, visible,
-  and completes once a person has it retried.
-- `crashes`: the runner dies while runs stand at all kinds of points; another finishes them.
+  and completes once a person has it retried. `fails_undoing`: an undo fails, and the stuck run unwinds once retried.
+- `crashes`, `crashes_undoing`: the runner dies while runs stand at all kinds of points; another finishes them.
 - `repeats_dos`, `repeats_undos`: each effect happens twice.
-- `dos_after_undos`: what a paused runner does when it wakes after its run was unwound by another; and
-  `wakes_in_next_attempt`: when it wakes while the run tries again elsewhere.
+- `dos_after_undos`, `dos_amid_undos`: what a paused runner does that wakes after its run was unwound by another, or
+  while it is; `wakes_in_next_attempt`: while the run tries again elsewhere.
 
 A *stage* is a running system on which the saga can be started, and which knows how to look whether all is well.
 """
@@ -16,7 +16,7 @@ A *stage* is a running system on which the saga can be started, and which knows 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -42,35 +42,36 @@ class Moment(Enum):
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """A point of a run: before or after the effect of a step, of its first item where it has several."""
+    """A point of a run: before or after what a step does, or undoes."""
 
     step: str
     moment: Moment
+    direction: Direction = "do"
     attempt: int = 1
 
     def __str__(self) -> str:
-        return f"{self.moment.value} {self.step}"
+        return f"{self.moment.value} {'undo of ' if self.direction == 'undo' else ''}{self.step}"
 
 
 @dataclass
 class Plan:
-    """What shall happen to one run. `held`: set while the run stands at `hold`, until `go_on`."""
+    """What shall happen to one run. `fail`: at each of these points, once. `held`: it is at `hold`, until `go_on`."""
 
-    fail: At | None = None
+    fail: tuple[At, ...] = ()
     reschedule: bool = False
     hold: At | None = None
     repeat: frozenset[Direction] = frozenset()
     held: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
-    failed: bool = False
+    failed: set[At] = field(default_factory=set)
 
     async def pass_by(self, point: At) -> None:
-        """Stops or fails a run that is at this point; fails once, so that a retry may go on."""
+        """Stops or fails a run that is at this point."""
         if point == self.hold and not self.go_on.is_set():
             self.held.set()
             await self.go_on.wait()
-        if point == self.fail and not self.failed:
-            self.failed = True
+        if point in self.fail and point not in self.failed:
+            self.failed.add(point)
             raise StepError(f"made to fail {point}", reason=MADE_TO_FAIL, reschedule=self.reschedule)
 
 
@@ -106,26 +107,33 @@ class Interposed(Generic[P]):
         self.effects: dict[UUID, list[Effect]] = {}
         self._plans: dict[UUID, Plan] = {}
 
-    def points(self, moments: Iterable[Moment] = tuple(Moment)) -> list[At]:
-        """Of every step."""
-        return [At(step.name, moment) for step in self.original.steps for moment in moments]
+    def points(self, direction: Direction = "do") -> list[At]:
+        """Before and after every do, or every undo."""
+        return [
+            At(step.name, moment, direction)
+            for step in self.original.steps
+            for moment in Moment
+            if direction == "do" or step.undo is not None
+        ]
 
     def _wrapped(self, step: Step[P]) -> Step[P]:
         async def do(context: StepContext[P]) -> Message | None:
             plan = self._seen("do", step.name, context, step.do)
-            await plan.pass_by(At(step.name, Moment.BEFORE, context.attempt))
+            await plan.pass_by(At(step.name, Moment.BEFORE, "do", context.attempt))
             result = await step.do(context)
             if "do" in plan.repeat:
                 result = await step.do(context)
-            await plan.pass_by(At(step.name, Moment.AFTER, context.attempt))
+            await plan.pass_by(At(step.name, Moment.AFTER, "do", context.attempt))
             return result
 
         async def undo(context: StepContext[P]) -> None:
             plan = self._seen("undo", step.name, context, step.undo)
             assert step.undo is not None
+            await plan.pass_by(At(step.name, Moment.BEFORE, "undo", context.attempt))
             await step.undo(context)
             if "undo" in plan.repeat:
                 await step.undo(context)
+            await plan.pass_by(At(step.name, Moment.AFTER, "undo", context.attempt))
 
         return replace(step, do=do, undo=undo if step.undo is not None else None)
 
@@ -177,7 +185,8 @@ async def begun(stage: Stage, plan: Plan) -> UUID:
     return await stage.begin()
 
 
-async def _held(plan: Plan) -> None:
+async def held(plan: Plan) -> None:
+    """Returns once the plan's run stands where it shall."""
     async with asyncio.timeout(PATIENCE_S):
         await plan.held.wait()
 
@@ -207,7 +216,7 @@ def can_unwind(saga: Saga[Any], at: At) -> bool:
 
 async def fails(stage: Stage, at: At) -> None:
     """Clean slate before the pivot; after it stuck, and completed when retried."""
-    saga_id = await begun(stage, Plan(fail=at))
+    saga_id = await begun(stage, Plan(fail=(at,)))
     if can_unwind(stage.kit.original, at):
         await _require_unwound(stage, saga_id)
     else:
@@ -216,21 +225,41 @@ async def fails(stage: Stage, at: At) -> None:
         await _require_completed(stage, saga_id)
 
 
+async def fails_undoing(stage: Stage, at: At, undoing: At) -> None:
+    """Fails at a point, and again at one of an undo: stuck, never swallowed; clean once a person has it retried."""
+    saga_id = await begun(stage, Plan(fail=(at, undoing)))
+    assert (await stage.ended(saga_id)).status is SagaStatus.STUCK
+    await stage.retry(saga_id)
+    await _require_unwound(stage, saga_id)
+
+
 async def crashes(stage: Stage, points: Sequence[At]) -> None:
     """One run stands at each of the points when their runner dies: another one finishes them all."""
-    runs: dict[At, UUID] = {}
-    plans = [Plan(hold=at) for at in points]
-    for at, plan in zip(points, plans, strict=True):
-        runs[at] = await begun(stage, plan)
-        await _held(plan)
-    await stage.crash_runner()
-    for plan in plans:
-        plan.go_on.set()
-    ended = {at: await stage.ended(saga_id) for at, saga_id in runs.items()}
-    assert {str(at): run.status for at, run in ended.items()} == {str(at): SagaStatus.COMPLETED for at in points}
-    for run in ended.values():
+    for run in await _adopted(stage, {at: Plan(hold=at) for at in points}, SagaStatus.COMPLETED):
         await stage.require_done(run)
     await stage.require_sound()
+
+
+async def crashes_undoing(stage: Stage, at: At, points: Sequence[At]) -> None:
+    """As `crashes`, of runs that fail at one point and are being unwound."""
+    plans = {undoing: Plan(fail=(at,), hold=undoing) for undoing in points}
+    for run in await _adopted(stage, plans, SagaStatus.UNWOUND):
+        await stage.require_clean(run)
+    await stage.require_sound()
+
+
+async def _adopted(stage: Stage, plans: Mapping[At, Plan], status: SagaStatus) -> Iterable[SagaRun]:
+    """The runs of these plans, which were held when their runner died, once they have ended as they should."""
+    runs: dict[At, UUID] = {}
+    for at, plan in plans.items():
+        runs[at] = await begun(stage, plan)
+        await held(plan)
+    await stage.crash_runner()
+    for plan in plans.values():
+        plan.go_on.set()
+    ended = {at: await stage.ended(saga_id) for at, saga_id in runs.items()}
+    assert {str(at): run.status for at, run in ended.items()} == {str(at): status for at in plans}
+    return ended.values()
 
 
 async def repeats_dos(stage: Stage) -> None:
@@ -239,12 +268,12 @@ async def repeats_dos(stage: Stage) -> None:
 
 async def repeats_undos(stage: Stage, at: At) -> None:
     """Unwinds from a point, each undo twice, and each do before it too."""
-    await _require_unwound(stage, await begun(stage, Plan(fail=at, repeat=frozenset({"do", "undo"}))))
+    await _require_unwound(stage, await begun(stage, Plan(fail=(at,), repeat=frozenset({"do", "undo"}))))
 
 
 async def dos_after_undos(stage: Stage, at: At) -> None:
     """Fails at a point and is unwound; then every do that was ever begun comes once more: nothing comes into being."""
-    saga_id = await begun(stage, Plan(fail=at))
+    saga_id = await begun(stage, Plan(fail=(at,)))
     run = await _require_unwound(stage, saga_id)
     for effect in list(stage.kit.effects[saga_id]):
         if effect.direction == "do":
@@ -253,12 +282,24 @@ async def dos_after_undos(stage: Stage, at: At) -> None:
     await stage.require_sound()
 
 
+async def dos_amid_undos(stage: Stage, at: At, undoing: At) -> None:
+    """As `dos_after_undos`, while the run that is unwound stands at a point: all of it is clean in the end."""
+    plan = Plan(fail=(at,), hold=undoing)
+    saga_id = await begun(stage, plan)
+    await held(plan)
+    for effect in list(stage.kit.effects[saga_id]):
+        if effect.direction == "do":
+            await effect.again()
+    plan.go_on.set()
+    await _require_unwound(stage, saga_id)
+
+
 async def wakes_in_next_attempt(stage: Stage, at: At, stands: At) -> None:
     """The run fails at a point and tries again elsewhere. While its second attempt stands at another point, everything
     that the first one did and undid comes once more; the second attempt completes all the same."""
-    plan = Plan(fail=at, reschedule=True, hold=replace(stands, attempt=2))
+    plan = Plan(fail=(at,), reschedule=True, hold=replace(stands, attempt=2))
     saga_id = await begun(stage, plan)
-    await _held(plan)
+    await held(plan)
     for effect in list(stage.kit.effects[saga_id]):
         if effect.context.attempt == 1:
             await effect.again()
