@@ -63,6 +63,8 @@ class InstanceStage:
         """Running on the one host that it is claimed on, and nowhere else."""
         instance = await self.plane.instance(uid)
         assert (instance.active, instance.task_id) == (True, "")
+        assert instance.domain is not None
+        assert (instance.domain.host, instance.domain.absent) == (instance.host, False)
         claim = await self.plane.repository.load(Claim, claim_aggregate_id(UUID(uid)))
         assert claim.held is not None
         assert (claim.held.host, claim.pending) == (instance.host, {})
