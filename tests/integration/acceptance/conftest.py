@@ -1,4 +1,4 @@
-"""One cloud per module, in a cell of its own; tests are isolated by project."""
+"""One cloud per module, in a cell of its own, whose invariants hold at the end; tests are isolated by project."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from core.settings import ServiceSettings
 from core.testing.servers import Cell
 from tests.harness.cloud import Cloud, Parts, Standing, Tenant
 from tests.harness.cloud import cloud as open_cloud
+from tests.harness.invariants import check_invariants
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -41,6 +42,7 @@ async def whole_cloud(module_cell: Cell, tmp_path_factory: pytest.TempPathFactor
     telemetry.configure("acceptance", ServiceSettings())
     async with open_cloud(module_cell, tmp_path_factory.mktemp("cloud")) as running:
         yield running
+        await check_invariants(running.plane)
 
 
 @pytest.fixture
