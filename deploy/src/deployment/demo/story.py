@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cirra.compute.v1.compute_pb2 import INSTANCE_STATUS_ACTIVE, Instance
@@ -52,6 +53,7 @@ class Story:
         self._options = options
         self._say = say
         self._instance: Instance | None = None
+        self._began = datetime.now(UTC)
 
     async def tell(self) -> None:
         """Raises DemoFailed."""
@@ -140,7 +142,7 @@ class Story:
                 self._say(f"instance {instance.uid} is gone")
             except SdkError as further:
                 self._say(f"the cloud does not tell how the instance is: {further}")
-        for line in evidence(self._layout, instance):
+        for line in evidence(self._layout, instance, self._began):
             self._say(line)
 
 
