@@ -33,6 +33,7 @@ from tests.harness.replicas import ADMIN_PASSWORD
 
 HOSTS = ("host-1", "host-2")
 REPLICAS = 2
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFeMg4NEbgIXJdXcdnbXcYOQhP7A9pJ1cLcYJN4w+mVq user@laptop"
 # Longer than any stall of a busy machine: a host that is thought silent would make events of its own.
 WINDOW_S = 60.0
 

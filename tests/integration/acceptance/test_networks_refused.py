@@ -8,7 +8,7 @@ import pytest
 
 from cirra.network.v1.network_pb2 import FixedIp
 from cirra_sdk.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
-from tests.harness.cloud import Cloud, Parts, Standing, Tenant
+from tests.harness.cloud import PUBLIC_KEY, Cloud, Parts, Standing, Tenant
 from tests.harness.leftovers import all_given_back
 from tests.integration.acceptance.refusals import refused
 
@@ -133,6 +133,3 @@ async def test_what_is_deleted_is_not_there(cloud: Cloud, tenant: Tenant, parts:
         async with refused(cloud, NotFound, "NOT_FOUND", says=resource.uid):
             await things.get(resource.uid)
         assert resource.uid not in [each.uid async for each in things.list()]
-
-
-PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFeMg4NEbgIXJdXcdnbXcYOQhP7A9pJ1cLcYJN4w+mVq user@laptop"

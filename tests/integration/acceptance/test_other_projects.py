@@ -15,12 +15,10 @@ from cirra.identity.v1.identity_pb2 import Project
 from cirra.network.v1.network_pb2 import FixedIp, Port
 from cirra.operations.v1.operations_pb2 import Operation
 from cirra_sdk.errors import AlreadyExists, NotFound, PermissionDenied
-from tests.harness.cloud import Cloud, Parts, Standing, Tenant
+from tests.harness.cloud import PUBLIC_KEY, Cloud, Parts, Standing, Tenant
 from tests.integration.acceptance.refusals import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFeMg4NEbgIXJdXcdnbXcYOQhP7A9pJ1cLcYJN4w+mVq user@laptop"
 
 
 @dataclass(frozen=True, slots=True)

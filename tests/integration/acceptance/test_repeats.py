@@ -10,12 +10,12 @@ import pytest
 
 from cirra_sdk import AsyncClient
 from cirra_sdk.errors import CirraApiError, NotFound
-from tests.harness.cloud import REPLICAS, Cloud, Parts, Standing, Tenant
+from tests.harness.cloud import PUBLIC_KEY, REPLICAS, Cloud, Parts, Standing, Tenant
 from tests.harness.leftovers import nothing_left
+from tests.harness.replicas import ADMIN_PASSWORD
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFeMg4NEbgIXJdXcdnbXcYOQhP7A9pJ1cLcYJN4w+mVq user@laptop"
 AT_ONCE = 8
 
 Call = Callable[[AsyncClient, str], Awaitable[Any]]
@@ -72,7 +72,7 @@ async def test_a_member_who_asks_again(cloud: Cloud, standing: Standing, kind: s
 
 @pytest.mark.parametrize("kind", ["flavor", "project", "user"])
 async def test_an_administrator_who_asks_again(cloud: Cloud, kind: str) -> None:
-    accounts = [cloud.account("admin", "correct horse", "admin", gateway=gateway) for gateway in range(REPLICAS)]
+    accounts = [cloud.account("admin", ADMIN_PASSWORD, "admin", gateway=gateway) for gateway in range(REPLICAS)]
     call = _admin_writes(cloud.number())[kind]
     await _is_one(cloud, [account.client for account in accounts], call, f"{kind}-1")
 

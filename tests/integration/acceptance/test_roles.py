@@ -11,12 +11,10 @@ import pytest_asyncio
 from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER, ROLE_READER
 from cirra_sdk import AsyncClient
 from cirra_sdk.errors import InvalidArgument, NotFound, PermissionDenied
-from tests.harness.cloud import Cloud, Parts, Standing, Tenant
+from tests.harness.cloud import PUBLIC_KEY, Cloud, Parts, Standing, Tenant
 from tests.integration.acceptance.refusals import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFeMg4NEbgIXJdXcdnbXcYOQhP7A9pJ1cLcYJN4w+mVq user@laptop"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

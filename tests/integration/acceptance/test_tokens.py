@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import grpc
 import jwt
@@ -81,6 +82,18 @@ async def test_no_token_at_all(standing: Standing, gateway: int) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         client = AsyncClient(Transport(channel, address, Memory(), NoToken()))
         await _is_refused(standing.tenant, standing.parts, client, "TOKEN_MISSING", "log in")
+
+
+async def test_a_long_upload_is_told_why_it_is_refused_each_time(standing: Standing, tmp_path: Path) -> None:
+    """Although the client is in the middle of sending it then."""
+    tenant = standing.tenant
+    path = tmp_path / "long"
+    path.write_bytes(bytes(8 * 1024 * 1024))
+    client = tenant.cloud.account(token=_issued(tenant, age=2 * LIFETIME)).client
+    for _ in range(20):
+        with pytest.raises(Unauthenticated) as raised:
+            await client.images.upload(standing.parts.image, path)
+        assert raised.value.reason == "TOKEN_EXPIRED"
 
 
 async def test_the_right_key_and_time_make_a_good_token(standing: Standing) -> None:
