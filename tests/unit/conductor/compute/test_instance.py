@@ -54,6 +54,31 @@ def test_a_removal_that_comes_late_leaves_a_later_domain() -> None:
     assert happened(instance) == []
 
 
+def failure(host: str, generation: int) -> agent.Report:
+    report = agent.Report(host=host, boot_id="b1", sequence=generation, generation=generation)
+    report.failure.reason = "DISK_BUSY"
+    return report
+
+
+def test_what_a_host_failed_at_is_wished_anew() -> None:
+    instance = make()
+    assert instance.desire_domain(FIRST, wish("h1")).generation == 1
+    assert instance.desire_domain(FIRST, wish("h1")).generation == 1
+    instance.observe_domain(failure("h1", 1))
+    assert instance.desire_domain(FIRST, wish("h1")).generation == 2
+
+
+def test_a_removal_that_a_host_failed_at_is_wished_anew() -> None:
+    instance = make()
+    instance.desire_domain(FIRST, wish("h1"))
+    instance.remove_domain(FIRST, absent("h1"))
+    instance.remove_domain(FIRST, absent("h1"))
+    assert instance.domain is not None and instance.domain.generation == 2
+    instance.observe_domain(failure("h1", 2))
+    instance.remove_domain(FIRST, absent("h1"))
+    assert (instance.domain.generation, instance.domain.absent) == (3, True)
+
+
 def test_a_host_that_is_assigned_after_it_was_left_is_refused() -> None:
     instance = make()
     instance.leave_host(FIRST)

@@ -75,23 +75,34 @@ class Instance(Aggregate, kind="instance"):
             self.record(pb.InstanceHostReleased(host=self.host, attempt=turn.attempt))
 
     def desire_domain(self, turn: Turn, wanted: agent.DesiredObject) -> agent.DesiredObject:
-        """Sets what the host shall make true; answers it with its generation. The same wish again is one wish.
+        """Sets what the host shall make true; answers it with its generation.
 
+        The same wish again is one wish, unless the host has failed at it: then it is a new one.
         Raises FailedPrecondition for an attempt that was left.
         """
         self._require_turn(turn)
-        if self.domain is not None and _same_wish(self.domain, wanted):
+        if self.domain is not None and _same_wish(self.domain, wanted) and not self._failed_at_wish:
             return self.domain
         return self._desire_domain(turn, wanted)
 
     def remove_domain(self, turn: Turn, absent: agent.DesiredObject) -> None:
         """Nothing shall be on that host; what this attempt still wishes later is refused.
 
-        Without effect for an attempt that was left before: the domain is a later one's.
+        For an attempt that was left before, only what its host has failed at is wished anew: another domain is a later
+        attempt's.
         """
         self._require_task(turn.task_id)
-        if turn.attempt > self.left_attempt:
+        failed = self.domain is not None and _same_wish(self.domain, absent) and self._failed_at_wish
+        if turn.attempt > self.left_attempt or failed:
             self._desire_domain(turn, absent)
+
+    @property
+    def _failed_at_wish(self) -> bool:
+        """Its host has said that it could not do what is wished now."""
+        said = self.observation
+        return (
+            self.domain is not None and said is not None and said.failed and said.generation >= self.domain.generation
+        )
 
     def _desire_domain(self, turn: Turn, wanted: agent.DesiredObject) -> agent.DesiredObject:
         desired = agent.DesiredObject()
