@@ -9,6 +9,8 @@ from uuid import uuid4
 import grpc
 
 from cirra.conductor.v1 import commands_pb2_grpc as grpc_api
+from core.errors import CirraError, DeadlineExceeded, Unavailable
+from core.rpc.metadata import STATUS_DETAILS, as_mapping
 from core.rpc.retry import retried
 
 T = TypeVar("T")
@@ -30,8 +32,24 @@ class Conductor:
     async def ask(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Calls one of its methods, again while the conductor can't be reached, for a bounded time.
 
-        A request without a request id is given one: what is sent twice is done once.
+        A request without a request id is given one: what is sent twice is done once. Raises what the conductor
+        raises, and Unavailable when it says nothing at all.
         """
         if hasattr(request, "request_id") and not request.request_id:
             request.request_id = str(uuid4())
-        return await retried(lambda: method(request, timeout=TIMEOUT_S), timeout_s=PATIENCE_S)
+        try:
+            return await retried(lambda: method(request, timeout=TIMEOUT_S), timeout_s=PATIENCE_S)
+        except (Unavailable, DeadlineExceeded) as error:
+            if not _is_silence(error):
+                raise
+            # gRPC's own words name our addresses, and not the part that is away.
+            raise Unavailable(
+                "the conductor does not answer: nothing can be changed now",
+                remedy="see whether it was done all the same, and try again; an administrator looks at the conductor",
+            ) from error
+
+
+def _is_silence(error: CirraError) -> bool:
+    """Does the error come of the connection or of our deadline, and not of the conductor?"""
+    cause = error.__cause__
+    return isinstance(cause, grpc.aio.AioRpcError) and STATUS_DETAILS not in as_mapping(cause.trailing_metadata())
