@@ -22,7 +22,7 @@ _SCHEMAS = ("conductor", "gateway", "metadata")
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """`uptime_s` None while it doesn't run. `healthy`: it lives and has said that it is ready."""
+    """`uptime_s` None while it doesn't run. `healthy`: it lives, is not frozen, and has said that it is ready."""
 
     name: str
     pid: int | None
@@ -67,24 +67,28 @@ def processes(layout: Layout) -> list[ProcessRow]:
 
 
 def _row(name: str, part: PartStatus) -> ProcessRow:
-    alive = part.pid is not None and _is_alive(part.pid)
-    state = part.state.value if alive or part.pid is None else "gone"
+    process = _living(part.pid)
+    frozen = process is not None and process.is_frozen()
+    state = "frozen" if frozen else part.state.value if process is not None or part.pid is None else "gone"
     return ProcessRow(
         name=name,
         pid=part.pid,
         state=state,
-        uptime_s=time.time() - part.since if alive else None,
+        uptime_s=None if process is None else time.time() - part.since,
         restarts=part.restarts,
-        healthy=alive and part.state is PartState.READY,
+        healthy=process is not None and not frozen and part.state is PartState.READY,
         last_end=part.last_end,
     )
 
 
-def _is_alive(pid: int) -> bool:
+def _living(pid: int | None) -> Watched | None:
+    if pid is None:
+        return None
     try:
-        return not Watched(pid).has_exited()
+        process = Watched(pid)
     except ProcessLookupError:
-        return False
+        return None
+    return None if process.has_exited() else process
 
 
 async def log_state(layout: Layout, config: Config) -> LogState:

@@ -58,6 +58,12 @@ class Watched:
             return self._child.poll() is not None
         return bool(select.select([self._descriptor], [], [], 0)[0])
 
+    def is_frozen(self) -> bool:
+        """Has a signal (SIGSTOP, or a debugger) stopped it? Then it lives, and does nothing."""
+        with suppress(psutil.NoSuchProcess):
+            return bool(psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP))
+        return False
+
     def send(self, number: signal.Signals) -> None:
         """To it alone; nothing if it has ended."""
         if not self.has_exited():
