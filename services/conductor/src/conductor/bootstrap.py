@@ -80,7 +80,28 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     for host in await desired_state.hosts():
         consumers.expect(host, AGENTS)
     lifetime.start(consumers.run(), "command consumers")
-    reports = PullLoop(
+    lifetime.start(_reports(plane, services).run(), "reports")
+
+    passwords = Passwords(PasswordCost(settings.password_time_cost, settings.password_memory_kib))
+    await ensure_admin(plane.repository, passwords, settings.admin_password_file.read_text().strip())
+    await finish_deletions(plane.repository)
+
+    doors: list[Service] = [
+        (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, passwords)),
+        (commands.add_ComputeCommandsServicer_to_server, ComputeCommands(plane.repository, engine)),
+        (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
+        (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository)),
+        (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, services, consumers)),
+        (add_HostAgentServiceServicer_to_server, _host_agents(settings, plane, services, desired)),
+    ]
+    server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
+    lifetime.on_stop(server.stop, "server")
+    lifetime.ready(grpc=server.address, runner=plane.runner)
+
+
+def _reports(plane: Plane, services: Services) -> PullLoop:
+    """What hosts say, each object's reports one after the other."""
+    return PullLoop(
         plane.bus,
         plane.bus.subjects.reports_stream,
         CONSUMER,
@@ -88,36 +109,24 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         ordered_by=lambda received: received.subject.rsplit(".", 1)[-1],
         ensure=lambda: ensure_report_consumer(plane.bus, CONSUMER, FACTS),
     )
-    lifetime.start(reports.run(), "reports")
 
-    passwords = Passwords(PasswordCost(settings.password_time_cost, settings.password_memory_kib))
-    await ensure_admin(plane.repository, passwords, settings.admin_password_file.read_text().strip())
-    await finish_deletions(plane.repository)
 
+def _host_agents(
+    settings: ConductorSettings, plane: Plane, services: Services, desired: Projector
+) -> HostAgentServicer:
     async def caught_up() -> int:
         position = (await plane.log.head()).position
         if not await desired.wait_for(position, CATCH_UP_S):
             raise Unavailable(f"the desired state of hosts is behind position {position}; try again")
         return position
 
-    hosts = HostAgentServicer(
+    return HostAgentServicer(
         plane.repository,
-        desired_state,
+        services.desired_state,
         caught_up,
         ticket_key=base64.b64decode(settings.ticket_key_file.read_text()),
         download_url=settings.image_download_url,
     )
-    doors: list[Service] = [
-        (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, passwords)),
-        (commands.add_ComputeCommandsServicer_to_server, ComputeCommands(plane.repository, engine)),
-        (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
-        (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository)),
-        (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, services, consumers)),
-        (add_HostAgentServiceServicer_to_server, hosts),
-    ]
-    server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
-    lifetime.on_stop(server.stop, "server")
-    lifetime.ready(grpc=server.address, runner=plane.runner)
 
 
 async def _projector(

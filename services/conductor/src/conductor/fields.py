@@ -3,71 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from uuid import UUID
 
+from core import fields
 from core.errors import FieldViolation, InvalidArgument
 from core.ids import last_segment, parse_uuid
 from core.pki.identity import Identity
 
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._@+-]{0,61}[A-Za-z0-9._@+-])?")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-MAX_TEXT = 255
 
 
-class Fields:
-    """Collects the violations of one request; `check` raises them together. `prefix`: "flavor."."""
-
-    def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix
-        self._violations: list[FieldViolation] = []
-
-    def refuse(self, field: str, description: str) -> None:
-        self._violations.append(FieldViolation(f"{self._prefix}{field}", description))
-
-    def check(self) -> None:
-        """Raises InvalidArgument if anything was refused."""
-        if self._violations:
-            raise InvalidArgument(*self._violations)
-
-    def name(self, field: str, value: str) -> None:
-        """A name that is unique somewhere: it is typed by people, and shown in tables."""
-        if not is_name(value):
-            self.refuse(
-                field,
-                f"{value!r} is no name: give 1 to 63 letters, digits, spaces or any of . _ @ + -, "
-                "beginning with a letter or digit",
-            )
-
-    def title(self, field: str, value: str, *, required: bool = True) -> None:
-        """A display name that need not be unique, or a description."""
-        if required and not value.strip():
-            self.refuse(field, "it is empty: give a name")
-        elif len(value) > MAX_TEXT or not value.isprintable():
-            self.refuse(field, f"give at most {MAX_TEXT} printable characters")
+class Fields(fields.Fields):
+    """With what only the conductor checks."""
 
     def label(self, field: str, value: str) -> None:
         if not _LABEL.fullmatch(value):
             self.refuse(field, f"{value!r} is no label: give 1 to 63 lower-case letters, digits, hyphens, underscores")
-
-    def between(self, field: str, value: int, low: int, high: int, unit: str = "") -> None:
-        if not low <= value <= high:
-            self.refuse(field, f"{value} is out of range: give {low} to {high}{f' {unit}' if unit else ''}")
-
-    def texts(self, field: str, values: Mapping[str, str]) -> None:
-        """Keys and values of a map of texts."""
-        if len(values) > 128:
-            self.refuse(field, "give at most 128 entries")
-        for key, value in values.items():
-            if not key or len(key) > MAX_TEXT or len(value) > MAX_TEXT or not (key + value).isprintable():
-                self.refuse(
-                    f"{field}[{key[:40]!r}]", f"give keys and values of at most {MAX_TEXT} printable characters"
-                )
-
-
-def is_name(text: str) -> bool:
-    """Whether anything can have this as its unique name."""
-    return _NAME.fullmatch(text) is not None
 
 
 def uid(field: str, text: str) -> UUID:

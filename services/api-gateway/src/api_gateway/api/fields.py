@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 
 from api_gateway.views.reader import Reader
 from api_gateway.views.view import R, Row, View
+from core import fields
 from core.errors import FieldViolation, InvalidArgument, NotFound
 
-MAX_TEXT = 255
 _CHECK_NAME = "check the name and the project"
-# What is unique somewhere is typed by people: no surprises in it.
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._@+-]{0,61}[A-Za-z0-9._@+-])?")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-class Fields:
-    """Collects violations; `check` raises them together. `prefix`: "flavor."."""
+class Fields(fields.Fields):
+    """With what only the gateway checks: addresses, and references to what there is."""
 
     def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix
-        self.violations: list[FieldViolation] = []
+        super().__init__(prefix)
         # Those of them that name what there is not.
         self._missing: list[FieldViolation] = []
-
-    def refuse(self, field: str, description: str) -> None:
-        self.violations.append(FieldViolation(f"{self._prefix}{field}", description))
 
     def check(self) -> None:
         """Raises InvalidArgument if anything was refused; NotFound if all that is wrong is that it is not there."""
@@ -43,40 +36,10 @@ class Fields:
             metadata={"field": ", ".join(missing.field for missing in self._missing)},
         )
 
-    def name(self, field: str, value: str) -> None:
-        """A name that is unique somewhere."""
-        if not _NAME.fullmatch(value):
-            self.refuse(
-                field,
-                f"{value!r} is no name: give 1 to 63 letters, digits, spaces or any of . _ @ + -, beginning with a "
-                "letter or digit",
-            )
-
-    def title(self, field: str, value: str, *, required: bool = True) -> None:
-        """A display name that need not be unique, or a description."""
-        if required and not value.strip():
-            self.refuse(field, "it is empty: give a name")
-        elif len(value) > MAX_TEXT or not value.isprintable():
-            self.refuse(field, f"give at most {MAX_TEXT} printable characters")
-
     def host(self, field: str, value: str) -> None:
         """A host's name: one DNS label (RFC 1123, section 2.1)."""
         if not _HOST.fullmatch(value):
             self.refuse(field, f"{value!r} is no host name: give 1 to 63 lower-case letters, digits or hyphens")
-
-    def between(self, field: str, value: int, low: int, high: int, unit: str = "") -> None:
-        if not low <= value <= high:
-            self.refuse(field, f"{value} is out of range: give {low} to {high}{f' {unit}' if unit else ''}")
-
-    def texts(self, field: str, values: Mapping[str, str]) -> None:
-        """Keys and values of a map of texts."""
-        if len(values) > 128:
-            self.refuse(field, "give at most 128 entries")
-        for key, value in values.items():
-            if not key or len(key) > MAX_TEXT or len(value) > MAX_TEXT or not (key + value).isprintable():
-                self.refuse(
-                    f"{field}[{key[:40]!r}]", f"give keys and values of at most {MAX_TEXT} printable characters"
-                )
 
     def request_id(self, value: str) -> None:
         """AIP-155. Without one, the gateway chooses."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from cirra.identity.v1.identity_pb2 import Principal
-from conductor.fields import is_name
+from core.fields import is_name
 from conductor.identity import project as projects
 from conductor.identity import user as users
 from conductor.identity.passwords import MAX_LENGTH, Passwords
