@@ -5,13 +5,13 @@ from __future__ import annotations
 from uuid import UUID
 
 from cirra.identity.v1.identity_pb2 import Principal
-from core.fields import is_name
 from conductor.identity import project as projects
 from conductor.identity import user as users
 from conductor.identity.passwords import MAX_LENGTH, Passwords
 from conductor.identity.project import Project
 from conductor.identity.user import User
 from core.errors import Unauthenticated
+from core.fields import is_name
 from core.ids import last_segment, parse_uuid
 from core.repository import Repository
 
