@@ -40,6 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# 128 + SIGINT, as shells tell it.
+_INTERRUPTED = 130
+
 StateDir = Annotated[
     Path | None, typer.Option("--state-dir", help="Where everything is kept [default: /var/lib/cirra/dev]")
 ]
@@ -194,6 +197,10 @@ def clear_errors() -> Iterator[None]:
         if remedy := getattr(error, "remedy", ""):
             tell(f"→ {remedy}")
         sys.exit(1)
+    except KeyboardInterrupt:
+        tell("interrupted; what was started goes on")
+        tell("→ see `make status`; `make down` ends it, in whatever state it is")
+        sys.exit(_INTERRUPTED)
 
 
 def _layout(state_dir: Path | None, settings: DeploySettings) -> Layout:
