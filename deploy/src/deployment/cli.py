@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from cirra_sdk.errors import CirraError as CloudError
 from core.agent import identity as identities
@@ -196,6 +197,11 @@ def clear_errors() -> Iterator[None]:
         tell(f"error: {error}")
         if remedy := getattr(error, "remedy", ""):
             tell(f"→ {remedy}")
+        sys.exit(1)
+    except ValidationError as error:
+        for wrong in error.errors():
+            tell(f"error: CIRRA_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}")
+        tell("→ correct the variable, see docs/operations.md")
         sys.exit(1)
     except KeyboardInterrupt:
         tell("interrupted; what was started goes on")
