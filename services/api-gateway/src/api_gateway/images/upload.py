@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from api_gateway.api.call import Call
@@ -50,17 +50,26 @@ class Uploads:
         _check_owner(call, image)
         if image.status == pb.IMAGE_STATUS_ACTIVE:
             return _again(header, image)
-        with _storing():
-            upload = await asyncio.to_thread(self.blobs.begin)
-        try:
+        async with self._arriving() as upload:
             await self._write(upload, header, parts)
             inspected = await self._inspect(call, upload, image)
             with _storing():
                 await asyncio.to_thread(self.blobs.keep, upload)
-        finally:
-            await asyncio.to_thread(upload.discard)
         await _activate(call, image, upload, inspected)
         return image.uid
+
+    @asynccontextmanager
+    async def _arriving(self) -> AsyncIterator[Upload]:
+        """A file for what arrives, gone at the end, also when the caller hangs up while it is being made."""
+        begun = asyncio.ensure_future(asyncio.to_thread(self.blobs.begin))
+        try:
+            with _storing():
+                upload = await asyncio.shield(begun)
+            yield upload
+        finally:
+            await asyncio.wait({begun})
+            if begun.exception() is None:
+                await asyncio.to_thread(begun.result().discard)
 
     async def _write(self, upload: Upload, header: pb.UploadImageHeader, parts: Parts) -> None:
         """All chunks, on the disk, as long and of the checksum as announced."""
