@@ -24,12 +24,15 @@ class SlowBlobs(Blobs):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.beginning, self.may_begin = threading.Event(), threading.Event()
+        self.beginning, self.may_begin, self.begun = threading.Event(), threading.Event(), threading.Event()
 
     def begin(self) -> Upload:
         self.beginning.set()
         assert self.may_begin.wait(10)
-        return super().begin()
+        try:
+            return super().begin()
+        finally:
+            self.begun.set()
 
 
 class Reader:
@@ -62,4 +65,5 @@ async def test_a_caller_that_hangs_up_leaves_no_file(tmp_path: Path, moment: str
     blobs.may_begin.set()
     with pytest.raises(asyncio.CancelledError):
         await receiving
+    assert await asyncio.to_thread(blobs.begun.wait, 10)
     assert list((tmp_path / "uploads").iterdir()) == []
