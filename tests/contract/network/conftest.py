@@ -21,7 +21,7 @@ async def linux(tmp_path: Path) -> AsyncIterator[LinuxHost]:
 @pytest.fixture(params=["simulated", pytest.param("linux", marks=pytest.mark.root)])
 async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Host]:
     if request.param == "simulated":
-        yield SimulatedHost()
+        yield SimulatedHost(tmp_path)
         return
     real = LinuxHost(tmp_path)
     await real.start()

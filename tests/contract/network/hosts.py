@@ -75,11 +75,17 @@ class Host(Protocol):
 
 
 class SimulatedHost:
-    def __init__(self) -> None:
-        self.driver: NetworkDriver = SimulatedDriver(physical_networks=tuple(PHYSICAL_NETWORKS))
+    """What is on it is in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.driver: NetworkDriver = self._new_driver()
 
     async def restart(self) -> None:
-        """A simulated host lives in its driver."""
+        self.driver = self._new_driver()
+
+    def _new_driver(self) -> SimulatedDriver:
+        return SimulatedDriver(self._folder, boot_id="boot-1", physical_networks=tuple(PHYSICAL_NETWORKS))
 
     async def boot(self, port: Port) -> None:
         """Its guests boot by themselves."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,8 +20,8 @@ def wish(absent: bool = False) -> DesiredObject:
     return DesiredObject(kind="port", object_id=PORT.port_id, generation=1, absent=absent, port=port_to_spec(PORT))
 
 
-async def test_wired_is_said_after_it_was_seen() -> None:
-    driver = SimulatedDriver()
+async def test_wired_is_said_after_it_was_seen(tmp_path: Path) -> None:
+    driver = SimulatedDriver(tmp_path)
     handler = PortHandler(driver)
     assert await handler.ensure(wish()) == PortObserved(wired=True)
     assert driver.calls == {"plug": 1, "observe": 1}
@@ -34,14 +35,14 @@ class HalfWired(SimulatedDriver):
         return replace(await super().observe(port_id), dhcp=False)
 
 
-async def test_what_is_not_seen_is_not_said() -> None:
+async def test_what_is_not_seen_is_not_said(tmp_path: Path) -> None:
     with pytest.raises(AgentFailure) as failure:
-        await PortHandler(HalfWired()).ensure(wish())
+        await PortHandler(HalfWired(tmp_path)).ensure(wish())
     assert failure.value.reason == "PORT_NOT_WIRED" and "DHCP does not answer" in failure.value.message
 
 
-async def test_absent_is_said_after_it_was_seen_and_needs_no_spec() -> None:
-    driver = SimulatedDriver()
+async def test_absent_is_said_after_it_was_seen_and_needs_no_spec(tmp_path: Path) -> None:
+    driver = SimulatedDriver(tmp_path)
     handler = PortHandler(driver)
     await handler.ensure(wish())
     bare = DesiredObject(kind="port", object_id=PORT.port_id, generation=2, absent=True)
@@ -55,8 +56,8 @@ class Stubborn(SimulatedDriver):
         """It stays."""
 
 
-async def test_what_is_still_there_is_said() -> None:
-    handler = PortHandler(Stubborn())
+async def test_what_is_still_there_is_said(tmp_path: Path) -> None:
+    handler = PortHandler(Stubborn(tmp_path))
     await handler.ensure(wish())
     with pytest.raises(AgentFailure) as failure:
         await handler.remove(wish(absent=True))
@@ -64,17 +65,17 @@ async def test_what_is_still_there_is_said() -> None:
 
 
 @pytest.mark.parametrize("operation", ["plug", "unplug", "observe"])
-async def test_a_fault_is_an_answer(operation: Operation) -> None:
+async def test_a_fault_is_an_answer(operation: Operation, tmp_path: Path) -> None:
     fault = NetworkFault("no", reason="BROKEN", remedy="mend it", reschedule=True)
-    driver = SimulatedDriver(Behaviour(fault=lambda doing, port_id: fault if doing == operation else None))
+    driver = SimulatedDriver(tmp_path, Behaviour(fault=lambda doing, port_id: fault if doing == operation else None))
     handler = PortHandler(driver)
     with pytest.raises(AgentFailure) as failure:
         await (handler.remove(wish()) if operation == "unplug" else handler.ensure(wish()))
     assert (failure.value.reason, failure.value.remedy, failure.value.reschedule) == ("BROKEN", "mend it", True)
 
 
-async def test_a_bad_spec_is_an_answer_and_touches_nothing() -> None:
-    driver = SimulatedDriver()
+async def test_a_bad_spec_is_an_answer_and_touches_nothing(tmp_path: Path) -> None:
+    driver = SimulatedDriver(tmp_path)
     bad = wish()
     bad.port.device = "eth0"
     with pytest.raises(AgentFailure, match=r"port\.device") as failure:

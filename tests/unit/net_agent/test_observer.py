@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 from google.protobuf.message import Message
 
@@ -35,8 +36,8 @@ class Watched(SimulatedDriver):
         return list(await super().neighbours(network_ids))
 
 
-async def test_each_fact_is_told_once() -> None:
-    driver, told = Watched(), Told()
+async def test_each_fact_is_told_once(tmp_path: Path) -> None:
+    driver, told = Watched(tmp_path), Told()
     observer = GuestObserver(driver, told)
     port = make_port(11)
     await driver.plug(port)
@@ -50,9 +51,9 @@ async def test_each_fact_is_told_once() -> None:
     assert driver.calls["neighbours"] == 1
 
 
-async def test_nothing_is_told_before_the_guest_is_there() -> None:
+async def test_nothing_is_told_before_the_guest_is_there(tmp_path: Path) -> None:
     now = 0.0
-    driver, told = SimulatedDriver(Behaviour(lease_delay_s=5.0), monotonic=lambda: now), Told()
+    driver, told = SimulatedDriver(tmp_path, Behaviour(lease_delay_s=5.0), monotonic=lambda: now), Told()
     observer = GuestObserver(driver, told)
     await driver.plug(make_port(11))
     await driver.plug(make_port(12, active=False))
@@ -63,8 +64,8 @@ async def test_nothing_is_told_before_the_guest_is_there() -> None:
     assert {port_id for port_id, _ in told.facts} == {make_port(11).port_id}
 
 
-async def test_a_port_that_comes_back_is_observed_anew() -> None:
-    driver, told = SimulatedDriver(), Told()
+async def test_a_port_that_comes_back_is_observed_anew(tmp_path: Path) -> None:
+    driver, told = SimulatedDriver(tmp_path), Told()
     observer = GuestObserver(driver, told)
     port = make_port(11)
     await driver.plug(port)
@@ -76,8 +77,8 @@ async def test_a_port_that_comes_back_is_observed_anew() -> None:
     assert len(told.facts) == 4
 
 
-async def test_what_could_not_be_told_is_told_later_and_the_loop_goes_on() -> None:
-    driver, told = SimulatedDriver(), Told()
+async def test_what_could_not_be_told_is_told_later_and_the_loop_goes_on(tmp_path: Path) -> None:
+    driver, told = SimulatedDriver(tmp_path), Told()
     told.bus_is_away = True
     observer = GuestObserver(driver, told, interval_s=0.001)
     await driver.plug(make_port(11))

@@ -7,6 +7,7 @@ import asyncio
 from cirra.agent.v1.desired_pb2 import InventoryObserved
 from core.agent.identity import HostIdentity
 from core.agent.link import AgentLink
+from core.agent.reporter import read_boot_id
 from core.agent.runtime import AgentRuntime
 from core.service import Lifetime
 from net_agent.drivers.base import NetworkDriver
@@ -45,7 +46,12 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
 def make_driver(identity: HostIdentity, settings: NetAgentSettings) -> NetworkDriver:
     if settings.driver == "simulated":
         behaviour = Behaviour(settings.simulated_latency_s, settings.simulated_lease_delay_s)
-        return SimulatedDriver(behaviour, physical_networks=tuple(settings.physical_networks))
+        return SimulatedDriver(
+            settings.state_directory / "simulated-network",
+            behaviour,
+            boot_id=read_boot_id(settings.boot_id_file),
+            physical_networks=tuple(settings.physical_networks),
+        )
     return LinuxDriver(
         folder=settings.networks_directory,
         identity=ProxyIdentity(

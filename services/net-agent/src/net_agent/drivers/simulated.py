@@ -1,15 +1,27 @@
-"""A driver without a host: for tests of scale and of faults. Its inventory says that it is simulated."""
+"""A driver without a host: for tests of scale and of faults. Its inventory says that it is simulated.
+
+What is plugged is in files, since a kernel keeps taps whatever becomes of the agent, and forgets them at a boot.
+
+<folder>/boot_id           of the boot that the rest is of
+<folder>/<port id>.json    a plugged port: its `PortSpec` (protobuf's JSON form)
+"""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
+from google.protobuf import json_format
+
+from cirra.agent.v1.desired_pb2 import PortSpec
 from net_agent.drivers.base import ABSENT, DriverInfo, Lease, Neighbour, NetworkFault, PortState
-from net_agent.model import Network, Port
+from net_agent.model import Network, Port, port_from_spec, port_to_spec
 
 Operation = Literal["plug", "unplug", "observe"]
 
@@ -35,21 +47,27 @@ class _Plugged:
 
 
 class SimulatedDriver:
-    """Keeps the promises of `NetworkDriver` in memory. `calls` counts what was asked, for tests."""
+    """Keeps the promises of `NetworkDriver` in *folder*. `calls` counts what was asked, for tests."""
 
     def __init__(
         self,
+        folder: Path,
         behaviour: Behaviour | None = None,
         *,
+        boot_id: str = "",
         physical_networks: Sequence[str] = (),
-        monotonic: Callable[[], float] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.behaviour = behaviour or Behaviour()
         self.calls: Counter[str] = Counter()
+        self._folder = folder
         self._physical_networks = tuple(physical_networks)
-        self._monotonic = monotonic or (lambda: asyncio.get_running_loop().time())
+        self._monotonic = monotonic
         self._ports: dict[str, _Plugged] = {}
         self._networks: dict[str, Network] = {}
+        _forget_other_boots(folder, boot_id)
+        for port in _kept_in(folder):
+            self._plugged(port)
 
     @property
     def info(self) -> DriverInfo:
@@ -66,15 +84,13 @@ class SimulatedDriver:
                 reason="PHYSICAL_NETWORK_UNKNOWN",
                 reschedule=True,
             )
-        network = self._networks.get(port.network.network_id)
-        if network is None or port.network.generation >= network.generation:
-            self._networks[port.network.network_id] = port.network
-        same_guest = known is not None and known.port.active and known.port.addresses == port.addresses
-        since = known.active_since if known is not None and same_guest else self._monotonic()
-        self._ports[port.port_id] = _Plugged(port, since if port.active else None)
+        if known is None or known.port != port:
+            _keep(self._folder, port)
+        self._plugged(port)
 
     async def unplug(self, port_id: str) -> None:
         await self._act("unplug", port_id)
+        _file(self._folder, port_id).unlink(missing_ok=True)
         gone = self._ports.pop(port_id, None)
         if gone is not None and not any(
             other.port.network.network_id == gone.port.network.network_id for other in self._ports.values()
@@ -111,6 +127,15 @@ class SimulatedDriver:
     async def close(self) -> None:
         """There is nothing to free."""
 
+    def _plugged(self, port: Port) -> None:
+        network = self._networks.get(port.network.network_id)
+        if network is None or port.network.generation >= network.generation:
+            self._networks[port.network.network_id] = port.network
+        known = self._ports.get(port.port_id)
+        same_guest = known is not None and known.port.active and known.port.addresses == port.addresses
+        since = known.active_since if known is not None and same_guest else self._monotonic()
+        self._ports[port.port_id] = _Plugged(port, since if port.active else None)
+
     def _booted(self) -> list[Port]:
         """The ports whose guests have got so far as to ask for an address."""
         latest = self._monotonic() - self.behaviour.lease_delay_s
@@ -129,3 +154,28 @@ class SimulatedDriver:
         fault = self.behaviour.fault(operation, port_id)
         if fault is not None:
             raise fault
+
+
+def _forget_other_boots(folder: Path, boot_id: str) -> None:
+    note = folder / "boot_id"
+    if note.exists() and note.read_text() == boot_id:
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    note.write_text(boot_id)
+
+
+def _kept_in(folder: Path) -> list[Port]:
+    return [port_from_spec(json_format.Parse(path.read_text(), PortSpec())) for path in sorted(folder.glob("*.json"))]
+
+
+def _keep(folder: Path, port: Port) -> None:
+    """Whole or not at all. Not synced: it need not survive the machine."""
+    draft = folder / f"{port.port_id}.new"
+    draft.write_text(json_format.MessageToJson(port_to_spec(port)))
+    draft.rename(_file(folder, port.port_id))
+
+
+def _file(folder: Path, port_id: str) -> Path:
+    return folder / f"{port_id}.json"
