@@ -66,6 +66,7 @@ def test_no_event_is_without_a_reader_by_accident() -> None:
     invisible = {
         "cirra.compute.v1.InstanceDomainDesired",  # a wish; what it leads to is observed
         "cirra.compute.v1.InstanceDeleteRequested",  # the task that follows is shown
+        "cirra.compute.v1.InstancePasswordPosted",  # a secret: only who asks for it is told
         "cirra.identity.v1.TokenRevoked",
         "cirra.identity.v1.EnrolmentTokenIssued",
         "cirra.identity.v1.EnrolmentTokenUsed",

@@ -6,11 +6,13 @@ The gateway checks first, the domain decides: both by these rules, so that they 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from core.errors import FieldViolation, InvalidArgument
 
 MAX_TEXT = 255
+MAX_TAGS = 50
+MAX_TAG = 60
 # What is unique somewhere is typed by people: no surprises in it.
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._@+-]{0,61}[A-Za-z0-9._@+-])?")
 
@@ -59,6 +61,16 @@ class Fields:
                 self.refuse(
                     f"{field}[{key[:40]!r}]", f"give keys and values of at most {MAX_TEXT} printable characters"
                 )
+
+    def tags(self, field: str, values: Sequence[str]) -> None:
+        """Labels, as compute's API has them: few, short, different, and good for a comma-separated list or a path."""
+        if len(values) > MAX_TAGS:
+            self.refuse(field, f"give at most {MAX_TAGS}")
+        for index, value in enumerate(values[: MAX_TAGS + 1]):
+            if not 1 <= len(value) <= MAX_TAG or not value.isprintable() or {",", "/"} & {*value}:
+                self.refuse(f"{field}[{index}]", f"give 1 to {MAX_TAG} printable characters other than comma and slash")
+            elif value in values[:index]:
+                self.refuse(f"{field}[{index}]", f"{value!r} is given twice: give it once")
 
 
 def is_name(text: str) -> bool:

@@ -79,6 +79,7 @@ class Instances(Readable[pb.Instance]):
         key_pair: pb.KeyPair | str = "",
         user_data: bytes | str = b"",
         metadata: Mapping[str, str] | None = None,
+        tags: Iterable[str] = (),
         availability_zone: str = "",
         request_id: str | None = None,
     ) -> Operation:
@@ -95,6 +96,7 @@ class Instances(Readable[pb.Instance]):
             nics=[*nics, *(pb.InstanceNic(network=name_of(network)) for network in networks)],
             user_data=user_data.encode() if isinstance(user_data, str) else user_data,
             metadata=dict(metadata or {}),
+            tags=tags,
             availability_zone=availability_zone,
         )
         operation: Operation = await self._call(
@@ -116,6 +118,11 @@ class Instances(Readable[pb.Instance]):
             "DeleteInstance", name=name_of(name), request_id=request_id_or_new(request_id)
         )
         return operation
+
+    async def password(self, name: pb.Instance | str) -> pb.InstancePassword:
+        """What the guest posted as its administrator's password, by custom encrypted. Raises NotFound if it didn't."""
+        answer: pb.InstancePassword = await self._call("GetInstancePassword", name=name_of(name))
+        return answer
 
     async def watch(self, name: pb.Instance | str = "") -> AsyncGenerator[pb.WatchInstancesResponse, None]:
         """The present state of one instance, or of all of the project, then each change; goes on through restarts.

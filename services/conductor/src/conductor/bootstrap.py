@@ -13,6 +13,7 @@ from cirra.conductor.v1 import commands_pb2_grpc as commands
 from cirra.placement.v1.events_pb2 import HostEnrolled
 from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
 from conductor.compute.commands import ComputeCommands
+from conductor.compute.guest_commands import GuestCommands
 from conductor.compute.instance_create import INSTANCE_CREATE
 from conductor.compute.instance_delete import INSTANCE_DELETE
 from conductor.doors import authorize
@@ -89,6 +90,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     doors: list[Service] = [
         (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, passwords)),
         (commands.add_ComputeCommandsServicer_to_server, ComputeCommands(plane.repository, engine)),
+        (commands.add_GuestCommandsServicer_to_server, GuestCommands(plane.repository)),
         (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
         (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository)),
         (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, services, consumers)),

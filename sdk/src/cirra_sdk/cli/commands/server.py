@@ -43,6 +43,10 @@ Nics = Annotated[
         help="A NIC with an address, or with port=PORT; may be repeated.",
     ),
 ]
+Tags = Annotated[
+    list[str],
+    typer.Option("--tag", default_factory=list, show_default=False, help="A label to put on it; may be repeated."),
+]
 UserData = Annotated[Path | None, typer.Option(metavar="FILE", help="What cloud-init shall run; -: stdin.")]
 
 
@@ -58,6 +62,7 @@ async def create(
     key_name: Annotated[str, typer.Option(help="The key pair to log in with.")] = "",
     user_data: UserData = None,
     properties: options.Properties,
+    tag: Tags,
     availability_zone: Annotated[str, typer.Option(help="Where.")] = "",
     wait: options.Wait = False,
     timeout_s: options.Timeout = 0,
@@ -72,6 +77,7 @@ async def create(
         key_pair=key_name,
         user_data=options.content(user_data),
         metadata=options.pairs(properties),
+        tags=tag,
         availability_zone=availability_zone,
     )
     if wait:
@@ -134,6 +140,16 @@ async def delete(
             session.output.resource(operation)
 
     await each(names, one)
+
+
+@command(app, "password")
+async def password(session: Session, *, name: options.Name) -> None:
+    """Print the password that a guest posted. If its key pair encrypts it: | base64 -d | openssl pkeyutl -decrypt …"""
+    from rich.text import Text
+
+    posted = await session.client.instances.password(name)
+    text = posted.password.decode(errors="backslashreplace")
+    session.output.resource(posted, Text(text, no_wrap=True, overflow="ignore"))
 
 
 @command(app, "watch")

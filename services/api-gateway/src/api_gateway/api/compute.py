@@ -52,6 +52,7 @@ async def _prepare_instance(command: pb.CreateInstanceRequest, call: Call) -> No
     instance, fields = command.instance, Fields("instance.")
     fields.title("display_name", instance.display_name)
     fields.texts("metadata", instance.metadata)
+    fields.tags("tags", instance.tags)
     if len(instance.user_data) > MAX_USER_DATA_BYTES:
         fields.refuse("user_data", f"{len(instance.user_data)} bytes: give at most {MAX_USER_DATA_BYTES}")
     for field, view in (("flavor", FLAVOR), ("image", IMAGE)):
@@ -124,6 +125,16 @@ class ComputeService(Servicer, compute_pb2_grpc.ComputeServiceServicer):
             return await instance_as_of(call, row, request.as_of.ToDatetime(UTC))
         [instance] = await presented(call.reader, INSTANCE, [row])
         return instance
+
+    @served
+    async def GetInstancePassword(self, request: pb.GetInstancePasswordRequest, call: Call) -> pb.InstancePassword:
+        """Asked of the conductor: secrets are in no read model."""
+        row = await call.reader.find(INSTANCE, request.name)
+        conductor = self.parts.conductor
+        answer: pb.InstancePassword = await conductor.ask(
+            conductor.compute.GetInstancePassword, pb.GetInstancePasswordRequest(name=row.resource.name)
+        )
+        return answer
 
     async def WatchInstances(
         self, request: pb.WatchInstancesRequest, context: Any

@@ -49,6 +49,8 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "GetInstance": Need.READER,
         "ListInstances": Need.READER,
         "DeleteInstance": Need.MEMBER,
+        # A secret, and who has it is the guest's administrator.
+        "GetInstancePassword": Need.MEMBER,
         "WatchInstances": Need.READER,
     },
     "cirra.image.v1.ImageService": {

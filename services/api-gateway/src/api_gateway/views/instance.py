@@ -77,6 +77,7 @@ def _created(instance: pb.Instance, event: RecordedEvent, message: events.Instan
     instance.nics.extend(message.nics)
     instance.availability_zone = message.availability_zone
     instance.metadata.update(message.metadata)
+    instance.tags.extend(message.tags)
 
 
 @INSTANCE.on(events.InstanceHostAssigned)

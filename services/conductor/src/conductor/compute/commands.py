@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from cirra.compute.v1 import compute_pb2 as public
@@ -28,7 +29,7 @@ from conductor.network.network import Network
 from conductor.network.port import Port
 from conductor.network.port_commands import AddressHints, WantedPort, new_port, with_free_addresses
 from conductor.requests import Done, Requests, command, load_live
-from core.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound
 from core.ids import uuid7
 from core.repository import Repository, Saved, again_on_conflict
 from core.saga import SagaEngine
@@ -120,6 +121,20 @@ class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer
 
         return await again_on_conflict(once)
 
+    async def GetInstancePassword(
+        self, request: public.GetInstancePasswordRequest, context: Any
+    ) -> public.InstancePassword:
+        """As the guest posted it. Raises NotFound while it has not."""
+        instance = await load_live(self.repository, Instance, uid("name", request.name))
+        require_owner(self.requests.principal, instance.project_id, f"instance {instance.id}")
+        if not instance.password:
+            raise NotFound(
+                f"instance {instance.id} has posted no password",
+                reason="NO_PASSWORD",
+                remedy="log in with its key pair; only guests that make a password of their own post one",
+            )
+        return public.InstancePassword(name=instance.resource_name, password=instance.password)
+
     async def _parts(self, wanted: public.Instance, principal: Principal, project_id: str) -> _Parts:
         """Loads and checks the references. Raises NotFound, InvalidArgument."""
         flavor = await load_live(self.repository, Flavor, uid("instance.flavor", wanted.flavor))
@@ -164,6 +179,7 @@ def _check(wanted: public.Instance) -> None:
     fields = Fields("instance.")
     fields.title("display_name", wanted.display_name)
     fields.texts("metadata", wanted.metadata)
+    fields.tags("tags", wanted.tags)
     if len(wanted.user_data) > MAX_USER_DATA_BYTES:
         fields.refuse("user_data", f"{len(wanted.user_data)} bytes: give at most {MAX_USER_DATA_BYTES}")
     if len(wanted.nics) > MAX_NICS:
@@ -216,6 +232,7 @@ def _created(
         public_key=key_pair.public_key if key_pair else "",
         user_data=wanted.user_data,
         metadata=wanted.metadata,
+        tags=wanted.tags,
         availability_zone=wanted.availability_zone,
         nics=[
             public.InstanceNic(

@@ -14,9 +14,10 @@ from cirra.compute.v1 import compute_pb2 as public
 from cirra.compute.v1 import events_pb2 as pb
 from conductor import quotas, references
 from conductor.hosts.observation import Observation, ReportClock
+from conductor.requests import require_live
 from conductor.turn import Turn
 from core.aggregate import Aggregate, applies, constrains
-from core.errors import FailedPrecondition
+from core.errors import AlreadyExists, FailedPrecondition
 from core.eventlog.types import Constraint
 
 
@@ -46,6 +47,8 @@ class Instance(Aggregate, kind="instance"):
     erred: bool = False
     deleted: bool = False
     metadata_fetched: bool = False
+    # Of its administrator, as the guest posted it; empty: it has not.
+    password: bytes = b""
     domain: agent.DesiredObject | None = None
     observation: Observation[agent.DomainObserved] | None = None
     leaving: dict[str, int] = field(default_factory=dict)
@@ -192,6 +195,17 @@ class Instance(Aggregate, kind="instance"):
         if not self.metadata_fetched and not self.deleted:
             self.record(pb.InstanceMetadataFetched(path=fetched.path, user_agent=fetched.user_agent, host=host))
 
+    def post_password(self, host: str, password: bytes) -> None:
+        """The guest tells the password of its administrator, once; the same again changes nothing.
+
+        Raises AlreadyExists for another, NotFound when the instance is deleted.
+        """
+        if require_live(self).password == password:
+            return
+        if self.password:
+            raise AlreadyExists(f"instance {self.id} has posted a password before", reason="PASSWORD_SET")
+        self.record(pb.InstancePasswordPosted(password=password, host=host))
+
     def _require_task(self, task_id: str) -> None:
         if self.task_id != task_id:
             raise FailedPrecondition(f"instance {self.id} is not in the hands of task {task_id}")
@@ -269,6 +283,10 @@ class Instance(Aggregate, kind="instance"):
     @applies(pb.InstanceMetadataFetched)
     def _metadata_fetched(self, event: pb.InstanceMetadataFetched) -> None:
         self.metadata_fetched = True
+
+    @applies(pb.InstancePasswordPosted)
+    def _password_posted(self, event: pb.InstancePasswordPosted) -> None:
+        self.password = event.password
 
     @applies(pb.InstanceDeleted)
     def _deleted(self, event: pb.InstanceDeleted) -> None:
