@@ -10,22 +10,25 @@ import pytest
 from core.embedded.postgres import EmbeddedPostgres
 from core.eventlog import Appended, CounterAdd, EventLog, LogUnavailable, VersionConflict
 from core.ids import uuid7
+from tests.integration.eventlog.append_harm import AppendHarm, Harm
 from tests.integration.eventlog.conftest import OpenLog
 from tests.integration.eventlog.events import append_together, new_append, read_all
-from tests.integration.eventlog.proxy import Harm, Proxy
 
 
 @pytest.mark.parametrize("harm", [Harm.CUT_BEFORE_REQUEST, Harm.CUT_BEFORE_ANSWER])
-async def test_a_batch_whose_answer_is_lost_counts_once(postgres_dsn: str, open_log: OpenLog, harm: Harm) -> None:
-    async with Proxy(postgres_dsn) as proxy:
-        log = await open_log(proxy.dsn)
+async def test_a_batch_whose_answer_is_lost_counts_once(
+    postgres_server: EmbeddedPostgres, open_log: OpenLog, harm: Harm
+) -> None:
+    plan = AppendHarm()
+    async with plan.link(postgres_server.port) as link:
+        log = await open_log(link.url(postgres_server.dsn))
         aggregate_id = uuid7()
         await log.append(new_append(CounterAdd("cores", "p", 1), aggregate_id=aggregate_id))
-        proxy.harm = harm
+        plan.harm = harm
         fits = [new_append(CounterAdd("cores", "p", 1), events=2) for _ in range(5)]
         conflict = new_append(CounterAdd("cores", "p", 1), aggregate_id=aggregate_id)
         *outcomes, refused = await append_together(log, [*fits, conflict])
-        assert proxy.harmed.is_set()
+        assert plan.harmed.is_set()
         assert isinstance(refused, VersionConflict)
         expected = [(n, event.event_id) for n, event in enumerate((e for a in fits for e in a.events), 2)]
         assert await read_all(log, after=1) == expected
@@ -38,15 +41,16 @@ async def test_a_batch_whose_answer_is_lost_counts_once(postgres_dsn: str, open_
 
 
 async def test_a_client_that_stops_before_the_end_of_its_request_holds_no_lock(
-    postgres_dsn: str, open_log: OpenLog
+    postgres_server: EmbeddedPostgres, open_log: OpenLog
 ) -> None:
     """The commit is the server's own: it doesn't wait for the message that ends the request."""
-    async with Proxy(postgres_dsn) as proxy:
-        stopped, other = await open_log(proxy.dsn), await open_log()
+    plan = AppendHarm()
+    async with plan.link(postgres_server.port) as link:
+        stopped, other = await open_log(link.url(postgres_server.dsn)), await open_log()
         await stopped.append(new_append())
-        proxy.harm = Harm.WITHHOLD_SYNC
+        plan.harm = Harm.WITHHOLD_SYNC
         unanswered = asyncio.create_task(stopped.append(new_append()))
-        await proxy.harmed.wait()
+        await plan.harmed.wait()
         assert await other.wait_beyond(1, timeout=2)
         assert (await asyncio.wait_for(other.append(new_append()), timeout=2)).last_position == 3
         assert not unanswered.done()

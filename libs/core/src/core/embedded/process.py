@@ -81,7 +81,7 @@ class ServerProcess:
         self.send_to_all(signal.SIGSTOP)
         deadline = time.monotonic() + _FREEZE_TIMEOUT_S
         for pid in (self.pid, *(process.pid for process in self._descendants())):
-            while not _is_stopped(pid):
+            while not is_stopped(pid):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"process {pid} did not stop in {_FREEZE_TIMEOUT_S:g} s")
                 time.sleep(_FREEZE_POLL_S)
@@ -128,7 +128,7 @@ class ServerProcess:
             return set()
 
 
-def _is_stopped(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
     """Whether all threads of a process are stopped, or it has ended (proc_pid_stat(5), field "state")."""
     try:
         states = [stat.read_text().rpartition(") ")[2][0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
