@@ -19,7 +19,8 @@ from tests.integration.api_gateway.world import Client, Gateway, World, new_proj
 
 
 def _tokens(world: World, key: Ed25519PrivateKey, **others: object) -> Tokens:
-    return Tokens(key, cell=world.cell.name, lifetime=timedelta(hours=1), **others)  # type: ignore[arg-type]
+    now = {"now": lambda: datetime.now(UTC)}
+    return Tokens(key, cell=world.cell.name, lifetime=timedelta(hours=1), **now | others)  # type: ignore[arg-type]
 
 
 async def _list(client: Client) -> compute.ListInstancesResponse:
@@ -117,7 +118,9 @@ async def _watch(client: Client) -> Unauthenticated:
 async def test_a_watch_ends_when_its_token_does(world: World, gateway: Gateway) -> None:
     principal = world.user("alice", new_project())
     alice = await gateway.login("alice")
-    short, _ = Tokens(world.token_key, cell=world.cell.name, lifetime=timedelta(seconds=2)).issue(principal)
+    short, _ = _tokens(world, world.token_key, now=lambda: datetime.now(UTC) - timedelta(minutes=59, seconds=58)).issue(
+        principal
+    )
     async with asyncio.timeout(10):
         until_revoked = asyncio.create_task(_watch(alice))
         until_expired = asyncio.create_task(_watch(gateway.with_token(short)))

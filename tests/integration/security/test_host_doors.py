@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,12 @@ async def doors(cell: Cell, authority: Authority, tmp_path: Path) -> AsyncIterat
         return position
 
     servicer = HostAgentServicer(
-        repository, DesiredState(log.pool, schema), caught_up, ticket_key=KEY, download_url="https://gateway/images"
+        repository,
+        DesiredState(log.pool, schema),
+        caught_up,
+        ticket_key=KEY,
+        download_url="https://gateway/images",
+        now=lambda: datetime.now(UTC),
     )
     tls = authority.issue_server("conductor", ("localhost", "127.0.0.1"), tmp_path / "conductor")
     identity = IdentityCommands(repository, Passwords())

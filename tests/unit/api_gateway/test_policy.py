@@ -26,6 +26,10 @@ PUBLIC = (compute_pb2, events_pb2, identity_pb2, image_pb2, network_pb2, operati
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
+def _now() -> datetime:
+    return NOW
+
+
 def _principal(*roles: Role.ValueType, project: str = "p1") -> Principal:
     return Principal(user_id=str(uuid4()), user_name="alice", project_id=project, roles=roles)
 
@@ -91,10 +95,10 @@ def test_a_token_says_who_and_until_when() -> None:
 
 def test_a_token_of_another_cell_or_key_is_none() -> None:
     key = Ed25519PrivateKey.generate()
-    text, _ = Tokens(key, cell="a", lifetime=timedelta(hours=1)).issue(_principal())
+    text, _ = Tokens(key, cell="a", lifetime=timedelta(hours=1), now=_now).issue(_principal())
     for other in (
-        Tokens(key, cell="b", lifetime=timedelta(hours=1)),
-        Tokens(Ed25519PrivateKey.generate(), cell="a", lifetime=timedelta(hours=1)),
+        Tokens(key, cell="b", lifetime=timedelta(hours=1), now=_now),
+        Tokens(Ed25519PrivateKey.generate(), cell="a", lifetime=timedelta(hours=1), now=_now),
     ):
         with pytest.raises(Unauthenticated) as raised:
             other.verify(text)

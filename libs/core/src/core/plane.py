@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from core.bus import Bus, connect
+from core.clock import DatabaseClock
 from core.context import current_context
 from core.errors import CirraError
 from core.eventlog.leases import Leases
@@ -22,7 +23,10 @@ from core.settings import ServiceSettings
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """`runner` names this life of this replica: leases and sagas of an earlier life are not its own."""
+    """`runner` names this life of this replica: leases and sagas of an earlier life are not its own.
+
+    `clock`: the time that all replicas agree on.
+    """
 
     log: EventLog
     leases: Leases
@@ -31,6 +35,7 @@ class Plane:
     bus: Bus
     tls: TlsFiles | None
     runner: str
+    clock: DatabaseClock
 
 
 async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings, *, beating: bool = True) -> Plane:
@@ -42,10 +47,11 @@ async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings
     if settings.master_key_file is None:
         raise CirraError("no master key", remedy="set CIRRA_MASTER_KEY_FILE")
     master_key = decode_master_key(settings.master_key_file.read_text().strip())
-    tls = None if settings.tls_directory is None else TlsFiles.in_folder(settings.tls_directory)
     log_schema = settings.schema_name("log")
     log = await EventLog.open(settings.postgres_dsn, schema=log_schema)
     lifetime.on_stop(log.close, "event log")
+    clock = await DatabaseClock.start(log.pool)
+    lifetime.start(clock.run(), "clock")
     tls = None if settings.tls_directory is None else TlsFiles.in_folder(settings.tls_directory)
     bus = await connect(
         list(settings.nats_urls),
@@ -69,4 +75,5 @@ async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings
         bus=bus,
         tls=tls,
         runner=f"{settings.replica}.{life}",
+        clock=clock,
     )

@@ -64,7 +64,7 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
     await projector.prepare()
     lifetime.start(projector.run(), "projector")
     feed = Feed(plane.bus, plane.log)
-    revocations = Revocations()
+    revocations = Revocations(plane.clock.now)
     feed.listen(revocations.heard)
     lifetime.start(feed.run(), "feed")
     store = Store(plane.log.pool, schema)
@@ -82,13 +82,14 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
     )
     blobs = await asyncio.to_thread(Blobs, settings.blob_directory)
     lifetime.start(sweep_forever(blobs, lambda: _wanted_blobs(store)), "blob sweeper")
-    downloads = download_app(blobs, _ticket_key(settings))
+    downloads = download_app(blobs, _ticket_key(settings), plane.clock.now)
     http = await serve_web(downloads, lifetime, listen=settings.http_listen, tls=plane.tls, name="http")
 
     tokens = Tokens(
         load_key(settings.token_key_file),
         cell=settings.cell,
         lifetime=timedelta(seconds=settings.token_lifetime_s),
+        now=plane.clock.now,
     )
     server = await serve(
         _services(parts, tokens, _uploads(settings, blobs)),

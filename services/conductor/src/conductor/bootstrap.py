@@ -128,6 +128,7 @@ def _host_agents(
         caught_up,
         ticket_key=base64.b64decode(settings.ticket_key_file.read_text()),
         download_url=settings.image_download_url,
+        now=plane.clock.now,
     )
 
 
@@ -148,10 +149,11 @@ def _host_commands(
     return HostCommands(
         plane.repository,
         credentials=HostCredentials(
-            authority=Authority.load(settings.ca_directory),
+            authority=Authority.load(settings.ca_directory, now=plane.clock.now),
             signer=UserSigner.load(settings.nats_keys_directory, AccountName.HOSTS),
             cell=settings.cell,
             metadata_key=base64.b64decode(settings.metadata_key_file.read_text()),
+            now=plane.clock.now,
         ),
         advertised=Advertised(
             nats_urls=settings.advertised_nats_urls,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 
 from core.plane import open_plane
 from core.projection import Projector
@@ -37,7 +36,7 @@ async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
     app = MetadataApp(
         Guests(plane.log.pool, schema, plane.keyring),
         fetches,
-        SessionTokens(master_key, time.time),
+        SessionTokens(master_key, lambda: plane.clock.now().timestamp()),
         master_key=master_key,
         caught_up=caught_up,
     )

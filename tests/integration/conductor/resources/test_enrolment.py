@@ -111,7 +111,9 @@ async def enrolling(world: World, cell: Cell, authority: Authority, nats_keys: N
     async with channel([server.address], None) as to_placement:
         commands = HostCommands(
             world.repository,
-            credentials=HostCredentials(authority, nats_keys.hosts.signer, cell.name, METADATA_KEY),
+            credentials=HostCredentials(
+                authority, nats_keys.hosts.signer, cell.name, METADATA_KEY, now=lambda: datetime.now(UTC)
+            ),
             advertised=Advertised(
                 nats_urls=(cell.nats_url,),
                 conductor_address="conductor:1",

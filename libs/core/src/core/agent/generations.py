@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cirra.agent.v1.desired_pb2 import DesiredObject
+from core.clock import boot_time_s
 from core.errors import FailedPrecondition
 from core.pki.files import ensure_private_folder, write_private
 
@@ -29,7 +29,11 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`established`: it has been made on this host, and not been removed since. `since`: Unix time in seconds."""
+    """`established`: it has been made on this host, and not been removed since.
+
+    `since`: seconds since the boot of that time. What is left of it to now is never more than what has passed, also
+    after another boot (the machine was down as well): no clock that can be set decides when a tombstone is forgotten.
+    """
 
     generation: int
     tombstone: bool
@@ -44,7 +48,7 @@ def key_of(desired: DesiredObject) -> Key:
 class GenerationStore:
     """The records of one agent, in memory and in *folder*. Methods about one object are called one at a time."""
 
-    def __init__(self, folder: Path, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, folder: Path, *, now: Callable[[], float] = boot_time_s) -> None:
         """Reads what is there. Raises FailedPrecondition when that can't be read: guessing would undo the guard."""
         self._path = folder / _FILE
         self._now = now

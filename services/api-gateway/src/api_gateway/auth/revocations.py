@@ -16,14 +16,10 @@ _AGGREGATE_TYPE = "token"
 _CHUNK = 1000
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Revocations:
     """A token that has expired needs no revocation: it is forgotten."""
 
-    def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._expiry: dict[UUID, datetime] = {}
         self._told: dict[UUID, set[Callable[[], None]]] = defaultdict(set)

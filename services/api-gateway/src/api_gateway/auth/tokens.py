@@ -32,16 +32,13 @@ class AccessToken:
     expires_at: datetime
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Tokens:
-    """Makes and verifies the tokens of one cell. Every replica of the gateway has the same `key`."""
+    """Makes and verifies the tokens of one cell. Every replica of the gateway has the same `key`.
 
-    def __init__(
-        self, key: Ed25519PrivateKey, *, cell: str, lifetime: timedelta, now: Callable[[], datetime] = _utc_now
-    ) -> None:
+    `now`: a time that all replicas agree on, so that what one issued is judged alike by the others.
+    """
+
+    def __init__(self, key: Ed25519PrivateKey, *, cell: str, lifetime: timedelta, now: Callable[[], datetime]) -> None:
         self._key = key
         self._public_key = key.public_key()
         self._issuer = f"cirra/{cell}"

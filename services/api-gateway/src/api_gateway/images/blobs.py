@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import os
 import re
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +90,15 @@ class Blobs:
             os.replace(upload.path, self._blobs / upload.sha256)
             _sync_folder(self._blobs)
 
+    def now(self) -> float:
+        """The folder's own time, by which its files are dated: seconds since the epoch.
+
+        It is that of the file server where the folder is shared, whatever the clock of this machine.
+        """
+        with self._lock.open("a") as file:
+            os.utime(file.fileno())
+            return os.fstat(file.fileno()).st_mtime
+
     def sweep(self, wanted: Collection[str], now: float) -> list[str]:
         """Deletes what arrives no more, and blobs that are not wanted and not new. Returns the blobs deleted.
 
@@ -118,13 +126,17 @@ async def sweep_forever(blobs: Blobs, wanted: Callable[[], Awaitable[Collection[
     """Every hour. `wanted`: the checksums of all live images."""
     while True:
         try:
-            deleted = await asyncio.to_thread(blobs.sweep, await wanted(), time.time())
+            deleted = await asyncio.to_thread(_sweep, blobs, await wanted())
             if deleted:
                 _log.info("blobs.swept", deleted=deleted)
         except Exception as error:
             # Postgres away, the folder not mounted: in an hour, again.
             _log.warning("blobs.not_swept", error=repr(error))
         await asyncio.sleep(SWEEP_INTERVAL_S)
+
+
+def _sweep(blobs: Blobs, wanted: Collection[str]) -> list[str]:
+    return blobs.sweep(wanted, blobs.now())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -118,7 +118,7 @@ def _domain_observed(instance: pb.Instance, event: RecordedEvent, message: event
 
 @INSTANCE.on(events.InstanceActivated)
 def _activated(instance: pb.Instance, event: RecordedEvent, message: events.InstanceActivated) -> None:
-    instance.launch_time.CopyFrom(message.launch_time)
+    instance.launch_time.FromDatetime(event.recorded_at)
     instance.status = _status(instance)
     instance.ClearField("fault")
 
@@ -133,8 +133,7 @@ def _status(instance: pb.Instance) -> pb.InstanceStatus.ValueType:
 def _erred(instance: pb.Instance, event: RecordedEvent, message: events.InstanceErred) -> None:
     instance.status = pb.INSTANCE_STATUS_ERROR
     instance.fault.CopyFrom(message.fault)
-    if not instance.fault.HasField("time"):
-        instance.fault.time.FromDatetime(event.recorded_at)
+    instance.fault.time.FromDatetime(event.recorded_at)
 
 
 @INSTANCE.on(events.InstanceTaskStarted)

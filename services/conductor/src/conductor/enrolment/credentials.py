@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -18,10 +18,6 @@ from core.natsauth.permissions import host_permissions
 from core.natsauth.tokens import user_token
 from core.pki.authority import Authority
 from core.pki.identity import Identity
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ class HostCredentials:
     signer: UserSigner
     cell: str
     metadata_key: bytes
-    now: Callable[[], datetime] = _utc_now
+    now: Callable[[], datetime]
 
     @property
     def certificate_authority(self) -> str:

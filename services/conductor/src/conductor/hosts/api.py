@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import grpc
@@ -22,7 +22,10 @@ TICKET_AUDIENCE = "image-download"
 
 
 class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
-    """`caught_up` returns once the projection of desired state has all that is in the log, and tells its position."""
+    """`caught_up` returns once the projection of desired state has all that is in the log, and tells its position.
+
+    `now`: the time by which gateways judge the tickets that are made here.
+    """
 
     def __init__(
         self,
@@ -32,12 +35,14 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
         *,
         ticket_key: bytes,
         download_url: str,
+        now: Callable[[], datetime],
     ) -> None:
         self._repository = repository
         self._desired_state = desired_state
         self._caught_up = caught_up
         self._ticket_key = ticket_key
         self._download_url = download_url.rstrip("/")
+        self._now = now
 
     async def GetDesiredState(
         self, request: api.GetDesiredStateRequest, context: grpc.aio.ServicerContext
@@ -61,7 +66,7 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
             "aud": TICKET_AUDIENCE,
             "host": request.host,
             "sha256": image.sha256,
-            "exp": datetime.now(UTC) + TICKET_TTL,
+            "exp": self._now() + TICKET_TTL,
         }
         return api.GetImageDownloadResponse(
             url=f"{self._download_url}/{image.sha256}",
