@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from compute_agent.instances import MARKER, DiskInfo, StateFolder
+from compute_agent.instances import DiskInfo, StateFolder
 from core.agent.handler import AgentFailure
+from core.agent.state_folder import MARKER
 
 ID = "0197a000-0000-7000-8000-00000000aa01"
 

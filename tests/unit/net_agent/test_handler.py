@@ -7,7 +7,8 @@ import pytest
 
 from cirra.agent.v1.desired_pb2 import DesiredObject, PortObserved
 from core.agent.handler import AgentFailure
-from net_agent.drivers.base import NetworkFault, PortState
+from core.agent.state_folder import StateFolder
+from net_agent.drivers.base import NetworkDriver, NetworkFault, PortState
 from net_agent.drivers.simulated import Behaviour, Operation, SimulatedDriver
 from net_agent.handlers.port import PortHandler
 from net_agent.model import port_to_spec
@@ -16,13 +17,21 @@ from tests.unit.net_agent.samples import make_port
 PORT = make_port(11)
 
 
+def handler_of(driver: NetworkDriver, folder: Path) -> PortHandler:
+    """In a state folder that is the right one."""
+    (folder / "host").mkdir()
+    state = StateFolder(folder / "state", folder / "host")
+    state.initialise()
+    return PortHandler(driver, state)
+
+
 def wish(absent: bool = False) -> DesiredObject:
     return DesiredObject(kind="port", object_id=PORT.port_id, generation=1, absent=absent, port=port_to_spec(PORT))
 
 
 async def test_wired_is_said_after_it_was_seen(tmp_path: Path) -> None:
     driver = SimulatedDriver(tmp_path)
-    handler = PortHandler(driver)
+    handler = handler_of(driver, tmp_path)
     assert await handler.ensure(wish()) == PortObserved(wired=True)
     assert driver.calls == {"plug": 1, "observe": 1}
     assert await handler.known_objects() == {PORT.port_id}
@@ -37,13 +46,13 @@ class HalfWired(SimulatedDriver):
 
 async def test_what_is_not_seen_is_not_said(tmp_path: Path) -> None:
     with pytest.raises(AgentFailure) as failure:
-        await PortHandler(HalfWired(tmp_path)).ensure(wish())
+        await handler_of(HalfWired(tmp_path), tmp_path).ensure(wish())
     assert failure.value.reason == "PORT_NOT_WIRED" and "DHCP does not answer" in failure.value.message
 
 
 async def test_absent_is_said_after_it_was_seen_and_needs_no_spec(tmp_path: Path) -> None:
     driver = SimulatedDriver(tmp_path)
-    handler = PortHandler(driver)
+    handler = handler_of(driver, tmp_path)
     await handler.ensure(wish())
     bare = DesiredObject(kind="port", object_id=PORT.port_id, generation=2, absent=True)
     assert await handler.remove(bare) == PortObserved(absent=True)
@@ -57,7 +66,7 @@ class Stubborn(SimulatedDriver):
 
 
 async def test_what_is_still_there_is_said(tmp_path: Path) -> None:
-    handler = PortHandler(Stubborn(tmp_path))
+    handler = handler_of(Stubborn(tmp_path), tmp_path)
     await handler.ensure(wish())
     with pytest.raises(AgentFailure) as failure:
         await handler.remove(wish(absent=True))
@@ -68,7 +77,7 @@ async def test_what_is_still_there_is_said(tmp_path: Path) -> None:
 async def test_a_fault_is_an_answer(operation: Operation, tmp_path: Path) -> None:
     fault = NetworkFault("no", reason="BROKEN", remedy="mend it", reschedule=True)
     driver = SimulatedDriver(tmp_path, Behaviour(fault=lambda doing, port_id: fault if doing == operation else None))
-    handler = PortHandler(driver)
+    handler = handler_of(driver, tmp_path)
     with pytest.raises(AgentFailure) as failure:
         await (handler.remove(wish()) if operation == "unplug" else handler.ensure(wish()))
     assert (failure.value.reason, failure.value.remedy, failure.value.reschedule) == ("BROKEN", "mend it", True)
@@ -76,12 +85,27 @@ async def test_a_fault_is_an_answer(operation: Operation, tmp_path: Path) -> Non
 
 async def test_a_bad_spec_is_an_answer_and_touches_nothing(tmp_path: Path) -> None:
     driver = SimulatedDriver(tmp_path)
+    handler = handler_of(driver, tmp_path)
     bad = wish()
     bad.port.device = "eth0"
     with pytest.raises(AgentFailure, match=r"port\.device") as failure:
-        await PortHandler(driver).ensure(bad)
+        await handler.ensure(bad)
     assert failure.value.reason == "PORT_SPEC_INVALID" and not failure.value.retryable
     with pytest.raises(AgentFailure) as failure:
-        await PortHandler(driver).ensure(DesiredObject(kind="port", object_id=PORT.port_id))
+        await handler.ensure(DesiredObject(kind="port", object_id=PORT.port_id))
     assert failure.value.reason == "PORT_SPEC_MISSING"
+    assert not driver.calls
+
+
+async def test_without_its_state_folder_nothing_is_wired_nor_taken_for_gone(tmp_path: Path) -> None:
+    driver = SimulatedDriver(tmp_path)
+    handler = handler_of(driver, tmp_path)
+    await handler.ensure(wish())
+    driver.calls.clear()
+    (tmp_path / "state").rename(tmp_path / "away")
+    (tmp_path / "state").mkdir()
+    for attempt in (handler.ensure(wish()), handler.remove(wish(absent=True))):
+        with pytest.raises(AgentFailure) as failure:
+            await attempt
+        assert failure.value.reason == "STATE_FOLDER_MISSING"
     assert not driver.calls

@@ -62,3 +62,13 @@ def test_a_record_that_does_not_change_is_not_written(tmp_path: Path) -> None:
 def test_other_folders_are_not_networks(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     assert Records(tmp_path).network_ids() == frozenset()
+
+
+def test_a_folder_that_is_not_mounted_is_left_empty_and_read_when_it_is_there(tmp_path: Path) -> None:
+    Records(tmp_path / "mounted").keep(make_port(11))
+    records = Records(tmp_path / "networks")
+    assert records.ports() == [] and records.network_ids() == frozenset()
+    records.forget(make_port(11).port_id)
+    assert not (tmp_path / "networks").exists()
+    (tmp_path / "mounted").rename(tmp_path / "networks")
+    assert records.ports() == [make_port(11)]

@@ -12,16 +12,6 @@ from core.agent.handler import AgentFailure
 from core.errors import Unavailable
 
 
-def state_folder_missing(path: Path, detail: str) -> AgentFailure:
-    return AgentFailure(
-        f"the state folder {path} is not the one that this host was set up with: {detail}",
-        reason="STATE_FOLDER_MISSING",
-        remedy=f"mount the file system of {path} on this host; nothing is created there meanwhile",
-        retryable=True,
-        reschedule=True,
-    )
-
-
 def disk_missing(path: Path) -> AgentFailure:
     return AgentFailure(
         f"the instance's disk {path} is gone",

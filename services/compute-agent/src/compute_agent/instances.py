@@ -1,6 +1,6 @@
-"""The state folder of a compute host, and in it a folder for each instance.
+"""The state folder as the compute-agent uses it: in it a folder for each instance.
 
-<state>/.cirra-state                    which state folder this is
+<state>/.cirra-state                    which state folder this is (core.agent.state_folder)
 <state>/instances/_base/<sha256>        the image cache (compute_agent.images.cache)
 <state>/instances/<uuid>/disk           qcow2 on a base
 <state>/instances/<uuid>/disk.info      JSON: what the disk was made of
@@ -16,16 +16,12 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from compute_agent.errors import state_folder_missing
 from compute_agent.files import sync_folder, write_atomically
+from core.agent import state_folder
+from core.agent.state_folder import FOLDER_MODE
 from core.ids import parse_uuid
-
-MARKER = ".cirra-state"
-_RECORD = "compute-state.json"
-# Others may pass through (QEMU need not be root's), and list nothing.
-_FOLDER_MODE = 0o711
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ class InstanceFolder:
 
     def create(self) -> None:
         """Makes the folder if it is absent."""
-        self.path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        self.path.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
     def write_disk_info(self, info: DiskInfo) -> None:
         write_atomically(self.path / "disk.info", json.dumps(asdict(info), indent=1) + "\n")
@@ -84,16 +80,8 @@ class InstanceFolder:
             sync_folder(self.path.parent)
 
 
-class StateFolder:
-    """`<state>`, and the proof that it is the right one and not the empty mount point below it.
-
-    The folder carries an id in its marker; the host's identity folder, which is on another file system when it
-    matters, remembers it. At the first start neither has one, and `initialise` makes both.
-    """
-
-    def __init__(self, path: Path, host_directory: Path) -> None:
-        self.path = path
-        self._record = host_directory / _RECORD
+class StateFolder(state_folder.StateFolder):
+    """`<state>`; see the module."""
 
     @property
     def instances(self) -> Path:
@@ -104,27 +92,10 @@ class StateFolder:
         return self.instances / "_base"
 
     def initialise(self) -> None:
-        """Adopts the folder at this host's first start, creating it if need be; later does nothing at all."""
-        if self._record.exists():
-            return
-        self.instances.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
-        marker = self.path / MARKER
-        if not marker.exists():
-            write_atomically(marker, json.dumps({"state_id": str(uuid4())}) + "\n")
-        state_id = json.loads(marker.read_text())["state_id"]
-        record = {"state_directory": str(self.path), "state_id": state_id}
-        write_atomically(self._record, json.dumps(record) + "\n")
-
-    def require(self) -> None:
-        """Raises `AgentFailure` STATE_FOLDER_MISSING unless the folder is there and is the right one."""
-        if not self._record.exists():
-            raise state_folder_missing(self.path, f"{self._record} is gone")
-        marker = self.path / MARKER
-        if not marker.exists():
-            raise state_folder_missing(self.path, f"no {MARKER} in it")
-        expected = json.loads(self._record.read_text())["state_id"]
-        if json.loads(marker.read_text())["state_id"] != expected:
-            raise state_folder_missing(self.path, f"its {MARKER} is that of another")
+        """Nothing is made in a folder that is not the right one."""
+        super().initialise()
+        if self.problem() is None:
+            self.instances.mkdir(exist_ok=True, mode=FOLDER_MODE)
 
     def instance(self, instance_id: str) -> InstanceFolder:
         """The folder of an instance, whether it exists or not. `ValueError` unless the id is a UUID."""

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from cirra.agent.v1.desired_pb2 import InventoryObserved
 from compute_agent.drivers.base import HypervisorDriver
 from compute_agent.instances import StateFolder
-from core.agent.handler import AgentFailure
 
 
 def inventory_source(driver: HypervisorDriver, state: StateFolder) -> Callable[[], Awaitable[InventoryObserved]]:
@@ -20,7 +19,7 @@ def inventory_source(driver: HypervisorDriver, state: StateFolder) -> Callable[[
             vcpus=host.vcpus,
             memory_mib=host.memory_mib,
             # Without its file system the host has no room for disks, whatever lies below the mount point.
-            disk_gib=host.disk_gib if await asyncio.to_thread(_has_state, state) else 0,
+            disk_gib=host.disk_gib if await asyncio.to_thread(state.problem) is None else 0,
             virt_types=driver.info.virt_types,
             cpu_arch=host.cpu_arch,
             cpu_model=host.cpu_model,
@@ -28,11 +27,3 @@ def inventory_source(driver: HypervisorDriver, state: StateFolder) -> Callable[[
         )
 
     return inventory
-
-
-def _has_state(state: StateFolder) -> bool:
-    try:
-        state.require()
-    except AgentFailure:
-        return False
-    return True

@@ -9,6 +9,7 @@ from core.agent.identity import HostIdentity
 from core.agent.link import AgentLink
 from core.agent.reporter import read_boot_id
 from core.agent.runtime import AgentRuntime
+from core.agent.state_folder import StateFolder
 from core.service import Lifetime
 from net_agent.drivers.base import NetworkDriver
 from net_agent.drivers.linux.driver import LinuxDriver
@@ -24,6 +25,8 @@ from net_agent.settings import NetAgentSettings
 async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     """Adopts what is wired on this host; from here on, the runtime's reconcile has the say."""
     identity = HostIdentity.load(settings.host_directory)
+    state = StateFolder(settings.state_directory, identity.folder)
+    await asyncio.to_thread(state.initialise)
     driver = await asyncio.to_thread(make_driver, identity, settings)
     lifetime.on_stop(driver.close, "driver")
     link = await AgentLink.open(identity, "net", settings)
@@ -35,9 +38,10 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
 
     runtime = AgentRuntime(
         link,
-        handlers=[PortHandler(driver)],
+        handlers=[PortHandler(driver, state)],
         inventory=look_at_inventory,
         background={"observe": observer.run},
+        state=state,
     )
     lifetime.start(runtime.run(), "agent")
     lifetime.ready(host=identity.host, driver=driver.info.name)

@@ -11,6 +11,7 @@ Stopping it, gracefully or by kill -9, touches nothing on the host.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +26,7 @@ from core.agent.link import AgentLink
 from core.agent.objects import Objects
 from core.agent.reconcile import Reconciler
 from core.agent.reporter import CORRELATION_HEADER
+from core.agent.state_folder import StateFolder
 from core.bus import PullLoop, Received, consumer_name
 from core.errors import CirraError, Poison
 from core.liveness import HeartbeatPublisher
@@ -40,7 +42,8 @@ class AgentRuntime:
     """Runs one agent of one host.
 
     *handlers*: one per kind of object. *inventory* tells what the host has. *background*: the agent's own loops (name →
-    function), which run as long as the agent does; one that ends takes the agent down.
+    function), which run as long as the agent does; one that ends takes the agent down. *state*: when that folder comes
+    back, everything is reconciled at once.
     """
 
     def __init__(
@@ -50,12 +53,17 @@ class AgentRuntime:
         handlers: Iterable[Handler] = (),
         inventory: InventorySource | None = None,
         background: Mapping[str, Background] | None = None,
+        state: StateFolder | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._link = link
         self._monotonic = monotonic
         self._inventory = inventory
         self._background = dict(background or {})
+        if state is not None:
+            self._background["state folder"] = functools.partial(
+                state.watch, self._state_folder_changed, interval_s=link.settings.state_folder_interval_s
+            )
         self._objects = Objects(
             link.agent,
             handlers,
@@ -74,6 +82,10 @@ class AgentRuntime:
     def inventory_changed(self) -> None:
         """Look at the inventory now."""
         self._inventory_due.set()
+
+    def _state_folder_changed(self) -> None:
+        self.nudge()
+        self.inventory_changed()
 
     async def wait_fresh(self) -> None:
         """Returns once the desired state was heard since the host booted: from then on commands are handled."""
@@ -108,14 +120,13 @@ class AgentRuntime:
     async def _take_commands(self) -> None:
         # A host that has booted starts no guest on the word of a command from before its fall.
         await self.wait_fresh()
-        subjects = self._link.bus.subjects
+        # In no order of its own: `Objects` has one at a time for an object, and knows what is under way already.
         loop = PullLoop(
             self._link.bus,
-            subjects.commands_stream,
+            self._link.bus.subjects.commands_stream,
             consumer_name(self._link.host, self._link.agent),
             self._on_command,
             concurrency=self._link.settings.concurrency,
-            ordered_by=lambda received: subjects.parse_commands(received.subject).object_id,
         )
         await loop.run()
 

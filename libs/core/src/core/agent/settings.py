@@ -12,8 +12,10 @@ from core.settings import ServiceSettings
 class AgentSettings(ServiceSettings):
     # Made by enrolment: who this host is.
     host_directory: Path = Path("/var/lib/cirra/host")
-    # What the agent makes on this host.
+    # What the agents make on this host: one folder for all of them.
     state_directory: Path = Path("/var/lib/cirra/state")
+    # How often it is looked whether that is (still, again) the right one.
+    state_folder_interval_s: float = Field(default=2.0, gt=0)
     # How often the conductor is asked for what has changed, and for everything.
     difference_interval_s: float = Field(default=10.0, gt=0)
     full_interval_s: float = Field(default=60.0, gt=0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from cirra.agent.v1.desired_pb2 import DesiredObject, PortObserved
 from core.agent.handler import AgentFailure
+from core.agent.state_folder import StateFolder
 from core.errors import InvalidArgument
 from net_agent.drivers.base import NetworkDriver, NetworkFault
 from net_agent.model import Port, port_from_spec
@@ -16,8 +19,9 @@ _log = structlog.get_logger(__name__)
 class PortHandler:
     """See `core.agent.handler.Handler`. A port holds no data, so `create` makes no difference."""
 
-    def __init__(self, driver: NetworkDriver) -> None:
+    def __init__(self, driver: NetworkDriver, state: StateFolder) -> None:
         self._driver = driver
+        self._state = state
 
     @property
     def kind(self) -> str:
@@ -26,6 +30,7 @@ class PortHandler:
     async def ensure(self, desired: DesiredObject) -> PortObserved:
         """Says wired only after having seen it so; what isn't in place is the failure's message."""
         port = _port(desired)
+        await asyncio.to_thread(self._state.require)
         try:
             await self._driver.plug(port)
             state = await self._driver.observe(port.port_id)
@@ -42,6 +47,8 @@ class PortHandler:
         return PortObserved(wired=True)
 
     async def remove(self, desired: DesiredObject) -> PortObserved:
+        # Without its records, a port that is here might be taken for gone.
+        await asyncio.to_thread(self._state.require)
         try:
             await self._driver.unplug(desired.object_id)
             state = await self._driver.observe(desired.object_id)

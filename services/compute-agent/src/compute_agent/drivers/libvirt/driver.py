@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import libvirt
@@ -70,7 +71,7 @@ class LibvirtDriver:
         return HostFacts(
             vcpus=os.cpu_count() or 1,
             memory_mib=psutil.virtual_memory().total >> 20,
-            disk_gib=shutil.disk_usage(self._state.path).total // _GIB,
+            disk_gib=_disk_gib(self._state.path),
             cpu_arch=found.arch,
             cpu_model=found.cpu_model,
             hypervisor_version=found.version,
@@ -180,6 +181,14 @@ def _keep_definition(folder: InstanceFolder, definition: str) -> None:
     """For a person to read; nothing here reads it."""
     if not folder.libvirt_xml.exists() or folder.libvirt_xml.read_text() != definition:
         write_atomically(folder.libvirt_xml, definition)
+
+
+def _disk_gib(folder: Path) -> int:
+    """Of its file system; none where there is no such folder."""
+    try:
+        return shutil.disk_usage(folder).total // _GIB
+    except FileNotFoundError:
+        return 0
 
 
 def _disk_size(spec: DomainSpec, virtual_size_bytes: int) -> int:

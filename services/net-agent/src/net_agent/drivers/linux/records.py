@@ -20,44 +20,47 @@ from net_agent.model import Network, Port, network_from_spec, network_to_spec, p
 
 
 class Records:
-    """Kept in memory, and written through: the agent is the only writer of its folder."""
+    """Kept in memory, and written through: the agent is the only writer of its folder.
+
+    They are read once the folder is there, and it is made with the first record: as long as its file system is not
+    mounted, nothing is known, and nothing is made in its place.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ports: dict[str, Port] = {}
         self._networks: dict[str, Network] = {}
-        make_folder(folder)
-        for path in sorted(folder.glob("*/network.json")):
-            spec = json_format.Parse(path.read_text(), desired_pb2.NetworkSpec())
-            self._networks[spec.network_id] = network_from_spec(spec)
-        for path in sorted(folder.glob("*/ports/*.json")):
-            port = port_from_spec(json_format.Parse(path.read_text(), desired_pb2.PortSpec()))
-            self._ports[port.port_id] = port
-            self._networks.setdefault(port.network.network_id, port.network)
+        self._loaded = False
 
     def network_folder(self, network_id: str) -> Path:
         return self._folder / network_id
 
     def port(self, port_id: str) -> Port | None:
+        self._load()
         return self._ports.get(port_id)
 
     def ports(self, network_id: str | None = None) -> list[Port]:
+        self._load()
         return [port for port in self._ports.values() if network_id in (None, port.network.network_id)]
 
     def network(self, network_id: str) -> Network | None:
         """As its newest description has it, whichever port came with that."""
+        self._load()
         return self._networks.get(network_id)
 
     def network_ids(self) -> frozenset[str]:
         """Also of networks of which nothing but a folder is left."""
+        if not self._folder.is_dir():
+            return frozenset()
         folders = (entry.name for entry in self._folder.iterdir() if entry.is_dir())
         return frozenset(name for name in folders if parse_uuid(name) is not None)
 
     def keep(self, port: Port) -> Network:
         """Returns the network as it shall be: of two descriptions of one generation, the later one."""
+        self._load()
         folder = self.network_folder(port.network.network_id)
-        make_folder(folder)
-        make_folder(folder / "ports")
+        for each in (self._folder, folder, folder / "ports"):
+            make_folder(each)
         network = self._networks.get(port.network.network_id)
         if network is None or port.network.generation >= network.generation:
             network = port.network
@@ -70,16 +73,31 @@ class Records:
         return network
 
     def forget(self, port_id: str) -> None:
+        self._load()
         port = self._ports.pop(port_id, None)
         if port is not None:
             self._port_file(port).unlink(missing_ok=True)
 
     def forget_network(self, network_id: str) -> None:
         """With it go its files: DHCP's, leases, logs."""
+        self._load()
         self._networks.pop(network_id, None)
         folder = self.network_folder(network_id)
         if folder.exists():
             shutil.rmtree(folder)
+
+    def _load(self) -> None:
+        """Once; not before the folder is there."""
+        if self._loaded or not self._folder.is_dir():
+            return
+        for path in sorted(self._folder.glob("*/network.json")):
+            spec = json_format.Parse(path.read_text(), desired_pb2.NetworkSpec())
+            self._networks[spec.network_id] = network_from_spec(spec)
+        for path in sorted(self._folder.glob("*/ports/*.json")):
+            port = port_from_spec(json_format.Parse(path.read_text(), desired_pb2.PortSpec()))
+            self._ports[port.port_id] = port
+            self._networks.setdefault(port.network.network_id, port.network)
+        self._loaded = True
 
     def _port_file(self, port: Port) -> Path:
         return self.network_folder(port.network.network_id) / "ports" / f"{port.port_id}.json"
