@@ -97,6 +97,25 @@ async def test_one_object_has_one_at_a_time_others_go_on(world: World) -> None:
     assert shelf.most_at_once == 2
 
 
+async def test_a_command_said_again_while_it_is_done_keeps_no_other_waiting(world: World) -> None:
+    shelf = Shelf()
+    shelf.open.clear()
+    await world.start_agent(shelf, concurrency=2)
+    await world.command(domain("a", 1, create=True))
+    await until(lambda: shelf.at_once == 1, "a is being made")
+    for _ in range(3):
+        await world.command(domain("a", 1, create=True))
+        await world.until_acknowledged(but=1)
+    await world.command(domain("b", 1, create=True))
+    await until(lambda: shelf.at_once == 2, "b is being made too")
+    shelf.open.set()
+    await world.until_reported("a", 1)
+    await world.until_reported("b", 1)
+    assert shelf.calls_for("a") == [("ensure", 1)]
+    await world.command(domain("a", 1, create=True))
+    await world.until_reported("a", 1, count=2)
+
+
 async def test_a_command_for_somebody_else_is_poison(world: World) -> None:
     shelf = Shelf()
     await world.start_agent(shelf)

@@ -253,9 +253,10 @@ class World:
         info = await self.bus.js.consumer_info(self.bus.subjects.commands_stream, f"{HOST}--compute")
         return (info.num_ack_pending or 0) + (info.num_pending or 0)
 
-    async def until_acknowledged(self) -> None:
+    async def until_acknowledged(self, *, but: int = 0) -> None:
+        """Returns once all commands are acknowledged, but for so many of them."""
         async with asyncio.timeout(PATIENCE_S):
-            while await self.unacknowledged():  # noqa: ASYNC110 - only the server knows
+            while await self.unacknowledged() > but:  # noqa: ASYNC110 - only the server knows
                 await asyncio.sleep(0.02)
 
     async def _collect(self, received: Received) -> None:

@@ -46,6 +46,8 @@ class Objects:
         self._reporter = reporter
         self._locks = KeyedLocks()
         self._slots = asyncio.Semaphore(concurrency)
+        # The generation of the newest command on an object that is being done, or waits for that.
+        self._commanded: dict[Key, int] = {}
         self._unbuilt_grace_s = unbuilt_grace_s
         self._monotonic = monotonic
         self._unbuilt_since: dict[Key, tuple[int, float]] = {}
@@ -57,11 +59,26 @@ class Objects:
     async def apply(self, desired: DesiredObject, cause: Cause) -> None:
         """Make it so and report the facts, or the failure; returns once JetStream has the report.
 
-        Raises Poison for a kind that this agent doesn't know, and what the handler raises other than AgentFailure.
+        A command that is said again while it is being done returns at once: it must not take a turn from others, and
+        who waits for the answer says it again. Raises Poison for a kind that this agent doesn't know, and what the
+        handler raises other than AgentFailure.
         """
         handler = self._handlers.get(desired.kind)
         if handler is None:
             raise Poison(f"the {self._agent}-agent has no handler for a {desired.kind!r}")
+        if cause == "reconcile":
+            await self._make_so(handler, desired, cause)
+        elif self._commanded.get(key_of(desired)) == desired.generation:
+            _log.info("command said again, under way", **_attributes(desired, cause))
+        else:
+            self._commanded[key_of(desired)] = desired.generation
+            try:
+                await self._make_so(handler, desired, cause)
+            finally:
+                if self._commanded.get(key_of(desired)) == desired.generation:
+                    del self._commanded[key_of(desired)]
+
+    async def _make_so(self, handler: Handler, desired: DesiredObject, cause: Cause) -> None:
         async with self._locks.held(key_of(desired)):
             if not self._store.accepts(desired):
                 await self._refuse(desired, cause)

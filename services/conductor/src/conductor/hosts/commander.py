@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 POLL_S = 5.0
-AGAIN_S = 15.0
+AGAIN_FIRST_S, AGAIN_LAST_S = 2.0, 15.0
 
 _VERBS = {"domain": "EnsureDomain", "port": "EnsurePort"}
 
@@ -64,8 +64,9 @@ class Commander:
 
     @asynccontextmanager
     async def telling(self, desired: agent.DesiredObject) -> AsyncIterator[None]:
-        """Sends it now, and again every `AGAIN_S` within the block: JetStream may lose what it has acknowledged, and
-        reconcile never does what only a build's command may."""
+        """Sends it now, and again within the block, with growing pauses: its agent may have died at it, or a conductor
+        with the answer in its hands; JetStream may lose what it has acknowledged; and reconcile never does what only
+        a build's command may."""
         await self._ensure(desired)
         again = asyncio.create_task(self._keep_telling(desired))
         try:
@@ -75,8 +76,10 @@ class Commander:
             await asyncio.wait({again})
 
     async def _keep_telling(self, desired: agent.DesiredObject) -> None:
+        pause_s = AGAIN_FIRST_S
         while True:
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, AGAIN_LAST_S)
             try:
                 await self._ensure(desired)
             except CirraError as error:
