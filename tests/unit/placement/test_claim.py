@@ -12,6 +12,7 @@ from core.errors import FailedPrecondition
 from core.eventlog.types import CounterAdd, CounterLimit
 from core.ids import uuid7
 from placement.claims.claim import Claim
+from placement.hosts import host as _host  # noqa: F401 - it says what an inventory constrains
 from placement.hosts.capacity import capacity_of
 
 RESOURCES = scheduling.Resources(vcpus=2, memory_mib=512, disk_gib=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from cirra.placement.v1.administration_pb2_grpc import add_HostAdministrationServiceServicer_to_server
 from cirra.placement.v1.scheduling_pb2_grpc import add_SchedulingServiceServicer_to_server
 from core.bus import PullLoop
 from core.bus.streams import ensure_report_consumer, ensure_streams
@@ -12,6 +13,7 @@ from core.projection import EventTail
 from core.rpc.authorization import services_only
 from core.rpc.server import serve
 from core.service import Lifetime
+from placement.aggregates.administration import HostAdministration
 from placement.hosts.inventory import FACT, InventoryReports
 from placement.hosts.live_view import LiveView
 from placement.liveness.detector import Detector, Ears
@@ -41,16 +43,26 @@ async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
         bus,
         bus.subjects.reports_stream,
         CONSUMER,
-        InventoryReports(plane.repository),
+        InventoryReports(plane.repository, default=settings.ratios),
         ordered_by=lambda received: received.subject,
         ensure=lambda: ensure_report_consumer(bus, CONSUMER, [FACT]),
     )
     lifetime.start(reports.run(), "inventory reports")
 
-    scheduler = Scheduler(installed(FILTERS), installed(WEIGHERS), multipliers=settings.multipliers)
-    servicer = SchedulingServicer(plane.repository, view, scheduler, tracker)
+    scheduler = Scheduler(
+        installed(FILTERS, without=settings.disabled_filters),
+        installed(WEIGHERS, without=settings.disabled_weighers),
+        multipliers=settings.multipliers,
+    )
+    scheduling = SchedulingServicer(
+        plane.repository, view, scheduler, tracker, default_zone=settings.default_availability_zone
+    )
+    administration = HostAdministration(plane.repository, default=settings.ratios)
     server = await serve(
-        [(add_SchedulingServiceServicer_to_server, servicer)],
+        [
+            (add_SchedulingServiceServicer_to_server, scheduling),
+            (add_HostAdministrationServiceServicer_to_server, administration),
+        ],
         listen=settings.listen,
         tls=plane.tls,
         authorize=services_only,

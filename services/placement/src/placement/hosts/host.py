@@ -9,9 +9,19 @@ from uuid import UUID
 
 from cirra.placement.v1 import events_pb2 as pb
 from cirra.placement.v1 import placement_pb2 as public
+from cirra.placement.v1 import scheduling_pb2 as scheduling
 from core.aggregate import Aggregate, applies, constrains
+from core.errors import FailedPrecondition
 from core.eventlog.types import Constraint, CounterLimit
-from placement.hosts.capacity import RESOURCES, capacity_of, capacity_scope
+from placement.hosts.capacity import (
+    DEFAULT_RATIOS,
+    RESOURCES,
+    Ratios,
+    amounts,
+    capacity_of,
+    capacity_scope,
+    smallest,
+)
 
 
 class Health(Enum):
@@ -27,21 +37,75 @@ class Host(Aggregate, kind="host"):
     """Its id is `core.ids.host_aggregate_id(name)`."""
 
     name: str = ""
-    availability_zone: str = ""
+    # Of its enrolment; that of an aggregate goes before it.
+    home_zone: str = ""
+    memberships: dict[str, pb.AggregateMembership] = field(default_factory=dict)
+    ratios: Ratios = DEFAULT_RATIOS
     inventory: public.Inventory = field(default_factory=public.Inventory)
     enabled: bool = True
     disabled_reason: str = ""
     health: Health = Health.ENROLLED
     boot_ids: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def availability_zone(self) -> str:
+        """The one in force."""
+        zones = (each.availability_zone for each in self.memberships.values() if each.availability_zone)
+        return next(zones, self.home_zone)
+
     def enrol(self, name: str, availability_zone: str) -> None:
         """Enrolling again, after a new installation, keeps what is known of it."""
-        if self.version == 0 or self.availability_zone != availability_zone:
+        if self.version == 0 or self.home_zone != availability_zone:
             self.record(pb.HostEnrolled(host=name, availability_zone=availability_zone))
+            if self.memberships:
+                self._record_memberships(self.memberships, DEFAULT_RATIOS)
 
-    def set_inventory(self, inventory: public.Inventory) -> None:
-        if inventory != self.inventory:
-            self.record(pb.HostInventoryChanged(host=self.name, inventory=inventory))
+    def set_inventory(self, inventory: public.Inventory, default: Ratios = DEFAULT_RATIOS) -> None:
+        """What its agents tell of it and an operator has set of it. `default`: the cloud's ratios."""
+        ratios = self._ratios(inventory, self.memberships, default)
+        if inventory != self.inventory or ratios != self.ratios:
+            capacity = scheduling.Resources(**capacity_of(inventory, ratios))
+            self.record(
+                pb.HostInventoryChanged(host=self.name, inventory=inventory, capacity=capacity, ratios=ratios.message())
+            )
+
+    def join(self, membership: pb.AggregateMembership, default: Ratios = DEFAULT_RATIOS) -> None:
+        """It is in an aggregate now, or that one has changed. Raises FailedPrecondition when it is in another zone."""
+        others = (each for key, each in self.memberships.items() if key != membership.aggregate_id)
+        for other in others:
+            if membership.availability_zone and other.availability_zone not in ("", membership.availability_zone):
+                raise FailedPrecondition(
+                    f"host {self.name} is in zone {other.availability_zone} by aggregate {other.display_name}",
+                    reason="HOST_IN_OTHER_ZONE",
+                    remedy=f"remove it from aggregate {other.display_name} first",
+                )
+        if self.memberships.get(membership.aggregate_id) != membership:
+            self._record_memberships({**self.memberships, membership.aggregate_id: membership}, default)
+
+    def leave(self, aggregate_id: str, default: Ratios = DEFAULT_RATIOS) -> None:
+        if aggregate_id in self.memberships:
+            left = {key: each for key, each in self.memberships.items() if key != aggregate_id}
+            self._record_memberships(left, default)
+
+    def _record_memberships(self, memberships: Mapping[str, pb.AggregateMembership], default: Ratios) -> None:
+        ratios = self._ratios(self.inventory, memberships, default)
+        zones = (each.availability_zone for each in memberships.values() if each.availability_zone)
+        self.record(
+            pb.HostAggregatesChanged(
+                host=self.name,
+                aggregates=memberships.values(),
+                availability_zone=next(zones, self.home_zone),
+                capacity=scheduling.Resources(**capacity_of(self.inventory, ratios)),
+                ratios=ratios.message(),
+            )
+        )
+
+    @staticmethod
+    def _ratios(
+        inventory: public.Inventory, memberships: Mapping[str, pb.AggregateMembership], default: Ratios
+    ) -> Ratios:
+        of_aggregates = smallest(Ratios.of_message(each.ratios) for each in memberships.values())
+        return Ratios.of_inventory(inventory).or_else(of_aggregates).or_else(default)
 
     def enable(self) -> None:
         if not self.enabled:
@@ -65,11 +129,18 @@ class Host(Aggregate, kind="host"):
 
     @applies(pb.HostEnrolled)
     def _enrolled(self, event: pb.HostEnrolled) -> None:
-        self.name, self.availability_zone = event.host, event.availability_zone
+        self.name, self.home_zone = event.host, event.availability_zone
 
     @applies(pb.HostInventoryChanged)
     def _inventory_changed(self, event: pb.HostInventoryChanged) -> None:
         self.inventory = event.inventory
+        if event.HasField("ratios"):
+            self.ratios = Ratios.of_message(event.ratios)
+
+    @applies(pb.HostAggregatesChanged)
+    def _aggregates_changed(self, event: pb.HostAggregatesChanged) -> None:
+        self.memberships = {each.aggregate_id: each for each in event.aggregates}
+        self.ratios = Ratios.of_message(event.ratios)
 
     @applies(pb.HostEnabled)
     def _enabled(self, event: pb.HostEnabled) -> None:
@@ -95,6 +166,14 @@ class Host(Aggregate, kind="host"):
 @constrains(pb.HostInventoryChanged)
 def _capacity(host_id: UUID, event: pb.HostInventoryChanged) -> Iterable[Constraint]:
     """Capacity may shrink below what is used: then only new claims are refused."""
-    capacity = capacity_of(event.inventory)
+    return _limits(event.host, amounts(event.capacity) if event.HasField("capacity") else capacity_of(event.inventory))
+
+
+@constrains(pb.HostAggregatesChanged)
+def _capacity_by_aggregates(host_id: UUID, event: pb.HostAggregatesChanged) -> Iterable[Constraint]:
+    return _limits(event.host, amounts(event.capacity))
+
+
+def _limits(host: str, capacity: Mapping[str, int]) -> Iterable[Constraint]:
     for resource in RESOURCES:
-        yield CounterLimit(capacity_scope(resource), event.host, capacity[resource])
+        yield CounterLimit(capacity_scope(resource), host, capacity[resource])

@@ -8,16 +8,18 @@ from core.bus import Poison, Received
 from core.context import acting
 from core.ids import host_aggregate_id
 from core.repository import Repository
+from placement.hosts.capacity import Ratios
 from placement.hosts.host import Host
 
 FACT = "InventoryObserved"
 
 
 class InventoryReports:
-    """Handles the reports with that fact; the conductor takes all others."""
+    """Handles the reports with that fact; the conductor takes all others. `default`: the cloud's allocation ratios."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, *, default: Ratios) -> None:
         self._repository = repository
+        self._default = default
 
     async def __call__(self, received: Received) -> None:
         """Raises NotFound for a host that is being enrolled: the report is delivered again."""
@@ -29,7 +31,7 @@ class InventoryReports:
             await self._repository.change(
                 Host,
                 host_aggregate_id(host),
-                lambda it: it.set_inventory(merged(it.inventory, agent_name, report.inventory)),
+                lambda it: it.set_inventory(merged(it.inventory, agent_name, report.inventory), self._default),
             )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 from cirra.placement.v1 import events_pb2 as pb
 from core.eventlog.types import RecordedEvent
-from placement.hosts.view import HostTable, HostView
+from placement.hosts.table import HostTable
+from placement.hosts.view import Held, HostView
 
 
 class LiveView:
-    """`run` follows the log for ever; everything else reads."""
+    """`follow` takes in the log for ever; everything else reads."""
 
     def __init__(self) -> None:
         self._view = HostView()
@@ -26,12 +28,19 @@ class LiveView:
         return self._view.table
 
     def zone_of(self, host: str) -> str:
-        return self.table.zones[self.table.names.index(host)]
+        return self.table.zones.get(self.table.row(host))
 
-    def expect(self, claim_id: str, made: pb.ClaimMade, position: int) -> None:
-        """A claim of our own, unless its event has come by already."""
-        if position > self.position:
-            self._view.expect(claim_id, made)
+    def reserve(self, made: pb.ClaimMade) -> Held:
+        """Counts with a claim of our own that is about to be made."""
+        return self._view.reserve(made)
+
+    def cancel(self, held: Held) -> None:
+        """It was not made."""
+        self._view.cancel(held)
+
+    def confirm(self, held: Held, claim_id: UUID, attempt: int, position: int) -> None:
+        """It is in the log, at that position."""
+        self._view.confirm(held, claim_id, attempt, position)
 
     async def wait_for(self, position: int, timeout_s: float) -> bool:
         """True once the view is as new as `position`; False when it is not in time."""

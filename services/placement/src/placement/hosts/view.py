@@ -1,118 +1,162 @@
-"""All hosts as numpy arrays, folded from the log. A hint: the capacity rows of the log decide."""
+"""All hosts, folded from the log. A hint: the constraint rows of the log decide."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
+from google.protobuf.message import Message
 
+from cirra.compute.v1 import events_pb2 as compute
 from cirra.placement.v1 import events_pb2 as pb
-from cirra.placement.v1 import placement_pb2 as public
+from cirra.placement.v1 import scheduling_pb2 as scheduling
 from core.eventlog.types import RecordedEvent
+from core.ids import claim_aggregate_id
 from placement.hosts.capacity import RESOURCES, amounts, capacity_of
+from placement.hosts.table import HostTable
 
-_FIRST_ROWS = 64
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a claim takes of a row."""
 
-@dataclass(slots=True)
-class HostTable:
-    """One row per host, at the same index in every array. `free` may be negative after capacity has shrunk."""
-
-    names: list[str] = field(default_factory=list)
-    zones: list[str] = field(default_factory=list)
-    inventories: list[public.Inventory] = field(default_factory=list)
-    up: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(_FIRST_ROWS, dtype=np.bool_))
-    enabled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(_FIRST_ROWS, dtype=np.bool_))
-    # (host, resource) in the order of RESOURCES.
-    capacity: NDArray[np.int64] = field(default_factory=lambda: np.zeros((_FIRST_ROWS, 3), dtype=np.int64))
-    used: NDArray[np.int64] = field(default_factory=lambda: np.zeros((_FIRST_ROWS, 3), dtype=np.int64))
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def free(self) -> NDArray[np.int64]:
-        """What is left per host and resource; shape (hosts, 3)."""
-        count = len(self)
-        return self.capacity[:count] - self.used[:count]
-
-    def grow(self) -> None:
-        """Room for twice as many rows."""
-        for name in ("up", "enabled", "capacity", "used"):
-            array = getattr(self, name)
-            setattr(self, name, np.concatenate([array, np.zeros_like(array)]))
+    row: int
+    amounts: tuple[int, ...]
+    group: scheduling.GroupRule | None
 
 
 class HostView:
-    """Folds the events of hosts and claims. `position`: how far it is.
+    """Folds the events of hosts, aggregates and claims. `position`: how far it is.
 
-    A claim that this replica has just made is applied at once (`expect`) and not again when its event comes by.
+    A claim of this replica is `reserved` before it is in the log, so that the next decision counts with it; then it is
+    `confirmed` or `cancelled`.
     """
 
     def __init__(self) -> None:
         self.position = 0
         self.table = HostTable()
-        self._index: dict[str, int] = {}
-        # (claim, attempt) → host and amounts
-        self._held: dict[tuple[str, int], tuple[str, tuple[int, ...]]] = {}
+        # By the claim's id, by attempt.
+        self._held: dict[UUID, dict[int, Held]] = {}
 
-    def expect(self, claim_id: str, made: pb.ClaimMade) -> None:
-        """Takes in a claim of our own before its event has come by."""
-        self._hold(claim_id, made)
+    # --- claims of our own
+
+    def reserve(self, made: pb.ClaimMade) -> Held:
+        """Counts with a claim that is about to be made."""
+        held = self._held_by(made)
+        self.table.take(held.row, held.amounts, held.group)
+        return held
+
+    def cancel(self, held: Held) -> None:
+        """It was not made."""
+        self.table.take(held.row, held.amounts, held.group, -1)
+
+    def confirm(self, held: Held, claim_id: UUID, attempt: int, position: int) -> None:
+        """It is in the log, at that position; unless its event has come by already, it is held for that."""
+        if position <= self.position or attempt in self._held.get(claim_id, ()):
+            self.cancel(held)
+        else:
+            self._held.setdefault(claim_id, {})[attempt] = held
+
+    # --- events
 
     def apply(self, event: RecordedEvent) -> None:
         """Takes in the next event."""
-        claim_id = str(event.aggregate_id)
-        match event.type.removeprefix("cirra.placement.v1."):
-            case "HostEnrolled":
-                enrolled = pb.HostEnrolled.FromString(event.data)
-                self.table.zones[self._row(enrolled.host)] = enrolled.availability_zone
-            case "HostInventoryChanged":
-                self._inventory(pb.HostInventoryChanged.FromString(event.data))
-            case "HostEnabled":
-                self.table.enabled[self._row(pb.HostEnabled.FromString(event.data).host)] = True
-            case "HostDisabled":
-                self.table.enabled[self._row(pb.HostDisabled.FromString(event.data).host)] = False
-            case "HostUp":
-                self.table.up[self._row(pb.HostUp.FromString(event.data).host)] = True
-            case "HostSuspected":
-                self.table.up[self._row(pb.HostSuspected.FromString(event.data).host)] = False
-            case "HostDown":
-                self.table.up[self._row(pb.HostDown.FromString(event.data).host)] = False
-            case "ClaimMade":
-                self._hold(claim_id, pb.ClaimMade.FromString(event.data))
-            case "ClaimReleased":
-                self._release(claim_id, pb.ClaimReleased.FromString(event.data).attempt)
+        found = _APPLY.get(event.type)
+        if found is not None:
+            message_class, change = found
+            change(self, event.aggregate_id, message_class.FromString(event.data))
         self.position = event.position
 
-    def _inventory(self, event: pb.HostInventoryChanged) -> None:
-        row = self._row(event.host)
-        capacity = capacity_of(event.inventory)
-        self.table.inventories[row] = event.inventory
-        self.table.capacity[row] = [capacity[resource] for resource in RESOURCES]
+    def _enrolled(self, host_id: UUID, message: pb.HostEnrolled) -> None:
+        """Of a host in aggregates, the event that follows at once tells the zone in force."""
+        self.table.zones.set(self.table.row(message.host), message.availability_zone)
+        self.table.revision += 1
 
-    def _hold(self, claim_id: str, made: pb.ClaimMade) -> None:
-        self._release(claim_id, made.attempt)
-        held = tuple(amounts(made.resources).values())
-        self._held[claim_id, made.attempt] = (made.host, held)
-        self.table.used[self._row(made.host)] += held
+    def _inventory_changed(self, host_id: UUID, message: pb.HostInventoryChanged) -> None:
+        row = self.table.row(message.host)
+        self.table.set_inventory(row, message.inventory)
+        if message.HasField("capacity"):
+            self.table.capacity[row] = tuple(amounts(message.capacity).values())
+        else:
+            capacity = capacity_of(message.inventory)
+            self.table.capacity[row] = [capacity[resource] for resource in RESOURCES]
+        self.table.revision += 1
 
-    def _release(self, claim_id: str, attempt: int) -> None:
-        found = self._held.pop((claim_id, attempt), None)
-        if found is not None:
-            host, held = found
-            self.table.used[self._row(host)] -= held
+    def _aggregates_changed(self, host_id: UUID, message: pb.HostAggregatesChanged) -> None:
+        row = self.table.row(message.host)
+        self.table.aggregates.set(row, (each.aggregate_id for each in message.aggregates))
+        self.table.zones.set(row, message.availability_zone)
+        self.table.capacity[row] = tuple(amounts(message.capacity).values())
+        self.table.revision += 1
 
-    def _row(self, host: str) -> int:
-        row = self._index.get(host)
-        if row is None:
-            row = len(self.table)
-            if row == len(self.table.up):
-                self.table.grow()
-            self.table.names.append(host)
-            self.table.zones.append("")
-            self.table.inventories.append(public.Inventory())
-            self.table.enabled[row] = True
-            self._index[host] = row
-        return row
+    def _aggregate_described(self, aggregate_id: UUID, message: pb.AggregateCreated | pb.AggregateChanged) -> None:
+        self.table.aggregate_metadata[str(aggregate_id)] = dict(message.metadata)
+        self.table.revision += 1
+
+    def _aggregate_deleted(self, aggregate_id: UUID, message: pb.AggregateDeleted) -> None:
+        self.table.aggregate_metadata.pop(str(aggregate_id), None)
+        self.table.revision += 1
+
+    def _set_enabled(self, host: str, enabled: bool) -> None:
+        self.table.enabled[self.table.row(host)] = enabled
+        self.table.revision += 1
+
+    def _set_up(self, host: str, up: bool) -> None:
+        self.table.up[self.table.row(host)] = up
+        self.table.revision += 1
+
+    def _made(self, claim_id: UUID, message: pb.ClaimMade) -> None:
+        self._give_back(claim_id, message.attempt)
+        self._held.setdefault(claim_id, {})[message.attempt] = self.reserve(message)
+
+    def _released(self, claim_id: UUID, message: pb.ClaimReleased) -> None:
+        self._give_back(claim_id, message.attempt)
+        self._count_failure(message)
+
+    def _count_failure(self, message: pb.ClaimReleased | pb.ClaimCleanupPending) -> None:
+        if message.build_failed:
+            self.table.build_failures[self.table.row(message.host)] += 1
+
+    def _built(self, instance_id: UUID) -> None:
+        """A guest runs: what failed on its host before is no news any more."""
+        held = self._held.get(claim_aggregate_id(instance_id))
+        if held:
+            self.table.build_failures[held[max(held)].row] = 0
+
+    def _give_back(self, claim_id: UUID, attempt: int) -> None:
+        of_claim = self._held.get(claim_id, {})
+        held = of_claim.pop(attempt, None)
+        if held is not None:
+            self.cancel(held)
+            if not of_claim:
+                del self._held[claim_id]
+
+    def _held_by(self, made: pb.ClaimMade) -> Held:
+        group = made.group if made.HasField("group") else None
+        return Held(self.table.row(made.host), tuple(amounts(made.resources).values()), group)
+
+
+_Change = Callable[[HostView, UUID, Any], None]
+
+_CHANGES: tuple[tuple[type[Message], _Change], ...] = (
+    (pb.HostEnrolled, HostView._enrolled),
+    (pb.HostInventoryChanged, HostView._inventory_changed),
+    (pb.HostAggregatesChanged, HostView._aggregates_changed),
+    (pb.HostEnabled, lambda view, _, message: view._set_enabled(message.host, True)),
+    (pb.HostDisabled, lambda view, _, message: view._set_enabled(message.host, False)),
+    (pb.HostUp, lambda view, _, message: view._set_up(message.host, True)),
+    (pb.HostSuspected, lambda view, _, message: view._set_up(message.host, False)),
+    (pb.HostDown, lambda view, _, message: view._set_up(message.host, False)),
+    (pb.AggregateCreated, HostView._aggregate_described),
+    (pb.AggregateChanged, HostView._aggregate_described),
+    (pb.AggregateDeleted, HostView._aggregate_deleted),
+    (pb.ClaimMade, HostView._made),
+    (pb.ClaimReleased, HostView._released),
+    (pb.ClaimCleanupPending, lambda view, _, message: view._count_failure(message)),
+    (compute.InstanceActivated, lambda view, instance_id, _: view._built(instance_id)),
+)
+_APPLY: dict[str, tuple[type[Message], _Change]] = {
+    message_class.DESCRIPTOR.full_name: (message_class, change) for message_class, change in _CHANGES
+}

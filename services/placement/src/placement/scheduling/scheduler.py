@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from random import Random
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cirra.placement.v1 import scheduling_pb2 as scheduling
-from core.errors import ResourceExhausted
-from placement.hosts.view import HostTable
-from placement.scheduling.filters import Filter, wanted_virt_type
-from placement.scheduling.weighers import Weigher, normalised
+from placement.hosts.table import HostTable
+from placement.scheduling.filters.base import Filter, Mask, all_of
+from placement.scheduling.filters.capabilities import wanted_virt_type
+from placement.scheduling.refusal import NoValidHost
+from placement.scheduling.weighers import Scores, Weigher, normalised
 
 FILTERS = "cirra.placement.filters"
 WEIGHERS = "cirra.placement.weighers"
 BEST = 3
 SHOWN_SCORES = 5
-
-
-class NoValidHost(ResourceExhausted):
-    """No host can take the request; `decision` tells how many each filter removed."""
-
-    reason = "NO_VALID_HOST"
-
-    def __init__(self, decision: scheduling.Decision) -> None:
-        removed = {each.filter: each.removed for each in decision.filters if each.removed}
-        causes = ", ".join(f"{name} removed {count}" for name, count in removed.items())
-        super().__init__(
-            f"0 of {decision.hosts_considered} hosts can take it" + (f": {causes}" if causes else ""),
-            remedy="ask for less, or free, enable or add hosts",
-            metadata={f"removed_by_{name}": str(count) for name, count in removed.items()},
-        )
-        self.decision = decision
+# How many hosts a choice has at most: who finds all of them full chooses again.
+TRIED = 8
+_KEPT_MASKS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +36,16 @@ class Choice:
     decision: scheduling.Decision
 
 
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """What filters have left, and how many each removed."""
+
+    keep: Mask
+    results: tuple[scheduling.FilterResult, ...]
+
+
 class Scheduler:
-    """Applies every filter, then every weigher with its multiplier (1 unless told)."""
+    """Applies every filter, those first that look at no claims, then every weigher with its multiplier."""
 
     def __init__(
         self,
@@ -57,44 +55,125 @@ class Scheduler:
         multipliers: Mapping[str, float] | None = None,
         random: Random | None = None,
     ) -> None:
-        self._filters = tuple(filters)
-        self._weighers = tuple(weighers)
-        self._multipliers = dict(multipliers or {})
+        self._all = tuple(filters)
+        self._lasting = tuple(each for each in filters if getattr(each, "ignores_claims", False))
+        self._passing = tuple(each for each in filters if not getattr(each, "ignores_claims", False))
+        told = multipliers or {}
+        self._weighers = tuple((each, told.get(each.name, getattr(each, "multiplier", 1.0))) for each in weighers)
         self._random = random or Random()
+        # What the lasting filters left of one revision of one table, by request.
+        self._masks: OrderedDict[bytes, _Passed] = OrderedDict()
+        self._masks_of: tuple[HostTable | None, int] = (None, 0)
 
-    def choose(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Choice:
-        """The hosts that can take the request. At random among the best few first, so that schedulers that decide
-        at the same time don't all run into one host. Raises `NoValidHost`."""
-        decision = scheduling.Decision(hosts_considered=len(hosts))
-        keep = np.ones(len(hosts), dtype=np.bool_)
-        for each in self._filters:
-            kept = keep & each.mask(hosts, request)
-            decision.filters.add(filter=each.name, removed=int(keep.sum() - kept.sum()))
-            keep = kept
-        rows = np.flatnonzero(keep)
+    def with_filter(self, extra: Filter) -> Scheduler:
+        """One that decides as this does, and by one filter more."""
+        other = Scheduler((*self._all, extra), (), random=self._random)
+        other._weighers = self._weighers
+        return other
+
+    def choose(self, hosts: HostTable, request: scheduling.ClaimRequest, *, shuffled: bool = True) -> Choice:
+        """The hosts that can take the request, `TRIED` at most, best first.
+
+        Shuffled, at random among the best few first, so that schedulers that decide at the same time don't all run
+        into one host. Raises `NoValidHost`.
+        """
+        lasting = self._lasting_mask(hosts, request)
+        passed = _filtered(self._passing, hosts, request, lasting.keep)
+        decision = scheduling.Decision(hosts_considered=len(hosts), filters=(*lasting.results, *passed.results))
+        rows = np.flatnonzero(passed.keep)
         if rows.size == 0:
-            raise NoValidHost(decision)
-        parts = {
-            each.name: self._multipliers.get(each.name, 1.0) * normalised(each.score(hosts, request)[rows])
-            for each in self._weighers
-        }
-        total = sum(parts.values(), np.zeros(rows.size))
-        order = np.argsort(-total, kind="stable")
+            raise NoValidHost(decision, self._removals(hosts, request, decision))
+        parts = self._weighed(hosts, request, rows)
+        total = np.add.reduce([*parts.values()]) if parts else np.zeros(rows.size)
+        order = _best(total, TRIED)
         for place in order[:SHOWN_SCORES]:
             weights = {name: round(float(part[place]), 4) for name, part in parts.items()}
             decision.scores.add(host=hosts.names[rows[place]], score=round(float(total[place]), 4), weights=weights)
         best, rest = list(order[:BEST]), order[BEST:]
-        self._random.shuffle(best)
+        if shuffled:
+            self._random.shuffle(best)
         return Choice(tuple(hosts.names[rows[place]] for place in (*best, *rest)), decision)
+
+    def _lasting_mask(self, hosts: HostTable, request: scheduling.ClaimRequest) -> _Passed:
+        """Of the filters that look at no claims: worked out once for equal requests, until a host changes."""
+        table, revision = self._masks_of
+        if table is not hosts or revision != hosts.revision:
+            self._masks.clear()
+            self._masks_of = (hosts, hosts.revision)
+        key = _kind_of(request)
+        known = self._masks.get(key)
+        if known is None:
+            known = self._masks[key] = _filtered(self._lasting, hosts, request, all_of(hosts))
+            if len(self._masks) > _KEPT_MASKS:
+                self._masks.popitem(last=False)
+        return known
+
+    def _weighed(self, hosts: HostTable, request: scheduling.ClaimRequest, rows: NDArray[np.intp]) -> dict[str, Scores]:
+        """Each weigher's part of the score of the rows that are left."""
+        every = rows.size == len(hosts)
+        parts = {}
+        for weigher, multiplier in self._weighers:
+            applies: Callable[[scheduling.ClaimRequest], bool] | None = getattr(weigher, "applies", None)
+            if applies is None or applies(request):
+                scores = weigher.score(hosts, request)
+                parts[weigher.name] = multiplier * normalised(scores if every else scores[rows])
+        return parts
+
+    def _removals(
+        self, hosts: HostTable, request: scheduling.ClaimRequest, decision: scheduling.Decision
+    ) -> list[tuple[scheduling.FilterResult, str]]:
+        """The filters that removed hosts, in the decision with a word on what those have; and the remedy of each."""
+        found, keep = [], all_of(hosts)
+        for each, result in zip((*self._lasting, *self._passing), decision.filters, strict=True):
+            left = keep & each.mask(hosts, request)
+            if result.removed:
+                describe = getattr(each, "describe", None)
+                result.detail = describe(hosts, request, keep & ~left) if describe else ""
+                found.append((result, getattr(each, "remedy", "")))
+            keep = left
+        return found
+
+
+def _filtered(filters: Iterable[Filter], hosts: HostTable, request: scheduling.ClaimRequest, keep: Mask) -> _Passed:
+    """One filter after the other, each on what the ones before have left."""
+    results = []
+    there = int(np.count_nonzero(keep))
+    for each in filters:
+        keep = keep & each.mask(hosts, request)
+        left = int(np.count_nonzero(keep))
+        results.append(scheduling.FilterResult(filter=each.name, removed=there - left, hosts_in=there, hosts_out=left))
+        there = left
+    return _Passed(keep, tuple(results))
+
+
+def _kind_of(request: scheduling.ClaimRequest) -> bytes:
+    """Equal for requests that lasting filters can't tell apart."""
+    kind = scheduling.ClaimRequest()
+    kind.CopyFrom(request)
+    for name in ("claim_id", "attempt", "resources", "group", "min_position"):
+        kind.ClearField(name)
+    return kind.SerializeToString(deterministic=True)
+
+
+def _best(total: Scores, count: int) -> NDArray[np.intp]:
+    """The places of the highest scores, best first; without sorting all of them."""
+    if total.size > count:
+        places = np.argpartition(-total, count)[:count]
+        return places[np.argsort(-total[places], kind="stable")]
+    return np.argsort(-total, kind="stable")
 
 
 def virt_type_of(hosts: HostTable, host: str, request: scheduling.ClaimRequest) -> str:
     """How the guest will run there: as asked for, else the best that the host has."""
-    inventory = hosts.inventories[hosts.names.index(host)]
-    return wanted_virt_type(request) or inventory.virt_types[0]
+    row = hosts.find(host)
+    assert row is not None
+    return wanted_virt_type(request) or hosts.inventories[row].virt_types[0]
 
 
-def installed(group: str) -> list[Any]:
-    """The filters or weighers of all installed packages, by name."""
-    makers: list[tuple[str, Callable[[], Any]]] = [(each.name, each.load()) for each in entry_points(group=group)]
+def installed(group: str, *, without: Iterable[str] = ()) -> list[Any]:
+    """The filters or weighers of all installed packages, in the order of their entry points' names."""
+    left_out = frozenset(without)
+    makers: list[tuple[str, Callable[[], Any]]] = [
+        (each.name, each.load()) for each in entry_points(group=group) if each.name not in left_out
+    ]
     return [make() for _, make in sorted(makers, key=lambda maker: maker[0])]

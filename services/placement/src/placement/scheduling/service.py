@@ -1,130 +1,82 @@
-"""The SchedulingService: claims that hold, and what the control plane tells of hosts."""
+"""The SchedulingService: claims, and what the control plane tells of hosts."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 import grpc
-import structlog
 
 from cirra.placement.v1 import events_pb2 as pb
 from cirra.placement.v1 import scheduling_pb2 as api
 from cirra.placement.v1 import scheduling_pb2_grpc
 from core.context import acting
 from core.errors import FieldViolation, InvalidArgument, Unavailable
-from core.eventlog.errors import LimitExceeded
 from core.ids import claim_aggregate_id, host_aggregate_id, parse_uuid
 from core.repository import Repository, Saved, again_on_conflict
-from placement.claims.claim import Claim
 from placement.hosts.host import Host
 from placement.hosts.live_view import LiveView
 from placement.liveness.tracker import Tracker
-from placement.scheduling.scheduler import NoValidHost, Scheduler, virt_type_of
+from placement.scheduling.claiming import CATCH_UP_S, Claiming
+from placement.scheduling.scheduler import Scheduler
+from placement.scheduling.simulation import MAX_COUNT, simulate
 
-log = structlog.get_logger(__name__)
-
-CATCH_UP_S = 5.0
-# How many hosts a claim tries on one view before it looks again.
-TRIES = 8
+ACTOR = "system/placement"
 
 
 class SchedulingServicer(scheduling_pb2_grpc.SchedulingServiceServicer):
-    def __init__(self, repository: Repository, view: LiveView, scheduler: Scheduler, tracker: Tracker) -> None:
+    """`default_zone`: of hosts that enrol without one."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        view: LiveView,
+        scheduler: Scheduler,
+        tracker: Tracker,
+        *,
+        default_zone: str = "nova",
+    ) -> None:
         self._repository = repository
         self._view = view
         self._scheduler = scheduler
+        self._claiming = Claiming(repository, view, scheduler)
         self._tracker = tracker
+        self._default_zone = default_zone
 
     async def Claim(self, request: api.ClaimRequest, context: grpc.aio.ServicerContext) -> api.ClaimResponse:
         claim_id = _claim_id(request.claim_id)
         if request.attempt < 1:
             raise InvalidArgument(FieldViolation("attempt", "counts from 1"))
-        newest = max(request.min_position, (await self._repository.log.head()).position)
-        while True:
-            at = self._view.position
-            try:
-                with acting(actor="system/placement"):
-                    made, position = await self._try_hosts(claim_id, request)
-            except NoValidHost:
-                # Only a view at least as new as the request may say so.
-                if at >= newest:
-                    raise
-            else:
-                if made is not None:
-                    return _response(made, position)
-                newest = (await self._repository.log.head()).position  # every host was taken under our eyes
-            if not await self._view.wait_for(newest, CATCH_UP_S):
-                raise Unavailable(f"the view of the hosts is behind position {newest}; try again")
-
-    async def _try_hosts(self, claim_id: UUID, request: api.ClaimRequest) -> tuple[pb.ClaimMade | None, int]:
-        """The claim made (or made before), and the position; None when each host that was tried is full by now."""
-        claim = await self._repository.find(Claim, claim_id) or Claim.new(claim_id)
-        before = claim.answer_for(request.attempt)
-        if before is not None:
-            return before, 0
-        choice = self._scheduler.choose(self._view.table, request)
-        for host in choice.hosts[:TRIES]:
-            made = pb.ClaimMade(
-                host=host,
-                attempt=request.attempt,
-                resources=request.resources,
-                decision=choice.decision,
-                virt_type=virt_type_of(self._view.table, host, request),
-                availability_zone=self._view.zone_of(host),
-            )
-            outcome = await self._claim(claim_id, made)
-            if outcome is not None:
-                return outcome
-        return None, 0
-
-    async def _claim(self, claim_id: UUID, made: pb.ClaimMade) -> tuple[pb.ClaimMade, int] | None:
-        """Makes the claim in the log; None if the host's capacity row refuses it."""
-
-        async def once() -> tuple[pb.ClaimMade, int]:
-            claim = await self._repository.find(Claim, claim_id) or Claim.new(claim_id)
-            before = claim.answer_for(made.attempt)
-            if before is not None:
-                return before, 0
-            claim.record(made)
-            saved = await self._repository.save(claim)
-            self._view.expect(str(claim_id), made, saved.position)
-            return made, saved.position
-
-        try:
-            return await again_on_conflict(once)
-        except LimitExceeded as full:
-            log.info("host is full by now", host=made.host, scope=full.scope)
-            return None
+        with acting(actor=ACTOR):
+            made, position = await self._claiming.claim(claim_id, request)
+        return _response(made, position)
 
     async def ReleaseClaim(
         self, request: api.ReleaseClaimRequest, context: grpc.aio.ServicerContext
     ) -> api.ReleaseClaimResponse:
-        claim_id = _claim_id(request.claim_id)
-
-        async def once() -> Saved:
-            claim = await self._repository.find(Claim, claim_id) or Claim.new(claim_id)
-            claim.release(request.attempt, pending_cleanup=request.pending_cleanup)
-            return await self._repository.save(claim)
-
-        with acting(actor="system/placement"):
-            saved = await again_on_conflict(once)
+        with acting(actor=ACTOR):
+            saved = await self._claiming.release(_claim_id(request.claim_id), request)
         return api.ReleaseClaimResponse(position=saved.position)
 
     async def ConfirmCleanup(
         self, request: api.ConfirmCleanupRequest, context: grpc.aio.ServicerContext
     ) -> api.ConfirmCleanupResponse:
-        claim_id = _claim_id(request.claim_id)
-
-        async def once() -> Saved:
-            claim = await self._repository.find(Claim, claim_id)
-            if claim is None:
-                return Saved(0)
-            claim.confirm_cleanup(request.host)
-            return await self._repository.save(claim)
-
-        with acting(actor="system/placement"):
-            saved = await again_on_conflict(once)
+        with acting(actor=ACTOR):
+            saved = await self._claiming.confirm_cleanup(_claim_id(request.claim_id), request.host)
         return api.ConfirmCleanupResponse(position=saved.position)
+
+    async def Simulate(self, request: api.SimulateRequest, context: grpc.aio.ServicerContext) -> api.SimulateResponse:
+        """On the present view, once that is as new as the claim asks for."""
+        if not 1 <= request.count <= MAX_COUNT:
+            raise InvalidArgument(FieldViolation("count", f"{request.count} is out of range: give 1 to {MAX_COUNT}"))
+        if not await self._view.wait_for(request.claim.min_position, CATCH_UP_S):
+            raise Unavailable(f"the view of the hosts is behind position {request.claim.min_position}; try again")
+        unknown = [host for host in request.without_hosts if self._view.table.find(host) is None]
+        if unknown:
+            raise InvalidArgument(FieldViolation("without_hosts", f"there is no host {', '.join(unknown)}"))
+        position = self._view.position
+        answer = await simulate(self._scheduler, self._view.table, request)
+        answer.position = position
+        return answer
 
     async def RegisterHost(
         self, request: api.RegisterHostRequest, context: grpc.aio.ServicerContext
@@ -133,7 +85,7 @@ class SchedulingServicer(scheduling_pb2_grpc.SchedulingServiceServicer):
 
         async def once() -> Saved:
             host = await self._repository.find(Host, host_id) or Host.new(host_id)
-            host.enrol(request.host, request.availability_zone)
+            host.enrol(request.host, request.availability_zone or self._default_zone)
             return await self._repository.save(host)
 
         return api.RegisterHostResponse(position=(await again_on_conflict(once)).position)

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from cirra.placement.v1 import scheduling_pb2 as scheduling
 from placement.hosts.capacity import RESOURCES
-from placement.hosts.view import HostTable
+from placement.hosts.table import HostTable
 
 Scores = NDArray[np.float64]
 
 
 class Weigher(Protocol):
-    """`name` is shown in the decision ("memory_mib")."""
+    """`name` is shown in the decision ("memory_mib"). It may also have `multiplier`, 1 unless told; a setting goes
+    before it. And `applies(request)`: False spares the score, of a weigher that this request is nothing to."""
 
     name: str
 
@@ -36,7 +37,8 @@ class FreeShare:
         self._column = RESOURCES.index(resource)
 
     def score(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Scores:
-        return hosts.free[:, self._column].astype(np.float64)
+        left = hosts.capacity[:, self._column] - hosts.used[:, self._column]
+        return left.astype(np.float64)
 
 
 def vcpus() -> FreeShare:
@@ -49,6 +51,49 @@ def memory() -> FreeShare:
 
 def disk() -> FreeShare:
     return FreeShare("disk_gib")
+
+
+class BuildFailures:
+    """Avoids hosts where guests could not be built, until one can: nova's BuildFailureWeigher. Outweighs the rest."""
+
+    name = "build_failures"
+    multiplier = 10.0
+
+    def score(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Scores:
+        return -hosts.build_failures.astype(np.float64)
+
+
+class SoftAffinity:
+    """Where more of the group's members are, for a group with policy soft-affinity."""
+
+    name = "soft_affinity"
+    multiplier = 5.0
+
+    def applies(self, request: scheduling.ClaimRequest) -> bool:
+        return request.group.policy == scheduling.GROUP_POLICY_SOFT_AFFINITY
+
+    def score(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Scores:
+        return _members(hosts, request)
+
+
+class SoftAntiAffinity:
+    """Where fewer of the group's members are, for a group with policy soft-anti-affinity."""
+
+    name = "soft_anti_affinity"
+    multiplier = 5.0
+
+    def applies(self, request: scheduling.ClaimRequest) -> bool:
+        return request.group.policy == scheduling.GROUP_POLICY_SOFT_ANTI_AFFINITY
+
+    def score(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Scores:
+        return -_members(hosts, request)
+
+
+def _members(hosts: HostTable, request: scheduling.ClaimRequest) -> Scores:
+    counts = np.zeros(len(hosts), dtype=np.float64)
+    for row, count in hosts.groups.get(request.group.group_id, {}).items():
+        counts[row] = count
+    return counts
 
 
 def normalised(scores: Scores) -> Scores:

@@ -1,0 +1,1 @@
+"""Aggregates of hosts: what they have in common."""
