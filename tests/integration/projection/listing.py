@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import asyncpg
 
 from core.eventlog import EventLog, RecordedEvent
+from core.projection import Projection
 
 
-class Listing:
-    """Raises on payload `poison` while `fragile`; waits on payload `slow` until `gate` is set."""
+class Listing(Projection):
+    """Raises on payload `poison` while `fragile`; waits on payload `slow` until `gate` is set, or for `slow_s`."""
 
     name = "listing"
     ddl = """
@@ -19,10 +21,11 @@ class Listing:
         INSERT INTO total (events, characters) VALUES (0, 0);
     """
 
-    def __init__(self, *, version: int = 1, fragile: bool = True, mark: str = "") -> None:
+    def __init__(self, *, version: int = 1, fragile: bool = True, mark: str = "", slow_s: float | None = None) -> None:
         self.version = version
         self.fragile = fragile
         self.mark = mark
+        self.slow_s = slow_s
         self.applied: list[int] = []
         self.gate = asyncio.Event()
         self.reached_slow = asyncio.Event()
@@ -34,7 +37,9 @@ class Listing:
         )
         if payload.startswith("slow"):
             self.reached_slow.set()
-            await self.gate.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.slow_s):
+                    await self.gate.wait()
         if self.fragile and payload.startswith("poison"):
             raise ValueError("no such field")
         await connection.execute("UPDATE total SET events = events + 1, characters = characters + $1", len(payload))

@@ -19,7 +19,7 @@ import structlog
 
 from core.eventlog.connections import Connection, is_transient
 from core.eventlog.errors import LeaseLost
-from core.eventlog.schema import check_schema_name, migrate, packaged, quote_identifier
+from core.eventlog.schema import check_schema_name, migrate, packaged, quote_identifier, quote_literal
 
 T = TypeVar("T")
 
@@ -34,6 +34,14 @@ class Lease:
     holder: str
     fencing: int
     ttl: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class SqlLease:
+    """`condition`: an SQL expression, true while the lease is this holding's; see `Leases.check`."""
+
+    lease: Lease
+    condition: str
 
 
 class HeldLease:
@@ -75,8 +83,8 @@ class Leases:
             f"UPDATE {table} SET expires_at = clock_timestamp() + $4 {held}"
             " AND expires_at > clock_timestamp() RETURNING true"
         )
-        self._release = f"UPDATE {table} SET holder = '', expires_at = '-infinity' {held}"
-        self._check = f"SELECT {quote_identifier(schema)}.holds_lease($1, $2, $3)"
+        self._release = f"UPDATE {table} SET holder = '', expires_at = clock_timestamp() {held}"
+        self._holds = f"{quote_identifier(schema)}.holds_lease"
 
     async def prepare(self) -> None:
         """Makes the table and its function when they are absent."""
@@ -104,8 +112,14 @@ class Leases:
         Call it in the transaction that writes under the lease. It stops a takeover meanwhile, not a renewal. A
         lease that ran out but was taken by nobody passes: no other holder can have written in between.
         """
-        if not await connection.fetchval(self._check, lease.name, lease.holder, lease.fencing):
+        checked = f"SELECT {self._holds}($1, $2, $3)"
+        if not await connection.fetchval(checked, lease.name, lease.holder, lease.fencing):
             raise LeaseLost(lease.name, lease.holder, lease.fencing)
+
+    def in_sql(self, lease: Lease) -> SqlLease:
+        """The check as a part of another statement."""
+        key = f"{quote_literal(lease.name)}, {quote_literal(lease.holder)}, {lease.fencing}"
+        return SqlLease(lease, f"{self._holds}({key})")
 
     @asynccontextmanager
     async def hold(self, name: str, holder: str, ttl: timedelta) -> AsyncIterator[HeldLease]:

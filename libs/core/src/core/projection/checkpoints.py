@@ -8,18 +8,20 @@ commit has ended, never makes an append wait for a projection's fsync.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 from uuid import UUID
 
 import asyncpg
 
-from core.eventlog.schema import Migration, check_schema_name, migrate, quote_identifier
+from core.eventlog.errors import LeaseLost
+from core.eventlog.leases import Lease, SqlLease
+from core.eventlog.schema import Migration, check_schema_name, migrate, quote_identifier, quote_literal
 from core.eventlog.types import RecordedEvent
 from core.projection.errors import CheckpointMoved
 
-_MIGRATION = Migration(
+_TABLE = Migration(
     "projections_0001",
     """
     CREATE TABLE :"schema".projections (
@@ -38,6 +40,44 @@ _MIGRATION = Migration(
 # A projector that is paused (SIGSTOP) within a transaction keeps its locks no longer than this: with its lease's ttl
 # and the next holder's patience, others are held up for less than ten seconds.
 _PAUSED_S = 4
+_MOVED = "CR001"
+_LEASE_LOST = "CR002"
+# Everything around a batch of events, in one round trip before it and one after; in one where it changes no row.
+_BATCH = Migration(
+    "projections_0002",
+    f"""
+    CREATE FUNCTION :"schema".enter_projection(
+        this text, at_version integer, at bigint, at_generation bigint, at_halt bigint, holds_lease boolean
+    ) RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NOT holds_lease THEN
+            RAISE EXCEPTION 'the lease of projection % is another''s', this USING ERRCODE = '{_LEASE_LOST}';
+        END IF;
+        PERFORM set_config('search_path', quote_ident(:'schema'), true), set_config('synchronous_commit', 'off', true),
+                set_config('idle_in_transaction_session_timeout', '{_PAUSED_S}s', true);
+        PERFORM FROM :"schema".projections
+          WHERE name = this AND version = at_version AND position = at AND generation = at_generation
+            AND halted_at IS NOT DISTINCT FROM at_halt
+            FOR UPDATE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'projection % is not at % any more', this, at USING ERRCODE = '{_MOVED}';
+        END IF;
+    END
+    $$;
+
+    CREATE FUNCTION :"schema".leave_projection(this text, reached bigint, of_epoch bigint, event uuid) RETURNS void
+    LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE :"schema".projections
+           SET position = reached, epoch = of_epoch, event_id = event, halted_at = NULL, error = '',
+               updated_at = clock_timestamp()
+         WHERE name = this;
+        PERFORM pg_notify(:'schema' || '.projections', this || ' ' || reached);
+    END
+    $$;
+    """,
+)
+_CONNECTION_GONE = (OSError, asyncpg.InterfaceError, asyncpg.PostgresError)
 _COLUMNS = "name, version, position, epoch, event_id, generation, halted_at, error"
 
 
@@ -56,13 +96,14 @@ class ProjectionState:
 
 
 class Checkpoints:
-    """The checkpoint of one projection. All methods but `prepare` and `load` need an open transaction."""
+    """The checkpoint of one projection. All methods but `prepare`, `load` and `batch` need an open transaction."""
 
     def __init__(self, schema: str, name: str) -> None:
         self.name = name
         self.schema = check_schema_name(schema)
         self.channel = f"{schema}.projections"
-        table = f"{quote_identifier(schema)}.projections"
+        self._functions = quote_identifier(schema)
+        table = f"{self._functions}.projections"
         self._select = f"SELECT {_COLUMNS} FROM {table} WHERE name = $1"
         self._lock = (
             f"SELECT {_COLUMNS}, set_config('search_path', $2, true), set_config('synchronous_commit', 'off', true),"
@@ -71,10 +112,6 @@ class Checkpoints:
         )
         moved = f"UPDATE {table} SET updated_at = clock_timestamp()"
         notified = "SELECT pg_notify($2, $1 || ' ' || position) FROM moved"
-        self._advance = (
-            f"WITH moved AS ({moved}, position = $3, epoch = $4, event_id = $5, halted_at = NULL, error = ''"
-            f" WHERE name = $1 RETURNING position) {notified}"
-        )
         self._halt = (
             f"WITH moved AS ({moved}, halted_at = $3, error = $4 WHERE name = $1 RETURNING position) {notified}"
         )
@@ -91,7 +128,7 @@ class Checkpoints:
     async def prepare(self, pool: asyncpg.Pool) -> None:
         """Makes schema and table when they are absent."""
         async with pool.acquire() as connection:
-            await migrate(cast(asyncpg.Connection, connection), self.schema, (_MIGRATION,))
+            await migrate(cast(asyncpg.Connection, connection), self.schema, (_TABLE, _BATCH))
 
     async def load(self, pool: asyncpg.Pool) -> ProjectionState | None:
         """The row, None before `prepare` and `add`."""
@@ -117,9 +154,54 @@ class Checkpoints:
         if found != expected:
             raise CheckpointMoved(f"projection {self.name} is at {found.position}, not {expected.position}")
 
-    async def advance(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
-        """The rows now hold all up to this event; those who wait hear of it when the transaction commits."""
-        await connection.execute(self._advance, self.name, self.channel, event.position, event.epoch, event.event_id)
+    @asynccontextmanager
+    async def batch(
+        self, pool: asyncpg.Pool, expected: ProjectionState, lease: SqlLease, last: RecordedEvent
+    ) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction that takes the checkpoint from *expected* to the event *last*; the rows are changed inside it.
+
+        Raises CheckpointMoved, LeaseLost: then nothing has changed.
+        """
+        async with self._entering(pool, lease.lease) as connection:
+            await connection.execute(f"BEGIN; {self._enter(expected, lease)}")
+            try:
+                yield connection
+                await connection.execute(f"{self._leave(last)} COMMIT;")
+            except BaseException:
+                with suppress(*_CONNECTION_GONE):  # so is its transaction
+                    await connection.execute("ROLLBACK")
+                raise
+
+    async def skip(self, pool: asyncpg.Pool, expected: ProjectionState, lease: SqlLease, last: RecordedEvent) -> None:
+        """As a `batch` that changes no row, in one round trip."""
+        async with self._entering(pool, lease.lease) as connection:
+            # Several statements in one simple query are one transaction (Postgres manual, section 55.2.2.1).
+            await connection.execute(f"{self._enter(expected, lease)} {self._leave(last)}")
+
+    @asynccontextmanager
+    async def _entering(self, pool: asyncpg.Pool, lease: Lease) -> AsyncIterator[asyncpg.Connection]:
+        try:
+            async with pool.acquire() as connection:
+                yield cast(asyncpg.Connection, connection)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == _MOVED:
+                raise CheckpointMoved(str(error)) from error
+            if error.sqlstate == _LEASE_LOST:
+                raise LeaseLost(lease.name, lease.holder, lease.fencing) from error
+            raise
+
+    def _enter(self, expected: ProjectionState, lease: SqlLease) -> str:
+        halted_at = "NULL" if expected.halted_at is None else expected.halted_at
+        return (
+            f"SELECT {self._functions}.enter_projection({quote_literal(self.name)}, {expected.version},"
+            f" {expected.position}, {expected.generation}, {halted_at}, {lease.condition});"
+        )
+
+    def _leave(self, last: RecordedEvent) -> str:
+        return (
+            f"SELECT {self._functions}.leave_projection({quote_literal(self.name)}, {last.position}, {last.epoch},"
+            f" '{last.event_id}');"
+        )
 
     async def halt(self, connection: asyncpg.Connection, position: int, error: str) -> None:
         await connection.execute(self._halt, self.name, self.channel, position, error)

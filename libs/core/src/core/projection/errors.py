@@ -40,9 +40,8 @@ class CheckpointMoved(CirraError):
 
 
 class ApplyFailed(Exception):
-    """The projection raised on this event, at `index` of its batch; the cause is chained."""
+    """The projection raised on this event, or on a batch that ends with it; the cause is chained."""
 
-    def __init__(self, index: int, position: int, error: Exception) -> None:
+    def __init__(self, position: int, error: Exception) -> None:
         super().__init__(f"event {position}: {type(error).__name__}: {error}")
-        self.index = index
         self.position = position

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import asyncpg
 
 from core.eventlog.types import RecordedEvent
 
 
-class Projection(Protocol):
+class Projection(ABC):
     """One read model. The `Projector` does the rest: order, transactions, checkpoint, the one active replica.
 
     `name` is unique in its schema. `version`: raise it when the tables or the meaning of `apply` change, and the
-    read model is built again from zero. Both methods run in a transaction with the schema as `search_path`, so
-    tables are named without it.
+    read model is built again from zero. `apply`, `flush` and `reset` run in a transaction with the schema as
+    `search_path`, so tables are named without it.
     """
 
     name: str
@@ -22,14 +22,24 @@ class Projection(Protocol):
     ddl: str
     """SQL that creates the tables (`CREATE TABLE …;`), run after `reset` and when there are none."""
 
+    def concerns(self, event: RecordedEvent) -> bool:
+        """False: `apply` would skip the event. Such events cost no transaction; the checkpoint passes them late."""
+        return True
+
+    @abstractmethod
     async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
         """Changes the rows for one event. What it does not know, it skips. It must not look at anything but the
         event and the projection's own rows, so that a rebuild ends in the same rows.
 
         Whatever it raises, short of Postgres being away, halts the projection before this event.
         """
-        ...
 
+    async def flush(self, connection: asyncpg.Connection) -> None:  # noqa: B027
+        """Writes what `apply` has only remembered so far. Called after the last event of each transaction."""
+
+    def forget(self) -> None:  # noqa: B027
+        """What it remembers of its rows may not be true: a transaction failed, or another replica has been active."""
+
+    @abstractmethod
     async def reset(self, connection: asyncpg.Connection) -> None:
         """Drops the tables, those of earlier versions too; absent ones are fine (`DROP TABLE IF EXISTS`)."""
-        ...

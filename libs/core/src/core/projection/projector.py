@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -29,6 +29,9 @@ _log = structlog.get_logger(__name__)
 
 LEASE_TTL = timedelta(seconds=6)
 _LOOK_AGAIN_S = 1.0
+# How long the checkpoint stays before events of no concern: when nothing follows them, and at most.
+_PASS_AFTER_S = 0.05
+_PASS_LATEST_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class Projector:
         self._watcher = CheckpointWatcher(self._pool, self._checkpoints)
         self._running = False
         self._tried_halt: tuple[int, int] | None = None
+        # The rows were begun from nothing in this epoch, or one after it.
+        self._begun_in = 0
 
     async def prepare(self) -> None:
         """Makes the schema, the checkpoint and, for a new projection, its tables. Safe on several replicas at once."""
@@ -159,10 +164,12 @@ class Projector:
         pauses = backoff()
         while True:
             try:
+                self.projection.forget()
                 state = await self._ready_state()
                 if state is None:
                     await asyncio.sleep(_LOOK_AGAIN_S)
                     continue
+                self._require_whole(state, (await self._event_log.head()).epoch)
                 async with EventTail(
                     self._bus,
                     self._event_log,
@@ -171,8 +178,9 @@ class Projector:
                     epoch=state.epoch,
                     stall_s=self._stall_s,
                 ) as tail:
-                    while True:
-                        events = await tail.next(self._batch, patient=False)
+                    async for events in self._batches(tail):
+                        if events:
+                            self._require_whole(state, events[-1].epoch)
                         state = await self._advance(lease, state, events) if events else await self._same(state)
                         pauses = backoff()
             except CheckpointMoved as error:
@@ -185,6 +193,38 @@ class Projector:
                     raise
                 _log.warning("projection.database_away", projection=self.projection.name, error=repr(error))
                 await asyncio.sleep(next(pauses))
+
+    async def _batches(self, tail: EventTail) -> AsyncIterator[Sequence[RecordedEvent]]:
+        """What to apply next; nothing in quiet times. Events of no concern wait a moment for one that is."""
+        clock = asyncio.get_running_loop().time
+        passed: list[RecordedEvent] = []
+        passed_at = 0.0
+        reading: asyncio.Task[list[RecordedEvent]] | None = None
+        try:
+            while True:
+                reading = reading or asyncio.create_task(tail.next(self._batch, patient=False), name="next events")
+                await asyncio.wait((reading,), timeout=_PASS_AFTER_S if passed else None)
+                events: list[RecordedEvent] = []
+                if reading.done():
+                    events, reading = reading.result(), None
+                passed_at = passed_at if passed else clock()
+                passed.extend(events)
+                concerned = any(map(self.projection.concerns, events))
+                if not events or concerned or len(passed) >= self._batch or clock() - passed_at > _PASS_LATEST_S:
+                    batch, passed = passed, []
+                    yield batch
+        finally:
+            if reading is not None:
+                reading.cancel()
+                await asyncio.wait((reading,))
+
+    def _require_whole(self, state: ProjectionState, epoch: int) -> None:
+        """Raises HistoryChanged when the epoch was raised since the rows were begun: whatever the restore has made of
+        them, they are made anew."""
+        if state.position == 0:
+            self._begun_in = max(self._begun_in, epoch)
+        elif state.epoch < epoch and self._begun_in < epoch:
+            raise HistoryChanged(state.position)
 
     async def _ready_state(self) -> ProjectionState | None:
         """Where to go on; None while there is nothing to do here: halted, or another version's read model.
@@ -216,37 +256,44 @@ class Projector:
         return expected
 
     async def _advance(self, lease: Lease, state: ProjectionState, events: Sequence[RecordedEvent]) -> ProjectionState:
-        """Applies the events; on failure those before the failing one, then that one alone, then it halts."""
+        """Applies the events; when that fails, each by itself, so that it halts before the one that can't be."""
         try:
             return await self._apply(lease, state, events)
-        except ApplyFailed as failure:
-            if failure.index > 0:
-                state = await self._apply(lease, state, events[: failure.index])
-            try:
-                state = await self._apply(lease, state, events[failure.index : failure.index + 1])
-            except ApplyFailed as final:
-                await self._halt(lease, state, final)
-                raise CheckpointMoved(f"halted at {final.position}") from final
-            return await self._advance(lease, state, rest) if (rest := events[failure.index + 1 :]) else state
+        except ApplyFailed:
+            self.projection.forget()
+            for event in events:
+                try:
+                    state = await self._apply(lease, state, [event])
+                except ApplyFailed as failure:
+                    await self._halt(lease, state, failure)
+                    raise CheckpointMoved(f"halted at {failure.position}") from failure
+            return state
 
     async def _apply(self, lease: Lease, state: ProjectionState, events: Sequence[RecordedEvent]) -> ProjectionState:
         """All of the events, in one transaction with the checkpoint. ApplyFailed: none of them."""
-        async with transaction(self._pool) as connection:
-            await self._checkpoints.lock_as(connection, state)
-            await self._leases.check(connection, lease)
-            for index, event in enumerate(events):
-                try:
-                    await self.projection.apply(connection, event)
-                except Exception as error:
-                    if _is_about_the_connection(error, connection):
-                        raise
-                    raise ApplyFailed(index, event.position, error) from error
-            last = events[-1]
-            await self._checkpoints.advance(connection, last)
+        last = events[-1]
+        concerned = [event for event in events if self.projection.concerns(event)]
+        holding = self._leases.in_sql(lease)
+        if concerned:
+            async with self._checkpoints.batch(self._pool, state, holding, last) as connection:
+                await self._apply_each(connection, concerned)
+        else:
+            await self._checkpoints.skip(self._pool, state, holding, last)
         PROJECTED.labels(self.projection.name).inc(len(events))
         return replace(
             state, position=last.position, epoch=last.epoch, event_id=last.event_id, halted_at=None, error=""
         )
+
+    async def _apply_each(self, connection: asyncpg.Connection, events: Sequence[RecordedEvent]) -> None:
+        event = events[0]
+        try:
+            for event in events:
+                await self.projection.apply(connection, event)
+            await self.projection.flush(connection)
+        except Exception as error:
+            if _is_about_the_connection(error, connection):
+                raise
+            raise ApplyFailed(event.position, error) from error
 
     async def _halt(self, lease: Lease, state: ProjectionState, failure: ApplyFailed) -> None:
         _log.error(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import asyncpg
 
 from api_gateway.views.decoding import decode
-from api_gateway.views.registry import VIEWS_OF_EVENT
+from api_gateway.views.registry import VIEW_OF_KIND, VIEWS_OF_EVENT
 from api_gateway.views.view import Row, View
 from core.eventlog.types import RecordedEvent
+from core.projection import Projection
 
 NAME = "gateway"
 # Raise it when the tables or the meaning of a reducer change: the read model is then built again from zero.
 VERSION = 1
+# How many rows the active projector keeps in memory, a kilobyte or two each.
+_REMEMBERED = 10_000
+
+Key = tuple[str, str]
 
 _DDL = """
     CREATE TABLE resources (
@@ -52,44 +58,72 @@ _UPSERT = """
 """
 
 
-class GatewayProjection:
-    """Projection `gateway`: table `resources`."""
+class GatewayProjection(Projection):
+    """Projection `gateway`: table `resources`.
+
+    It remembers the rows that it changed last: nobody else writes them while it is active. What a transaction's events
+    change is written at its end, each row once.
+    """
 
     name = NAME
     version = VERSION
     ddl = _DDL
 
+    def __init__(self) -> None:
+        self._rows: OrderedDict[Key, Row[Any]] = OrderedDict()
+        self._changed: dict[Key, Row[Any]] = {}
+
+    def concerns(self, event: RecordedEvent) -> bool:
+        return event.type in VIEWS_OF_EVENT
+
     async def reset(self, connection: asyncpg.Connection) -> None:
+        self.forget()
         await connection.execute("DROP TABLE IF EXISTS resources")
 
     async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
         """Raises DecodeError for an event that can't be read: the projection halts there."""
-        views = VIEWS_OF_EVENT.get(event.type)
-        if views is None:
-            return
         message = decode(event)
         if message is None:
             return
-        for view in views:
+        for view in VIEWS_OF_EVENT[event.type]:
             uid = view.uid_of(event, message)
-            row = view.apply(await _load(connection, view, uid), event, message)
+            key = (view.kind, uid)
+            row = view.apply(await self._find(connection, view, event, uid), event, message)
             if row is not None:
-                await _store(connection, view, row)
+                self._rows[key] = self._changed[key] = row
+                self._rows.move_to_end(key)
+
+    async def flush(self, connection: asyncpg.Connection) -> None:
+        changed, self._changed = list(self._changed.values()), {}
+        if changed:
+            await connection.executemany(_UPSERT, map(_columns, changed))
+        while len(self._rows) > _REMEMBERED:
+            self._rows.popitem(last=False)
+
+    def forget(self) -> None:
+        self._rows.clear()
+        self._changed.clear()
+
+    async def _find(
+        self, connection: asyncpg.Connection, view: View[Any], event: RecordedEvent, uid: str
+    ) -> Row[Any] | None:
+        known = self._rows.get((view.kind, uid))
+        if known is not None:
+            return known
+        if event.version == 1 and uid == str(event.aggregate_id):
+            return None  # nothing has happened to it before
+        found = await connection.fetchrow(_SELECT, view.kind, uid)
+        if found is None:
+            return None
+        resource = view.resource_class.FromString(found["resource"])
+        return Row(view.kind, uid, resource, found["create_position"], found["update_position"], found["deleted"])
 
 
-async def _load(connection: asyncpg.Connection, view: View[Any], uid: str) -> Row[Any] | None:
-    found = await connection.fetchrow(_SELECT, view.kind, uid)
-    if found is None:
-        return None
-    resource = view.resource_class.FromString(found["resource"])
-    return Row(view.kind, uid, resource, found["create_position"], found["update_position"], found["deleted"])
-
-
-async def _store(connection: asyncpg.Connection, view: View[Any], row: Row[Any]) -> None:
-    columns = view.columns(row.resource)
-    await connection.execute(
-        _UPSERT,
-        view.kind,
+def _columns(row: Row[Any]) -> tuple[Any, ...]:
+    """The arguments of `_UPSERT`."""
+    columns = VIEW_OF_KIND[row.kind].columns(row.resource)
+    return (
+        row.kind,
         row.uid,
         columns.project_id,
         columns.parent,

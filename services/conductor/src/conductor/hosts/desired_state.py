@@ -13,6 +13,7 @@ from cirra.network.v1 import events_pb2 as network
 from cirra.placement.v1 import events_pb2 as placement
 from core.eventlog.schema import quote_identifier
 from core.eventlog.types import RecordedEvent
+from core.projection import Projection
 
 DDL = """
 CREATE TABLE desired (
@@ -33,13 +34,28 @@ SET generation = excluded.generation, absent = excluded.absent, image_id = exclu
     payload = excluded.payload, position = excluded.position
 """
 
+_CONCERNED = frozenset(
+    (
+        "cirra.compute.v1.InstanceDomainDesired",
+        "cirra.network.v1.PortBindingDesired",
+        "cirra.compute.v1.InstanceDomainObserved",
+        "cirra.network.v1.PortBindingObserved",
+        "cirra.placement.v1.HostEnrolled",
+        "cirra.placement.v1.HostUp",
+        "cirra.placement.v1.HostDown",
+    )
+)
 
-class DesiredStateProjection:
+
+class DesiredStateProjection(Projection):
     """Projection `conductor-desired`."""
 
     name = "conductor-desired"
     version = 1
     ddl = DDL
+
+    def concerns(self, event: RecordedEvent) -> bool:
+        return event.type in _CONCERNED
 
     async def reset(self, connection: asyncpg.Connection) -> None:
         await connection.execute("DROP TABLE IF EXISTS desired, hosts")
