@@ -16,7 +16,7 @@ BUILD := .build
 UV := $(BUILD)/uv/bin/uv
 BUF := tools/buf/node_modules/@bufbuild/buf-linux-$(if $(filter aarch64,$(shell uname -m)),aarch64,x64)/bin/buf
 RELEASED := proto/released.binpb
-TESTS := $(wildcard tests/unit tests/contract tests/integration tests/e2e)
+TESTS := $(wildcard tests/unit tests/contract tests/integration tests/chaos tests/e2e)
 MEMBERS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml libs/*/pyproject.toml) sdk/pyproject.toml deploy/pyproject.toml))
 
 # Without NAME, `make e2e` and `make bench` say what there is to name.
@@ -51,6 +51,10 @@ test: setup ## Unit, contract and integration tests, and the demo as a smoke tes
 e2e: setup ## End-to-end tests of one area: make e2e NAME=smoke
 	$(call require_name,$(notdir $(patsubst %/,%,$(wildcard tests/e2e/*/))))
 	@$(BIN)/pytest tests/e2e/$(NAME) $(PYTEST_ARGS)
+
+.PHONY: chaos
+chaos: setup ## Every way to die at every moment, with a table of what came of it; half an hour
+	@$(BIN)/pytest tests/chaos $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: setup ## One benchmark: make bench NAME=event_log ARGS=...

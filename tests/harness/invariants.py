@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from api_gateway.views.projection import GatewayProjection
 from conductor.hosts.desired_state import DesiredStateProjection
 from conductor.operations.unfinished import UnfinishedProjection, runner_lease
-from core.bus import connect
+from core.bus import Bus, connect
+from core.eventlog.log import EventLog
 from core.projection.checkpoints import Checkpoints
 from core.testing.invariants import PATIENCE_S, CellUnderCheck, ReadModel, lasting_violations
 from metadata.documents import DocumentsProjection
@@ -22,15 +23,27 @@ _READ_MODELS = (
 )
 
 
+async def cell_under_check(log: EventLog, bus: Bus) -> CellUnderCheck:
+    """The bus's cell as the checker sees it: with the read models of those services that were ever started in it."""
+    models = [ReadModel(f"{bus.cell}_{part}", projection()) for part, projection in _READ_MODELS]
+    kept = [model for model in models if await Checkpoints(model.schema, model.projection.name).load(log.pool)]
+    return CellUnderCheck(log=log, bus=bus, read_models=kept, runner_lease=runner_lease)
+
+
+async def require_sound(cell: CellUnderCheck, *, patience_s: float = PATIENCE_S) -> None:
+    """Fails with every invariant that does not hold, nor comes to hold soon."""
+    found = await lasting_violations(cell, patience_s=patience_s)
+    if found:
+        raise AssertionError("\n".join(["invariants are broken:", *map(str, found)]))
+
+
 @asynccontextmanager
 async def under_check(plane: ControlPlane) -> AsyncIterator[CellUnderCheck]:
-    """The plane as the checker sees it: with the read models of those services that were ever started in it."""
+    """The plane as the checker sees it."""
     log, cell = plane.repository.log, plane.cell
-    models = [ReadModel(f"{cell.name}_{part}", projection()) for part, projection in _READ_MODELS]
-    kept = [model for model in models if await Checkpoints(model.schema, model.projection.name).load(log.pool)]
     bus = await connect(cell.nats_url, cell=cell.name, name="invariants", credentials=cell.credentials)
     try:
-        yield CellUnderCheck(log=log, bus=bus, read_models=kept, runner_lease=runner_lease)
+        yield await cell_under_check(log, bus)
     finally:
         await bus.close()
 
@@ -38,6 +51,4 @@ async def under_check(plane: ControlPlane) -> AsyncIterator[CellUnderCheck]:
 async def check_invariants(plane: ControlPlane, *, patience_s: float = PATIENCE_S) -> None:
     """Fails with every invariant that does not hold, nor comes to hold soon."""
     async with under_check(plane) as cell:
-        found = await lasting_violations(cell, patience_s=patience_s)
-    if found:
-        raise AssertionError("\n".join(["invariants are broken:", *map(str, found)]))
+        await require_sound(cell, patience_s=patience_s)
