@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
 import time
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -16,8 +12,10 @@ import pytest
 from core.eventlog import CounterAdd, CounterLimit, EventLog, LimitExceeded, UniqueClaim, UniqueViolation
 from core.eventlog.types import RecordedEvent
 from core.ids import uuid7
+from core.testing.faults.processes import paused
 from tests.integration.eventlog.conftest import OpenLog
 from tests.integration.eventlog.events import new_append, read_all
+from tests.integration.roles.process import playing
 
 WRITERS = 16
 APPENDS = 25
@@ -67,27 +65,17 @@ async def test_a_tailing_reader_misses_nothing_of_sixteen_writers(open_log: Open
     assert all(one.recorded_at <= next_.recorded_at for one, next_ in pairwise(seen))
 
 
-async def test_a_stopped_writer_stalls_nobody(open_log: OpenLog, postgres_dsn: str) -> None:
+async def test_a_stopped_writer_stalls_nobody(open_log: OpenLog, postgres_dsn: str, cell_name: str) -> None:
     """SIGSTOP of a process that appends all the time, at thirty moments; awake again, it has broken nothing."""
     log = await open_log()
-    script = Path(__file__).with_name("endless_writer.py")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(script), postgres_dsn, log.schema, stdout=asyncio.subprocess.PIPE
-    )
     random = Random(1)
-    try:
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"writing\n"
+    async with playing("busy writer", dsn=postgres_dsn, cell=cell_name, holder="stopped") as process:
         for _ in range(30):
             await asyncio.sleep(random.uniform(0.01, 0.05))
-            os.kill(process.pid, signal.SIGSTOP)
-            started = time.monotonic()
-            await log.append(new_append())
-            assert time.monotonic() - started < 5
-            os.kill(process.pid, signal.SIGCONT)
-    finally:
-        process.kill()
-        await process.wait()
+            with paused(process.pid):
+                started = time.monotonic()
+                await log.append(new_append())
+                assert time.monotonic() - started < 5
     positions = [position for position, _ in await read_all(log)]
     assert positions == list(range(1, len(positions) + 1))
     assert len(positions) > 100

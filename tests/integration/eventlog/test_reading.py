@@ -101,7 +101,9 @@ async def test_a_shorter_log_after_a_restore_is_noticed(open_log: OpenLog) -> No
 
 async def test_a_raised_epoch_marks_what_follows(log: EventLog) -> None:
     await log.append(new_append())
-    head = await log.raise_epoch()
-    assert (head.position, head.epoch) == (1, 2)
+    head = await log.raise_epoch("a test", expected=1)
+    assert head is not None and (head.position, head.epoch) == (2, 2)
+    assert await log.raise_epoch("the same again", expected=1) is None
+    assert await log.raise_epoch("an older backup still", expected=2, above=7) == await log.head()
     await log.append(new_append())
-    assert [event.epoch for event in await log.read(after=0)] == [1, 2]
+    assert [event.epoch for event in await log.read(after=0)] == [1, 2, 8, 8]

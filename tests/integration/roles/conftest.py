@@ -1,0 +1,7 @@
+"""The log and the bus of the test itself: of those whom the victims must not hold up."""
+
+from __future__ import annotations
+
+from tests.integration.projection.conftest import bus, leases, log
+
+__all__ = ["bus", "leases", "log"]
