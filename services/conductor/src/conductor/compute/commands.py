@@ -23,6 +23,7 @@ from conductor.compute.instance import Instance
 from conductor.compute.instance_create import INSTANCE_CREATE
 from conductor.compute.instance_delete import INSTANCE_DELETE
 from conductor.compute.key_pair import KeyPair
+from conductor.compute.placing import Placing, placing_of
 from conductor.fields import Fields, uid
 from conductor.image.image import Image
 from conductor.network.network import Network
@@ -46,6 +47,7 @@ class _Parts:
     flavor: Flavor
     image: Image
     key_pair: KeyPair | None
+    placing: Placing
 
 
 class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer):
@@ -66,7 +68,8 @@ class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer
         project_id = require_project(principal)
         wanted = request.instance
         _check(wanted)
-        parts = await self._parts(wanted, principal, project_id)
+        placing = await placing_of(self.repository, request, principal, project_id)
+        parts = await self._parts(wanted, placing, principal, project_id)
         instance_id, saga_id = uuid7(), uuid7()
 
         async def once(hints: AddressHints) -> tuple[Instance, Saved]:
@@ -135,7 +138,7 @@ class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer
             )
         return public.InstancePassword(name=instance.resource_name, password=instance.password)
 
-    async def _parts(self, wanted: public.Instance, principal: Principal, project_id: str) -> _Parts:
+    async def _parts(self, wanted: public.Instance, placing: Placing, principal: Principal, project_id: str) -> _Parts:
         """Loads and checks the references. Raises NotFound, InvalidArgument."""
         flavor = await load_live(self.repository, Flavor, uid("instance.flavor", wanted.flavor))
         image = await load_live(self.repository, Image, uid("instance.image", wanted.image))
@@ -147,7 +150,7 @@ class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer
             if key_pair.user_id != principal.user_id:
                 raise InvalidArgument(FieldViolation("instance.key_pair", "it is another user's: give one of yours"))
         _check_fit(flavor, image)
-        return _Parts(flavor, image, key_pair)
+        return _Parts(flavor, image, key_pair, placing)
 
     async def _port(
         self, index: int, nic: public.InstanceNic, instance_id: UUID, project_id: str, hints: AddressHints
@@ -233,7 +236,7 @@ def _created(
         user_data=wanted.user_data,
         metadata=wanted.metadata,
         tags=wanted.tags,
-        availability_zone=wanted.availability_zone,
+        availability_zone=parts.placing.zone,
         nics=[
             public.InstanceNic(
                 network=port.network_id,
@@ -245,6 +248,7 @@ def _created(
         ],
         task_id=task_id,
         reservation_id=f"r-{task_id[-8:]}",
+        server_group_id=str(parts.placing.group.id) if parts.placing.group else "",
     )
 
 
@@ -259,6 +263,8 @@ def _claim(instance: Instance, parts: _Parts, networks: Sequence[Network]) -> sc
         extra_specs=parts.flavor.extra_specs,
         image_properties=parts.image.properties,
         physical_networks=sorted({network.physical_network for network in networks if network.physical_network}),
+        host=parts.placing.host,
+        group=parts.placing.group.rule if parts.placing.group else None,
     )
 
 

@@ -35,6 +35,7 @@ class Instance(Aggregate, kind="instance"):
     image_id: str = ""
     nics: list[public.InstanceNic] = field(default_factory=list)
     availability_zone: str = ""
+    server_group_id: str = ""
     host: str = ""
     virt_type: str = ""
     # The saga that may change desired state; empty: none, reconcile repairs.
@@ -187,7 +188,13 @@ class Instance(Aggregate, kind="instance"):
             return
         self._require_task(task_id)
         self.record(
-            pb.InstanceDeleted(project_id=self.project_id, flavor=self.flavor, image_id=self.image_id, task_id=task_id)
+            pb.InstanceDeleted(
+                project_id=self.project_id,
+                flavor=self.flavor,
+                image_id=self.image_id,
+                task_id=task_id,
+                server_group_id=self.server_group_id,
+            )
         )
 
     def metadata_was_fetched(self, host: str, fetched: agent.MetadataFetched) -> None:
@@ -222,7 +229,7 @@ class Instance(Aggregate, kind="instance"):
         self.display_name, self.hostname = event.display_name, event.hostname
         self.flavor, self.image_id = event.flavor, event.image_id
         self.nics = list(event.nics)
-        self.availability_zone = event.availability_zone
+        self.availability_zone, self.server_group_id = event.availability_zone, event.server_group_id
         self.task_id = event.task_id
 
     @applies(pb.InstanceHostAssigned)

@@ -61,17 +61,21 @@ async def release_port(services: Services, port_id: str, instance_id: str) -> No
     await services.repository.change(Port, UUID(port_id), decide)
 
 
-async def release_claim(services: Services, instance_id: str, turn: Turn, host: str, *, up_to: int) -> None:
+async def release_claim(
+    services: Services, instance_id: str, turn: Turn, host: str, *, up_to: int, build_failed: bool = False
+) -> None:
     """Gives the host's capacity back; held as "pending clean-up" while a host that is down still has the guest.
 
     `host`: where the claim was; empty if nobody can tell, since then no guest was wished for there. `up_to`: the claims
-    of attempts up to this one. The instance leaves the host first, so that an assignment that comes late finds the
+    of attempts up to this one. `build_failed`: the host could not build it. The instance leaves the host first, so that an assignment that comes late finds the
     attempt left; the host must not be asked of the instance therefore, which has none when this is repeated.
     """
     instance, _ = await services.repository.change(Instance, UUID(instance_id), lambda it: it.leave_host(turn))
     pending = bool(host) and not instance.observed_absent_on(host)
     await services.placement.ReleaseClaim(
-        scheduling.ReleaseClaimRequest(claim_id=instance_id, attempt=up_to, pending_cleanup=pending)
+        scheduling.ReleaseClaimRequest(
+            claim_id=instance_id, attempt=up_to, pending_cleanup=pending, build_failed=build_failed
+        )
     )
     if host:
         await confirm_cleanup(services, instance.id, host)
