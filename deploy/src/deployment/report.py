@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 import asyncpg
 from rich.console import Console
 
@@ -57,7 +59,9 @@ async def _cloud(layout: Layout, console: Console) -> bool:
     console.print(table("Replicas and agents, by their heartbeats", ("service", "instance", "state"), heard))
     console.print()
     if stuck:
-        console.print(table("Stuck operations", ("operation", "kind", "target", "why"), map(_operation, stuck)))
+        console.print(
+            table("Stuck operations", ("operation", "kind", "step", "host", "since", "why"), map(_operation, stuck))
+        )
     else:
         console.print("No operation is stuck.")
     return not stuck
@@ -80,4 +84,7 @@ def _service(status: ServiceStatus) -> tuple[str, ...]:
 
 
 def _operation(operation: Operation) -> tuple[str, ...]:
-    return (operation.uid, operation.kind, operation.target, operation.error.message)
+    stuck = operation.stuck
+    step = f"{'undo of ' if stuck.undoing else ''}{stuck.step}"
+    since = stuck.since.ToDatetime(UTC).astimezone().isoformat(" ", "seconds")
+    return (operation.uid, operation.kind, step, stuck.host, since, stuck.error.message)

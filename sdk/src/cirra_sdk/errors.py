@@ -111,7 +111,8 @@ class OperationFailed(CirraApiError):
     """A change that was accepted did not come about. `operation` tells each step of it."""
 
     def __init__(self, operation: Operation) -> None:
-        error = operation.error
+        # What keeps it from its end says more than why it began to be undone.
+        error = operation.stuck.error if operation.stuck.HasField("error") else operation.error
         super().__init__(error.reason or "OPERATION_FAILED", error.message or f"{operation.kind} failed", error.remedy)
         self.operation = operation
 

@@ -287,7 +287,11 @@ class TestOperation:
             ((saga.SagaUnwound(error=error),), operations.OPERATION_STATE_FAILED, True),
             ((saga.SagaStuck(error=error),), operations.OPERATION_STATE_STUCK, False),
             ((saga.SagaStuck(error=error), saga.SagaResolved()), operations.OPERATION_STATE_FAILED, True),
-            ((saga.SagaStuck(error=error), saga.SagaRetried()), operations.OPERATION_STATE_UNWINDING, False),
+            (
+                (saga.StepFailed(error=error), saga.SagaStuck(undoing=True), saga.SagaRetried()),
+                operations.OPERATION_STATE_UNWINDING,
+                False,
+            ),
         ):
             uid = self._started(history)
             history.add_all("saga", uid, *messages)

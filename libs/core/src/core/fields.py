@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from core.errors import FieldViolation, InvalidArgument
 
 MAX_TEXT = 255
+MAX_REASON = 1000
 MAX_TAGS = 50
 MAX_TAG = 60
 # What is unique somewhere is typed by people: no surprises in it.
@@ -47,6 +48,13 @@ class Fields:
             self.refuse(field, "it is empty: give a name")
         elif len(value) > MAX_TEXT or not value.isprintable():
             self.refuse(field, f"give at most {MAX_TEXT} printable characters")
+
+    def reason(self, field: str, value: str, *, required: bool) -> None:
+        """Why somebody did something: a sentence or two, kept for ever."""
+        if required and not value.strip():
+            self.refuse(field, "it is empty: say why, others will ask")
+        elif len(value) > MAX_REASON or not value.isprintable():
+            self.refuse(field, f"give at most {MAX_REASON} printable characters")
 
     def between(self, field: str, value: int, low: int, high: int, unit: str = "") -> None:
         if not low <= value <= high:

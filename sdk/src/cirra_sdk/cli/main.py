@@ -53,6 +53,8 @@ for noun in (
     app.add_typer(noun)
 # What the API calls it.
 app.add_typer(server.app, name="instance", hidden=True)
+# What it is.
+app.add_typer(operation.operations, name="saga", hidden=True)
 command(app, "timeline")(operation.show_timeline)
 command(app, "login")(session.login)
 command(app, "logout")(session.logout)

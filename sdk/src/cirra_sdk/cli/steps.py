@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
     from cirra.operations.v1.operations_pb2 import Operation, OperationStep
 
-_MARKS = {"SUCCEEDED": ("✓", "green"), "FAILED": ("✗", "bold red"), "UNDONE": ("↶", "yellow"), "RUNNING": ("…", "")}
+_MARKS = {
+    "SUCCEEDED": ("✓", "green"),
+    "FAILED": ("✗", "bold red"),
+    "UNDONE": ("↶", "yellow"),
+    "RUNNING": ("…", ""),
+    "STUCK": ("!", "bold red"),
+}
 
 
 class StepPrinter:
@@ -65,7 +71,7 @@ def step_line(step: OperationStep) -> Text:
     mark, style = _MARKS.get(state, (" ", ""))
     took = duration_text(milliseconds(step.start_time, step.end_time)) if step.HasField("end_time") else ""
     told = step.detail
-    if state == "FAILED":
+    if state in ("FAILED", "STUCK"):
         told = f"{step.error.reason}: {step.error.message}"
     elif state == "UNDONE":
         told = "undone"
@@ -76,13 +82,13 @@ def milliseconds(begin: Timestamp, end: Timestamp) -> float:
     return (end.ToNanoseconds() - begin.ToNanoseconds()) / 1e6
 
 
-def _short(item: str) -> str:
+def short_item(item: str) -> str:
     """Enough of a name or a uid to tell the items of one operation apart; uids that begin alike differ at the end."""
     last = item.rpartition("/")[2]
     return last if len(last) <= 12 else f"…{last[-8:]}"
 
 
 def _name(step: OperationStep) -> str:
-    item = f" {_short(step.item)}" if step.item else ""
+    item = f" {short_item(step.item)}" if step.item else ""
     attempt = f" (attempt {step.attempt})" if step.attempt > 1 else ""
     return f"{step.step}{item}{attempt}"

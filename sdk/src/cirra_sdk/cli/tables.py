@@ -6,6 +6,7 @@ from typing import Any
 
 from cirra_sdk.cli.output import Column
 from cirra_sdk.cli.plain import enum_text, time_text
+from cirra_sdk.cli.steps import short_item
 from cirra_sdk.cli.text import duration_text, size_text
 
 
@@ -118,6 +119,25 @@ OPERATIONS = (
     Column("Target", lambda operation: operation.target),
     _CREATED,
     Column("Reason", lambda operation: operation.error.reason),
+)
+
+
+def stuck_step(operation: Any) -> str:
+    """Where it stands: "undo of bind_port …0192abcd"."""
+    stuck = operation.stuck
+    item = f" {short_item(stuck.item)}" if stuck.item else ""
+    return f"{'undo of ' if stuck.undoing else ''}{stuck.step}{item}"
+
+
+# What somebody needs who was woken because of it.
+STUCK_OPERATIONS = (
+    _ID,
+    _field("Kind", "kind"),
+    Column("Stuck at", stuck_step),
+    Column("Host", lambda operation: operation.stuck.host),
+    Column("Since", lambda operation: time_text(operation.stuck.since)),
+    Column("Tries", lambda operation: operation.stuck.tries, right=True),
+    Column("Why", lambda operation: f"{operation.stuck.error.reason}: {operation.stuck.error.message}"),
 )
 
 

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from cirra.operations.v1 import operations_pb2 as pb
 from cirra.operations.v1.operations_pb2_grpc import OperationServiceStub
 from cirra_sdk.errors import OperationFailed
-from cirra_sdk.resources.collection import DEFAULT_PAGE_SIZE, Readable, name_of
+from cirra_sdk.resources.collection import DEFAULT_PAGE_SIZE, Readable, name_of, request_id_or_new
 
 ENDED_BADLY = frozenset({pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_STUCK})
 
@@ -33,9 +33,38 @@ class Operations(Readable[pb.Operation]):
         state: pb.OperationState.ValueType = pb.OPERATION_STATE_UNSPECIFIED,
         **filters: Any,
     ) -> AsyncGenerator[pb.Operation, None]:
-        """All of the project, or those on one resource or in one state."""
+        """All of the project, or those on one resource or in one state; the newest first."""
         async for operation in super().list(page_size=page_size, target=name_of(target), state=state, **filters):
             yield operation
+
+    async def retry(
+        self, operation: pb.Operation | str, reason: str = "", *, request_id: str | None = None
+    ) -> pb.Operation:
+        """A stuck one goes on where it stands. Administrators. Raises FailedPrecondition when it is not stuck."""
+        return await self._intervene("Retry", operation, reason, request_id)
+
+    async def resolve(
+        self, operation: pb.Operation | str, reason: str, *, request_id: str | None = None
+    ) -> pb.Operation:
+        """Ends a stuck one for good; what is left to the person is in `resolution.left` of the answer.
+
+        Administrators. Raises FailedPrecondition when it is not stuck.
+        """
+        return await self._intervene("Resolve", operation, reason, request_id)
+
+    async def cancel(
+        self, operation: pb.Operation | str, reason: str = "", *, request_id: str | None = None
+    ) -> pb.Operation:
+        """A running one is undone. Administrators. Raises FailedPrecondition when that is not possible (any more)."""
+        return await self._intervene("Cancel", operation, reason, request_id)
+
+    async def _intervene(
+        self, verb: str, operation: pb.Operation | str, reason: str, request_id: str | None
+    ) -> pb.Operation:
+        changed: pb.Operation = await self._call(
+            f"{verb}Operation", name=name_of(operation), reason=reason, request_id=request_id_or_new(request_id)
+        )
+        return changed
 
     async def watch(self, operation: pb.Operation | str) -> AsyncGenerator[pb.Operation, None]:
         """Each change of it until it is done (`done` of the last answer); goes on through restarts of the cloud."""

@@ -9,6 +9,7 @@ from uuid import uuid4
 import grpc
 
 from cirra.conductor.v1 import commands_pb2_grpc as grpc_api
+from cirra.conductor.v1.operations_pb2_grpc import OperationCommandsStub
 from core.errors import CirraError, DeadlineExceeded, Unavailable
 from core.rpc.metadata import STATUS_DETAILS, as_mapping
 from core.rpc.retry import retried
@@ -28,6 +29,7 @@ class Conductor:
         self.image = grpc_api.ImageCommandsStub(channel)
         self.network = grpc_api.NetworkCommandsStub(channel)
         self.hosts = grpc_api.HostCommandsStub(channel)
+        self.operations = OperationCommandsStub(channel)
 
     async def ask(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Calls one of its methods, again while the conductor can't be reached, for a bounded time.

@@ -10,6 +10,7 @@ import structlog
 
 from cirra.agent.v1.host_pb2_grpc import add_HostAgentServiceServicer_to_server
 from cirra.conductor.v1 import commands_pb2_grpc as commands
+from cirra.conductor.v1.operations_pb2_grpc import add_OperationCommandsServicer_to_server
 from cirra.placement.v1.events_pb2 import HostEnrolled
 from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
 from conductor.compute.commands import ComputeCommands
@@ -27,6 +28,7 @@ from conductor.identity.commands import IdentityCommands, ensure_admin, finish_d
 from conductor.identity.passwords import PasswordCost, Passwords
 from conductor.image.commands import ImageCommands
 from conductor.network.commands import NetworkCommands
+from conductor.operations.commands import OperationCommands
 from conductor.operations.unfinished import UnfinishedProjection, UnfinishedSagas, runner_lease
 from conductor.services import Services
 from conductor.settings import ConductorSettings
@@ -42,7 +44,7 @@ from core.projection import EventTail, Projector
 from core.relay import Relay
 from core.rpc.client import channel
 from core.rpc.server import Service, serve
-from core.saga import SagaEngine
+from core.saga import Interventions, SagaEngine
 from core.service import Lifetime
 
 log = structlog.get_logger(__name__)
@@ -93,6 +95,10 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         (commands.add_GuestCommandsServicer_to_server, GuestCommands(plane.repository)),
         (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
         (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository)),
+        (
+            add_OperationCommandsServicer_to_server,
+            OperationCommands(plane.repository, Interventions(plane.repository, engine)),
+        ),
         (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, services, consumers)),
         (add_HostAgentServiceServicer_to_server, _host_agents(settings, plane, services, desired)),
     ]
@@ -171,17 +177,18 @@ async def _start_engine(
     lifetime: Lifetime, settings: ConductorSettings, plane: Plane, services: Services, consumers: CommandConsumers
 ) -> SagaEngine:
     """The engine, with its lease held: before that, another replica would take its sagas for orphans."""
+    leased = asyncio.Event()
     engine = SagaEngine(
         plane.repository,
         (INSTANCE_CREATE, INSTANCE_DELETE),
         runner=plane.runner,
         services=services,
-        bus_up=lambda: plane.bus.connected,
+        # Without the lease this replica, or Postgres, is cut off: nothing can be done then, nor is it late.
+        bus_up=lambda: plane.bus.connected and leased.is_set(),
     )
     lifetime.on_stop(engine.stop, "sagas")
     tail = EventTail(plane.bus, plane.log, after=(await plane.log.head()).position)
     lifetime.start(_watch(tail, services.changes, engine, consumers), "changes")
-    leased = asyncio.Event()
     lifetime.start(_keep_runner_lease(plane, leased), "runner lease")
     await leased.wait()
     unfinished = UnfinishedSagas(
@@ -207,6 +214,7 @@ async def _keep_runner_lease(plane: Plane, leased: asyncio.Event) -> None:
         async with plane.leases.hold(runner_lease(plane.runner), plane.runner, RUNNER_TTL) as held:
             leased.set()
             await held.lost.wait()
+            leased.clear()
         log.warning("the runner's lease was lost", runner=plane.runner)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from core.saga.definition import Saga, Step, StepContext, StepError
-from core.saga.engine import SagaEngine
+from core.saga.definition import Abandoned, Saga, Step, StepContext, StepError
+from core.saga.engine import Orphan, SagaEngine
+from core.saga.interventions import Interventions
 from core.saga.state import SagaRun
 
-__all__ = ["Saga", "SagaEngine", "SagaRun", "Step", "StepContext", "StepError"]
+__all__ = ["Abandoned", "Interventions", "Orphan", "Saga", "SagaEngine", "SagaRun", "Step", "StepContext", "StepError"]

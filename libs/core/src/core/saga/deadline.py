@@ -13,10 +13,16 @@ from core.errors import DeadlineExceeded
 T = TypeVar("T")
 
 TICK_S = 0.5
+# More than this between two looks: the process itself stood still, and nothing can have been done.
+LONGEST_LOOK_S = 5.0
 
 
 class Deadline:
-    """Measures on this process's monotonic clock; a runner that adopts the step starts anew."""
+    """Expires after `limit` without progress, and after `cap` in any case.
+
+    `spent`: what earlier runners of the step took of the cap, by the log's times; a runner that adopts it starts anew
+    with the limit. What passes here is measured on the monotonic clock, and counts only while `running()`.
+    """
 
     def __init__(
         self,
@@ -24,10 +30,11 @@ class Deadline:
         cap: timedelta,
         *,
         running: Callable[[], bool],
+        spent: timedelta = timedelta(),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit_s, self._cap_s = limit.total_seconds(), cap.total_seconds()
-        self._since_progress_s = self._total_s = 0.0
+        self._since_progress_s, self._total_s = 0.0, spent.total_seconds()
         self._running, self._monotonic = running, monotonic
         self._last = monotonic()
 
@@ -39,10 +46,16 @@ class Deadline:
     def expired(self) -> bool:
         now = self._monotonic()
         if self._running():
-            self._since_progress_s += now - self._last
-            self._total_s += now - self._last
+            passed = min(now - self._last, LONGEST_LOOK_S)
+            self._since_progress_s += passed
+            self._total_s += passed
         self._last = now
         return self._since_progress_s >= self._limit_s or self._total_s >= self._cap_s
+
+    def _exceeded(self) -> DeadlineExceeded:
+        if self._since_progress_s >= self._limit_s:
+            return DeadlineExceeded(f"no progress for {self._limit_s:.0f} s")
+        return DeadlineExceeded(f"not done after {self._cap_s:.0f} s, whatever the progress")
 
     async def run(self, work: Awaitable[T]) -> T:
         """Awaits the work; cancels it and raises `DeadlineExceeded` once the deadline has passed."""
@@ -53,7 +66,7 @@ class Deadline:
                 if done:
                     return task.result()
                 if self.expired:
-                    raise DeadlineExceeded(f"no progress for {self._limit_s:.0f} s")
+                    raise self._exceeded()
         finally:
             if not task.done():
                 task.cancel()

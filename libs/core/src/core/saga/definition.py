@@ -12,6 +12,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
 from cirra.operations.v1 import operations_pb2
+from core.aggregate import Aggregate
 from core.errors import CirraError
 
 P = TypeVar("P", bound=Message)
@@ -38,7 +39,8 @@ class StepContext(Generic[P]):
 
     `services`: the conductor's clients and repositories. `error`: why it is undone; `failures`: why this
     and earlier attempts failed, oldest first. `touch()`: progress was made,
-    the deadline starts anew. `describe(text)`: a few words for the timeline.
+    the deadline starts anew. `describe(text)`: a few words for the timeline. `on_host(name)`: where the effect is at
+    work from here on, for who has to find out why it fails.
     """
 
     saga_id: UUID
@@ -53,6 +55,7 @@ class StepContext(Generic[P]):
     failures: tuple[operations_pb2.OperationError, ...] = ()
     touch: Callable[[], None] = lambda: None
     describe: Callable[[str], None] = lambda text: None
+    on_host: Callable[[str], None] = lambda name: None
 
     def result(self, step: str, message_class: type[M], item: str = "") -> M:
         """What an earlier step gave; KeyError if it has not succeeded."""
@@ -70,8 +73,21 @@ class StepContext(Generic[P]):
         return [_unpack(packed, message_class) for (name, _), packed in self.earlier if name == step]
 
 
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """How a stuck run is left behind that a person gives up.
+
+    `changed`: aggregates whose events are saved in the append that ends the run: its target at rest, what it held given
+    back. `left`: what the cloud could not take back, one thing each, in words that tell where it is and what to do.
+    """
+
+    changed: tuple[Aggregate, ...] = ()
+    left: tuple[str, ...] = ()
+
+
 Do = Callable[[StepContext[P]], Awaitable[Message | None]]
 Undo = Callable[[StepContext[P]], Awaitable[None]]
+Abandon = Callable[[StepContext[P]], Awaitable[Abandoned]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +115,13 @@ class Step(Generic[P]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saga(Generic[P]):
-    """`restart_from`: the step from which another attempt is made after a failure that may go better elsewhere."""
+    """`restart_from`: the step from which another attempt is made after a failure that may go better elsewhere.
+
+    `abandon`: what is done when a person resolves a stuck run. Its context is that of the step where the run stands:
+    without an error it was going forward, and its last failure is why it stands. It waits for no host, may be repeated,
+    and may be followed by a retry instead of the end.
+    Without it a resolved run leaves its target as it is: for sagas whose targets have no state of their own.
+    """
 
     name: str
     params: type[P]
@@ -107,6 +129,7 @@ class Saga(Generic[P]):
     restart_from: str = ""
     max_attempts: int = 1
     forward_only: bool = False
+    abandon: Abandon[P] | None = None
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -7,10 +7,9 @@ that loses an append reloads, and stops if the run is another's now.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -24,25 +23,36 @@ from cirra.operations.v1 import operations_pb2
 from core.context import acting, current_context
 from core.errors import CirraError, DeadlineExceeded
 from core.eventlog.errors import VersionConflict
-from core.metrics import SAGA_STEPS, SAGAS, SAGAS_RUNNING
+from core.metrics import SAGAS, SAGAS_RUNNING
 from core.repository import Repository
 from core.saga.deadline import Deadline
-from core.saga.definition import Saga, Step, StepContext, StepError, StepKey
+from core.saga.definition import Saga, StepError, StepKey
+from core.saga.effects import Notes, context_of, known, observed, params_of, reported, with_retries
 from core.saga.plan import Cancel, Complete, DoStep, UndoStep, Unwind, can_unwind, may_restart, next_action
-from core.saga.state import SagaRun
+from core.saga.state import SagaRun, SagaStatus
 from core.telemetry import extract
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
 
 UNDO_ATTEMPTS = 6
-RETRY_FIRST_S, RETRY_LAST_S = 0.1, 5.0
+CANCELLED = "CANCELLED"
+"""The reason of the error of a run that was cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A run whose `runner` fell silent. `left_at`: until when that is known to have lived, in Postgres's time."""
+
+    saga_id: UUID
+    runner: str
+    left_at: datetime | None = None
 
 
 class OrphanedRuns(Protocol):
     """Where to find runs whose runner fell silent."""
 
-    async def orphaned(self) -> Iterable[UUID]: ...
+    async def orphaned(self) -> Iterable[Orphan]: ...
 
 
 class _Interrupted(Exception):
@@ -75,6 +85,20 @@ class SagaEngine:
         self._services = services
         self._bus_up = bus_up
         self._running: dict[UUID, _Running] = {}
+
+    @property
+    def runner(self) -> str:
+        """The name of this replica, as runs know it."""
+        return self._runner
+
+    @property
+    def services(self) -> Any:
+        """What steps work with."""
+        return self._services
+
+    def definition(self, run: SagaRun) -> Saga[Any]:
+        """The saga that a run is of. Raises KeyError for one that this engine does not know."""
+        return self._sagas[run.saga]
 
     def prepare(self, saga: Saga[Any], params: Message, *, target: str, project_id: str, saga_id: UUID) -> SagaRun:
         """A run to be saved together with what it was started for; `launch` it once that is in the log."""
@@ -132,27 +156,26 @@ class SagaEngine:
     async def adopt(self, orphans: OrphanedRuns) -> int:
         """Takes over what a silent replica left, and what of ours broke off; answers how many."""
         adopted = 0
-        for saga_id in await orphans.orphaned():
-            if saga_id in self._running:
+        for orphan in await orphans.orphaned():
+            if orphan.saga_id in self._running:
                 continue
-            run = await self._repository.find(SagaRun, saga_id)
-            if run is None or run.status.ended:
-                continue
+            run = await self._repository.find(SagaRun, orphan.saga_id)
+            if run is None or run.status is not SagaStatus.RUNNING or run.runner not in (orphan.runner, self._runner):
+                continue  # it has ended, waits for a person, or another replica was first
             try:
                 if run.runner != self._runner:
-                    run.record(pb.SagaAdopted(runner=self._runner))
+                    run.adopt(self._runner, orphan.left_at)
                     await self._repository.save(run)
             except VersionConflict:
                 continue  # another replica was first, or the runner is alive after all
-            self.launch(saga_id)
+            self.launch(orphan.saga_id)
             adopted += 1
         return adopted
 
     async def _run(self, saga_id: UUID) -> None:
         run = await self._repository.load(SagaRun, saga_id)
-        saga = self._sagas[run.saga]
-        params = saga.params()
-        run.params.Unpack(params)
+        saga = self.definition(run)
+        params = params_of(saga, run)
         parent = extract({"traceparent": run.traceparent})
         with (
             tracer.start_as_current_span(f"saga {saga.name}", context=parent) as span,
@@ -180,7 +203,8 @@ class SagaEngine:
                 await self._repository.save(run)
                 await self._undo(saga, run, params, key, attempt)
             case Cancel():
-                error = operations_pb2.OperationError(reason="CANCELLED", message="cancelled on request")
+                why = f": {run.cancel_reason}" if run.cancel_reason else ""
+                error = operations_pb2.OperationError(reason=CANCELLED, message=f"cancelled on request{why}")
                 run.record(pb.StepFailed(error=error))
             case Complete():
                 run.record(pb.SagaCompleted())
@@ -194,24 +218,22 @@ class SagaEngine:
 
     async def _do(self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int) -> None:
         """Runs a step's effect and records its outcome (saved with what comes next)."""
-        step = saga.step(key[0])
-        detail: list[str] = []
-        troubles: list[CirraError] = []
-        deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up)
-        context = self._context(run, params, key, attempt, touch=deadline.touch, describe=detail.append)
+        step, notes = saga.step(key[0]), Notes()
+        deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up, spent=run.steps[key].spent)
+        context = context_of(run, params, self._services, key, attempt, touch=deadline.touch, notes=notes)
         try:
-            with _observed(saga, step, "do", key[1]):
-                result = await self._interruptible(run.id, deadline.run(_with_retries(step.do, context, troubles)))
+            with observed(saga, step, "do", key[1]):
+                result = await self._interruptible(run.id, deadline.run(with_retries(step.do, context, notes)))
         except _Interrupted:
             raise
         except DeadlineExceeded as error:
-            waited_for = f"; last: {troubles[-1]}" if troubles else ""
-            self._failed(saga, run, params, key, attempt, DeadlineExceeded(f"{error}{waited_for}"))
+            waited_for = f"; last: {notes.troubles[-1]}" if notes.troubles else ""
+            self._failed(saga, run, params, key, attempt, DeadlineExceeded(f"{error}{waited_for}"), notes)
             return
         except Exception as error:
-            self._failed(saga, run, params, key, attempt, _known(error))
+            self._failed(saga, run, params, key, attempt, known(error), notes)
             return
-        succeeded = pb.StepSucceeded(step=key[0], item=key[1], attempt=attempt, detail=" ".join(detail))
+        succeeded = pb.StepSucceeded(step=key[0], item=key[1], attempt=attempt, detail=" ".join(notes.details))
         if result is not None:
             succeeded.result.Pack(result)
         run.record(succeeded)
@@ -233,100 +255,37 @@ class SagaEngine:
             running.effect = None
 
     def _failed(
-        self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int, error: CirraError
+        self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int, error: CirraError, notes: Notes
     ) -> None:
-        reported = _reported(error)
         log.warning("step failed", saga=saga.name, step=key[0], item=key[1], reason=error.reason, error=str(error))
         if not can_unwind(saga, run, params):
-            run.record(pb.SagaStuck(step=key[0], item=key[1], error=reported))
+            run.record(_stuck(run, key, error, notes, undoing=False))
             return
         reschedule = isinstance(error, StepError) and error.reschedule and may_restart(saga, run, key)
-        failed = pb.StepFailed(step=key[0], item=key[1], attempt=attempt, error=reported, reschedule=reschedule)
-        run.record(failed)
+        cause = reported(error, notes.host)
+        run.record(pb.StepFailed(step=key[0], item=key[1], attempt=attempt, error=cause, reschedule=reschedule))
 
     async def _undo(self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int) -> None:
-        step = saga.step(key[0])
+        step, notes = saga.step(key[0]), Notes()
         assert step.undo is not None
-        context = self._context(run, params, key, attempt)
+        context = context_of(run, params, self._services, key, attempt, notes=notes)
         deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up)
         try:
-            with _observed(saga, step, "undo", key[1]):
-                await deadline.run(_with_retries(step.undo, context, [], attempts=UNDO_ATTEMPTS))
+            with observed(saga, step, "undo", key[1]):
+                await deadline.run(with_retries(step.undo, context, notes, attempts=UNDO_ATTEMPTS))
         except Exception as error:
             log.exception("undo failed: the saga is stuck", saga=saga.name, step=step.name, saga_id=str(run.id))
-            run.record(pb.SagaStuck(step=key[0], item=key[1], error=_reported(_known(error))))
+            run.record(_stuck(run, key, known(error), notes, undoing=True))
             return
         run.record(pb.StepUndone(step=key[0], item=key[1], attempt=attempt))
 
-    def _context(
-        self,
-        run: SagaRun,
-        params: Any,
-        key: StepKey,
-        attempt: int,
-        *,
-        touch: Callable[[], None] = lambda: None,
-        describe: Callable[[str], None] = lambda text: None,
-    ) -> StepContext[Any]:
-        return StepContext(
-            saga_id=run.id,
-            params=params,
-            services=self._services,
-            step=key[0],
-            item=key[1],
-            attempt=attempt,
-            results={at: record.result for at, record in run.steps.items() if record.result is not None},
-            earlier=tuple(run.earlier),
-            error=run.error,
-            failures=tuple(run.failures),
-            touch=touch,
-            describe=describe,
-        )
 
-
-@contextmanager
-def _observed(saga: Saga[Any], step: Step[Any], direction: str, item: str) -> Iterator[None]:
-    """A span and a measurement of one effect."""
-    began, outcome = time.monotonic(), "failed"
-    try:
-        with tracer.start_as_current_span(f"{direction} {step.name}", attributes={"cirra.step_item": item}):
-            yield
-            outcome = "succeeded"
-    finally:
-        SAGA_STEPS.labels(saga.name, step.name, direction, outcome).observe(time.monotonic() - began)
-
-
-async def _with_retries(
-    effect: Callable[[StepContext[Any]], Awaitable[Any]],
-    context: StepContext[Any],
-    troubles: list[CirraError],
-    *,
-    attempts: int | None = None,
-) -> Any:
-    """Repeats an effect that failed for a passing reason, until the deadline ends it (or `attempts` are used up).
-
-    `troubles` gets each failure.
-    """
-    pause_s = RETRY_FIRST_S
-    while True:
-        try:
-            return await effect(context)
-        except CirraError as error:
-            troubles.append(error)
-            if not error.retryable or len(troubles) == attempts:
-                raise
-            log.info("step waits and tries again", step=context.step, reason=error.reason, error=str(error))
-        await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, RETRY_LAST_S)
-
-
-def _known(error: Exception) -> CirraError:
-    """A bug in a step is an error like others for its saga, and a traceback in the log."""
-    if isinstance(error, CirraError):
-        return error
-    log.error("step broke", exc_info=error)
-    return CirraError(f"{type(error).__name__}: {error}")
-
-
-def _reported(error: CirraError) -> operations_pb2.OperationError:
-    return operations_pb2.OperationError(reason=error.reason, message=error.message, remedy=error.remedy)
+def _stuck(run: SagaRun, key: StepKey, error: CirraError, notes: Notes, *, undoing: bool) -> pb.SagaStuck:
+    return pb.SagaStuck(
+        step=key[0],
+        item=key[1],
+        error=reported(error, notes.host),
+        undoing=undoing,
+        tries=notes.tries,
+        target=run.target,
+    )

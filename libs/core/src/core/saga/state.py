@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -11,6 +12,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from cirra.operations.v1 import events_pb2 as pb
 from cirra.operations.v1 import operations_pb2
 from core.aggregate import Aggregate, applies
+from core.errors import FailedPrecondition
 from core.saga.definition import StepKey
 
 
@@ -28,12 +30,16 @@ class SagaStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A step that may have run: `result` is set once it has succeeded."""
+    """A step that may have run: `result` is set once it has succeeded.
+
+    `since`: when its present runner began with it; `spent`: how long those before were at it. Both in Postgres's time.
+    """
 
     attempt: int
-    started_at: datetime
+    since: datetime
     succeeded: bool = False
     result: AnyMessage | None = None
+    spent: timedelta = timedelta()
 
 
 class SagaRun(Aggregate, kind="saga"):
@@ -55,6 +61,13 @@ class SagaRun(Aggregate, kind="saga"):
     failures: list[operations_pb2.OperationError] = field(default_factory=list)
     rescheduling: bool = False
     cancelled: bool = False
+    cancel_reason: str = ""
+    # Where it stood still last.
+    stuck: pb.SagaStuck | None = None
+
+    @property
+    def resource_name(self) -> str:
+        return f"operations/{self.id}"
 
     @property
     def unwinding(self) -> bool:
@@ -81,8 +94,7 @@ class SagaRun(Aggregate, kind="saga"):
     @applies(pb.StepSucceeded)
     def _step_succeeded(self, event: pb.StepSucceeded) -> None:
         key = (event.step, event.item)
-        started = self.steps[key].started_at
-        self.steps[key] = StepRecord(event.attempt, started, True, event.result)
+        self.steps[key] = StepRecord(event.attempt, self.steps[key].since, True, event.result)
 
     @applies(pb.StepFailed)
     def _step_failed(self, event: pb.StepFailed) -> None:
@@ -98,7 +110,7 @@ class SagaRun(Aggregate, kind="saga"):
 
     @applies(pb.SagaCancelRequested)
     def _cancel_requested(self, event: pb.SagaCancelRequested) -> None:
-        self.cancelled = True
+        self.cancelled, self.cancel_reason = True, event.reason
 
     @applies(pb.SagaCompleted)
     def _completed(self, event: pb.SagaCompleted) -> None:
@@ -110,11 +122,13 @@ class SagaRun(Aggregate, kind="saga"):
 
     @applies(pb.SagaStuck)
     def _stuck(self, event: pb.SagaStuck) -> None:
-        self.status = SagaStatus.STUCK
+        self.status, self.stuck = SagaStatus.STUCK, event
 
     @applies(pb.SagaRetried)
     def _retried(self, event: pb.SagaRetried) -> None:
         self.status = SagaStatus.RUNNING
+        for key, record in self.steps.items():
+            self.steps[key] = replace(record, since=self.event_time, spent=timedelta())
 
     @applies(pb.SagaResolved)
     def _resolved(self, event: pb.SagaResolved) -> None:
@@ -122,9 +136,48 @@ class SagaRun(Aggregate, kind="saga"):
 
     @applies(pb.SagaAdopted)
     def _adopted(self, event: pb.SagaAdopted) -> None:
+        left = event.left_time.ToDatetime(UTC) if event.HasField("left_time") else None
+        for key, record in self.steps.items():
+            spent = max(timedelta(), left - record.since) if left is not None else timedelta()
+            self.steps[key] = replace(record, since=self.event_time, spent=record.spent + spent)
         self.runner = event.runner
+
+    # --- decisions
+
+    def adopt(self, runner: str, left_at: datetime | None = None) -> None:
+        """Another replica goes on with it. `left_at`: until when the earlier one lived, where that is known."""
+        adopted = pb.SagaAdopted(runner=runner)
+        if left_at is not None:
+            adopted.left_time.FromDatetime(left_at)
+        self.record(adopted)
 
     def request_cancel(self, reason: str) -> None:
         """Asks the runner to unwind; a saga past its pivot, or ended, goes on as it is."""
         if not self.cancelled and not self.status.ended:
             self.record(pb.SagaCancelRequested(reason=reason))
+
+    def retry(self, reason: str, runner: str) -> None:
+        """A person has a stuck run go on where it stands, with this runner. Raises FailedPrecondition unless stuck."""
+        self.require_stuck("retried")
+        if self.runner != runner:
+            # First: whoever sees it run again sees who runs it.
+            self.adopt(runner)
+        self.record(pb.SagaRetried(note=reason, target=self.target))
+
+    def resolve(self, reason: str, left: Sequence[str]) -> None:
+        """A person ends a stuck run; `left`: what is to be seen to by hand. Raises FailedPrecondition unless stuck."""
+        self.require_stuck("resolved")
+        self.record(pb.SagaResolved(note=reason, left=left))
+
+    def require_stuck(self, to_be: str) -> None:
+        """Raises FailedPrecondition unless it is. `to_be`: what only a stuck run can be."""
+        if self.status is SagaStatus.STUCK:
+            return
+        ended = self.status.ended
+        remedy = "nothing is left to do: it has ended" if ended else f"it goes on by itself: watch operation {self.id}"
+        raise FailedPrecondition(
+            f"operation {self.id} ({self.saga}) is {self.status.value}: only a stuck one is {to_be}",
+            reason="OPERATION_NOT_STUCK",
+            remedy=remedy,
+            metadata={"state": self.status.value},
+        )

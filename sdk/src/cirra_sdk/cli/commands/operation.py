@@ -10,14 +10,18 @@ import typer
 
 from cirra_sdk.cli import options
 from cirra_sdk.cli.command import Session, command, group
+from cirra_sdk.cli.operation_view import show
+from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.waiting import take, waited
 from cirra_sdk.errors import NotFound
 
 if TYPE_CHECKING:
     from cirra.events.v1.events_pb2 import Event
-    from cirra.operations.v1.operations_pb2 import Operation
 
-operations = group("operation", "Changes that take time, step by step.")
+operations = group(
+    "operation",
+    "Changes that take time, step by step: sagas. `cirra saga` is the same; to retry or resolve is for administrators.",
+)
 events = group("event", "The event log.")
 
 _UID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -32,28 +36,68 @@ async def list_operations(
     *,
     target: Annotated[str, typer.Option(help="On this thing: a server's name, or any uid.")] = "",
     state: Annotated[str, typer.Option(help="RUNNING, UNWINDING, SUCCEEDED, FAILED or STUCK.")] = "",
+    stuck: Annotated[
+        bool, typer.Option("--stuck", help="Those that wait for a person: where, since when, why.")
+    ] = False,
     limit: options.Limit = 0,
 ) -> None:
-    """List operations."""
+    """List operations, the newest first."""
     from cirra.operations.v1.operations_pb2 import OperationState
-    from cirra_sdk.cli.tables import OPERATIONS
+    from cirra_sdk.cli.tables import OPERATIONS, STUCK_OPERATIONS
 
+    if stuck and state.upper() not in ("", "STUCK"):
+        raise UsageError(f"--stuck and --state {state}: give one of them")
     found = session.client.operations.list(
-        target=await resource_name(session, target), state=options.enum(OperationState, state, "--state")
+        target=await resource_name(session, target),
+        state=options.enum(OperationState, "STUCK" if stuck else state, "--state"),
     )
-    session.output.resources(await take(found, limit), OPERATIONS)
+    session.output.resources(await take(found, limit), STUCK_OPERATIONS if stuck else OPERATIONS)
 
 
 @command(operations, "show")
 async def show_operation(session: Session, *, name: options.Name) -> None:
-    """Show an operation with its steps."""
-    _show(session, await session.client.operations.get(name))
+    """Show an operation with its steps; of a stuck one where it stands, why, and what can be done."""
+    show(session, await session.client.operations.get(name))
 
 
 @command(operations, "watch")
 async def watch_operation(session: Session, *, name: options.Name, timeout_s: options.Timeout = 0) -> None:
     """Print each step as it happens, until the operation is done; then show it. Fails if the operation does."""
-    _show(session, await waited(session, name, timeout_s))
+    show(session, await waited(session, name, timeout_s))
+
+
+@command(operations, "retry")
+async def retry_operation(
+    session: Session,
+    *,
+    name: options.Name,
+    reason: Annotated[str, typer.Option(help="What was mended: it is kept in the log.")] = "",
+) -> None:
+    """Have a stuck operation go on where it stands, once its cause is mended."""
+    operation = await session.client.operations.retry(name, reason)
+    show(session, operation)
+    session.output.note(f"it goes on; follow it: cirra operation watch {operation.uid}")
+
+
+@command(operations, "resolve")
+async def resolve_operation(
+    session: Session,
+    *,
+    name: options.Name,
+    reason: Annotated[str, typer.Option(help="Why it is given up, and what was done by hand: others will ask.")],
+) -> None:
+    """End a stuck operation for good: its target is in ERROR then, or deleted; what is left to you is told."""
+    show(session, await session.client.operations.resolve(name, reason))
+
+
+@command(operations, "cancel")
+async def cancel_operation(
+    session: Session, *, name: options.Name, reason: Annotated[str, typer.Option(help="Why.")] = ""
+) -> None:
+    """Have a running operation undone."""
+    operation = await session.client.operations.cancel(name, reason)
+    show(session, operation)
+    session.output.note(f"it is being undone; follow it: cirra operation watch {operation.uid}")
 
 
 @command(events, "list")
@@ -109,29 +153,6 @@ async def resource_name(session: Session, told: str) -> str:
     except NotFound as error:
         remedy = "for other things than servers, and for deleted ones, give the uid"
         raise NotFound(error.reason, error.message, remedy) from error
-
-
-def _show(session: Session, operation: Operation) -> None:
-    from rich.text import Text
-
-    from cirra_sdk.cli.output import pairs_table
-    from cirra_sdk.cli.plain import enum_text, time_text
-    from cirra_sdk.cli.steps import step_line
-
-    facts = [
-        ("ID", operation.uid),
-        ("Kind", operation.kind),
-        ("State", enum_text(operation, "state")),
-        ("Target", operation.target),
-        ("Created", time_text(operation.create_time)),
-        ("Ended", time_text(operation.end_time)),
-    ]
-    tables = [pairs_table([fact for fact in facts if fact[1]]), *(step_line(step) for step in operation.steps)]
-    if operation.HasField("error"):
-        error = operation.error
-        tables.append(Text(f"fault:  {error.message} ({error.reason})", style="bold red"))
-        tables.append(Text(f"remedy: {error.remedy}"))
-    session.output.resource(operation, *tables)
 
 
 def _line(event: Event) -> str:

@@ -1,4 +1,4 @@
-"""Pages of lists (AIP-158): in order of uid, which a UUIDv7 makes the order of creation."""
+"""Pages of lists (AIP-158): in order of uid, which a UUIDv7 makes the order of creation, or the newest first."""
 
 from __future__ import annotations
 

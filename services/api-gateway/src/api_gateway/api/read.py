@@ -34,14 +34,16 @@ async def _all(request: Any, call: Call) -> Mapping[str, str]:
     return {}
 
 
-def lister(view: View[Any], response_class: type[Any], filters: Filters = _all) -> Any:
+def lister(view: View[Any], response_class: type[Any], filters: Filters = _all, *, newest_first: bool = False) -> Any:
     """A method that answers a page of what the caller may see. `filters`: column → value, made of the request."""
     [items] = [field.name for field in response_class.DESCRIPTOR.fields if field.message_type is not None]
 
     @served
     async def list_page(self: Any, request: Any, call: Call) -> Any:
         page = page_of(request)
-        query = Query(filters=await filters(request, call), after=page.after, limit=page.size + 1)
+        query = Query(
+            filters=await filters(request, call), after=page.after, limit=page.size + 1, newest_first=newest_first
+        )
         rows = await call.reader.query(view, query)
         shown = rows[: page.size]
         response = response_class()

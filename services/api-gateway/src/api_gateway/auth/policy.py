@@ -78,6 +78,9 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "GetOperation": Need.READER,
         "ListOperations": Need.READER,
         "WatchOperation": Need.READER,
+        "RetryOperation": Need.ADMIN,
+        "ResolveOperation": Need.ADMIN,
+        "CancelOperation": Need.ADMIN,
     },
     "cirra.events.v1.EventService": {
         "ListEvents": Need.READER,

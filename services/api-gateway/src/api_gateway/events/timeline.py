@@ -193,6 +193,8 @@ _DETAILS: Mapping[str, Callable[[Any], str]] = {
         (saga.SagaStuck, _error),
         (saga.SagaUnwound, _error),
         (saga.SagaCancelRequested, lambda message: message.reason),
+        (saga.SagaRetried, lambda message: message.note),
+        (saga.SagaResolved, lambda message: "; left: ".join([message.note, *message.left])),
         (saga.SagaAdopted, lambda message: f"by {message.runner}"),
         (compute.InstanceCreated, lambda message: f"{message.display_name}, {message.flavor.display_name}"),
         (compute.InstanceHostAssigned, lambda message: f"{message.host} ({message.virt_type})"),

@@ -50,7 +50,9 @@ def _step_succeeded(operation: pb.Operation, event: RecordedEvent, message: even
     if step is not None:
         step.state = pb.STEP_STATE_SUCCEEDED
         step.detail = message.detail
+        step.ClearField("error")
         step.end_time.FromDatetime(event.recorded_at)
+    _passed(operation, message.step, message.item)
 
 
 @OPERATION.on(events.StepFailed)
@@ -71,6 +73,7 @@ def _step_undone(operation: pb.Operation, event: RecordedEvent, message: events.
     step = _find(operation, message)
     if step is not None:
         step.state = pb.STEP_STATE_UNDONE
+    _passed(operation, message.step, message.item)
 
 
 @OPERATION.on(events.SagaCancelRequested)
@@ -93,20 +96,48 @@ def _unwound(operation: pb.Operation, event: RecordedEvent, message: events.Saga
 
 @OPERATION.on(events.SagaStuck)
 def _stuck(operation: pb.Operation, event: RecordedEvent, message: events.SagaStuck) -> None:
-    """Not done: it goes on when a person has told it to, or has cleaned up."""
+    """Not done: it goes on when a person has it retried, or ends when a person resolves it."""
     operation.state = pb.OPERATION_STATE_STUCK
-    operation.error.CopyFrom(message.error)
+    if not operation.HasField("error"):  # else that is the cause, which is not forgotten over what came of it
+        operation.error.CopyFrom(message.error)
+    stuck = operation.stuck
+    if (stuck.step, stuck.item, stuck.undoing) != (message.step, message.item, message.undoing):
+        operation.ClearField("stuck")
+        stuck = operation.stuck
+        stuck.step, stuck.item, stuck.undoing = message.step, message.item, message.undoing
+        stuck.since.FromDatetime(event.recorded_at)
+    stuck.host = message.error.host
+    stuck.tries += message.tries
+    stuck.error.CopyFrom(message.error)
+    step = _newest(operation, message.step, message.item)
+    if step is not None:
+        step.state = pb.STEP_STATE_STUCK
+        step.error.CopyFrom(message.error)
 
 
 @OPERATION.on(events.SagaRetried)
 def _retried(operation: pb.Operation, event: RecordedEvent, message: events.SagaRetried) -> None:
-    operation.state = pb.OPERATION_STATE_UNWINDING
+    """Where it stood is kept until it has got beyond: should it stand there again, it is told since when."""
+    stuck = operation.stuck
+    stuck.retries += 1
+    if stuck.undoing:
+        operation.state = pb.OPERATION_STATE_UNWINDING
+    else:
+        operation.state = pb.OPERATION_STATE_RUNNING
+        operation.ClearField("error")
+    step = _newest(operation, stuck.step, stuck.item)
+    if step is not None:
+        step.state = pb.STEP_STATE_RUNNING
 
 
 @OPERATION.on(events.SagaResolved)
 def _resolved(operation: pb.Operation, event: RecordedEvent, message: events.SagaResolved) -> None:
-    """It failed; a person has cleaned up what the saga could not."""
+    """It failed; a person has given it up."""
     _end(operation, event, pb.OPERATION_STATE_FAILED)
+    operation.resolution.reason = message.note
+    operation.resolution.user_id = event.actor
+    operation.resolution.time.FromDatetime(event.recorded_at)
+    operation.resolution.left.extend(message.left)
 
 
 @OPERATION.on(events.SagaAdopted)
@@ -116,8 +147,19 @@ def _adopted(operation: pb.Operation, event: RecordedEvent, message: events.Saga
 
 def _end(operation: pb.Operation, event: RecordedEvent, state: pb.OperationState.ValueType) -> None:
     operation.state = state
+    operation.ClearField("stuck")
     operation.done = True
     operation.end_time.FromDatetime(event.recorded_at)
+
+
+def _passed(operation: pb.Operation, step: str, item: str) -> None:
+    """The step where it stood is behind it."""
+    if (operation.stuck.step, operation.stuck.item) == (step, item):
+        operation.ClearField("stuck")
+
+
+def _newest(operation: pb.Operation, step: str, item: str) -> pb.OperationStep | None:
+    return next((found for found in reversed(operation.steps) if (found.step, found.item) == (step, item)), None)
 
 
 def _find(operation: pb.Operation, message: StepEvent) -> pb.OperationStep | None:

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+# Imported for what it registers.
+from api_gateway.views import standstill as _standstill  # noqa: F401
 from api_gateway.views.catalog import FLAVOR, KEY_PAIR
 from api_gateway.views.identity import PROJECT, USER
 from api_gateway.views.image import IMAGE

@@ -38,7 +38,7 @@ def is_admin(principal: Principal) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[R]):
-    """Rows, in order of uid, as of a position."""
+    """Rows, in the query's order, as of a position."""
 
     position: int
     rows: list[Row[R]]
@@ -46,13 +46,17 @@ class Found(Generic[R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which rows of a kind. `filters`: column → value. `after`: a uid; `limit` None: all of them."""
+    """Which rows of a kind. `filters`: column → value. `after`: a uid; `limit` None: all of them.
+
+    In order of uid, which is that of creation; `newest_first`: the other way round.
+    """
 
     filters: Mapping[str, str] = field(default_factory=dict)
     uids: Iterable[str] | None = None
     after: str = ""
     limit: int | None = None
     deleted_too: bool = False
+    newest_first: bool = False
 
 
 class Store:
@@ -91,18 +95,19 @@ class Store:
             conditions.append(f"r.uid = ANY(${len(arguments)}::text[])")
         if query.after:
             arguments.append(query.after)
-            conditions.append(f"r.uid > ${len(arguments)}")
+            conditions.append(f"r.uid {'<' if query.newest_first else '>'} ${len(arguments)}")
         arguments.append(query.limit)
+        order = f"ORDER BY r.uid {'DESC' if query.newest_first else 'ASC'}"
         selection = (
             f"SELECT * FROM {self._resources} r WHERE {' AND '.join(conditions)}"
-            f" ORDER BY r.uid LIMIT ${len(arguments)}::bigint"
+            f" {order} LIMIT ${len(arguments)}::bigint"
         )
-        return await self._fetch(view, selection, arguments)
+        return await self._fetch(view, selection, order, arguments)
 
-    async def _fetch(self, view: View[R], selection: str, arguments: list[Any]) -> Found[R]:
+    async def _fetch(self, view: View[R], selection: str, order: str, arguments: list[Any]) -> Found[R]:
         records = await self._pool.fetch(
             "SELECT p.position, p.halted_at, p.error, r.uid, r.resource, r.create_position, r.update_position,"
-            f" r.deleted FROM {self._projections} p LEFT JOIN ({selection}) r ON true WHERE p.name = $1 ORDER BY r.uid",
+            f" r.deleted FROM {self._projections} p LEFT JOIN ({selection}) r ON true WHERE p.name = $1 {order}",
             *arguments,
         )
         if not records:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import compute_pb2 as public
 from cirra.conductor.v1.sagas_pb2 import HostClaimed, InstanceCreateParams
 from cirra.network.v1 import network_pb2 as network_api
+from cirra.operations.v1.operations_pb2 import OperationError
 from cirra.placement.v1 import scheduling_pb2 as scheduling
 from conductor.compute import teardown
+from conductor.compute.abandonment import give_back
 from conductor.compute.domain import domain_spec, domain_wish, port_wish
 from conductor.compute.instance import Instance
 from conductor.hosts.settle import told_and_done
@@ -22,7 +22,8 @@ from conductor.network.port import Port
 from conductor.services import Services
 from conductor.turn import Turn
 from core.errors import CirraError
-from core.saga import Saga, Step, StepContext, StepError
+from core.saga import Abandoned, Saga, Step, StepContext, StepError
+from core.saga.engine import CANCELLED
 
 Context = StepContext[InstanceCreateParams]
 
@@ -46,8 +47,9 @@ async def give_up(ctx: Context) -> None:
         task_id = str(ctx.saga_id)
         if instance.task_id != task_id:
             return
-        if ctx.error is not None and ctx.error.reason != "CANCELLED":
-            instance.fail(task_id, _fault(ctx))
+        assert ctx.error is not None
+        if not (instance.delete_task_id and ctx.error.reason == CANCELLED):
+            instance.fail(task_id, _fault(ctx.error))
         instance.end_task(task_id)
 
     await _services(ctx).repository.change(Instance, _instance_id(ctx), decide)
@@ -87,11 +89,13 @@ async def claim_host(ctx: Context) -> HostClaimed:
 async def release_claim(ctx: Context) -> None:
     claimed = ctx.find_result("claim_host", HostClaimed)
     host = claimed.host if claimed is not None else ""
+    ctx.on_host(host)
     await teardown.release_claim(_services(ctx), ctx.params.instance_id, _turn(ctx), host, up_to=ctx.attempt)
 
 
 async def bind_port(ctx: Context) -> None:
     services, host = _services(ctx), _host(ctx)
+    ctx.on_host(host)
     instance = await services.repository.load(Instance, _instance_id(ctx))
     port = await services.repository.load(Port, UUID(ctx.item))
     network = await services.repository.load(Network, UUID(port.network_id))
@@ -108,6 +112,7 @@ async def bind_port(ctx: Context) -> None:
 async def unbind_port(ctx: Context) -> None:
     claimed = ctx.find_result("claim_host", HostClaimed)
     if claimed is not None:
+        ctx.on_host(claimed.host)
         await teardown.unbind_port(_services(ctx), ctx.item, _turn(ctx), claimed.host)
 
 
@@ -121,11 +126,36 @@ async def build(ctx: Context) -> None:
 async def remove_domain(ctx: Context) -> None:
     claimed = ctx.find_result("claim_host", HostClaimed)
     if claimed is not None:
+        ctx.on_host(claimed.host)
         await teardown.remove_domain(_services(ctx), ctx.params.instance_id, _turn(ctx), claimed.host)
 
 
 async def start(ctx: Context) -> None:
     await _tell_domain(ctx, agent.DESIRED_POWER_ON, create=False)
+
+
+async def abandon(ctx: Context) -> Abandoned:
+    """The instance comes to rest in ERROR with the cause. Past the pivot its guest runs, and keeps what it has."""
+    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    ports: tuple[Port, ...] = ()
+    if ctx.error is None:
+        left: tuple[str, ...] = (f"{instance.host}: the guest runs; delete the instance to be rid of it",)
+    else:
+        claimed = ctx.find_result("claim_host", HostClaimed)
+        given = await give_back(
+            _services(ctx),
+            ctx.params.instance_id,
+            ctx.params.port_ids,
+            _turn(ctx),
+            claimed.host if claimed is not None else "",
+            up_to=ctx.attempt,
+        )
+        instance, ports, left = given.instance, given.ports, given.left
+    task_id = str(ctx.saga_id)
+    if instance.task_id == task_id:
+        instance.fail(task_id, _fault_of_abandoned(ctx))
+        instance.end_task(task_id)
+    return Abandoned((instance, *ports), left)
 
 
 async def activate(ctx: Context) -> None:
@@ -148,12 +178,14 @@ INSTANCE_CREATE = Saga(
     ),
     restart_from="claim_host",
     max_attempts=MAX_HOSTS,
+    abandon=abandon,
 )
 
 
 async def _tell_domain(ctx: Context, power: agent.DesiredPower.ValueType, *, create: bool) -> Instance:
     """Makes the domain so on its host, and waits until the host has said that it is."""
     repository, host = _services(ctx).repository, _host(ctx)
+    ctx.on_host(host)
     instance = await repository.load(Instance, _instance_id(ctx))
     image = await repository.load(Image, UUID(instance.image_id))
     ports = [await repository.load(Port, UUID(port_id)) for port_id in ctx.params.port_ids]
@@ -186,11 +218,19 @@ def _host(ctx: Context) -> str:
     return ctx.result("claim_host", HostClaimed).host
 
 
-def _fault(ctx: Context) -> public.Fault:
-    assert ctx.error is not None
-    now = Timestamp()
-    now.GetCurrentTime()
-    return public.Fault(reason=ctx.error.reason, message=ctx.error.message, remedy=ctx.error.remedy, time=now)
+def _fault(error: OperationError) -> public.Fault:
+    remedy = error.remedy or ("delete it" if error.reason == CANCELLED else "")
+    return public.Fault(reason=error.reason, message=error.message, remedy=remedy)
+
+
+def _fault_of_abandoned(ctx: Context) -> public.Fault:
+    """The cause, and where the way back or the way on has ended."""
+    stood = ctx.failures[-1]
+    fault = _fault(ctx.error or stood)
+    doing = "undoing" if ctx.error is not None else "doing"
+    fault.message += f"; {doing} {ctx.step} failed ({stood.reason}: {stood.message}), and an administrator gave it up"
+    fault.remedy = "delete it"
+    return fault
 
 
 def _with_history(ctx: Context, message: str) -> str:

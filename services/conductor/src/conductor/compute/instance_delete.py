@@ -7,10 +7,12 @@ from uuid import UUID
 
 from cirra.conductor.v1.sagas_pb2 import InstanceDeleteParams
 from conductor.compute import teardown
+from conductor.compute.abandonment import give_back
 from conductor.compute.instance import Instance
 from conductor.services import Services
 from conductor.turn import Turn
-from core.saga import Saga, SagaRun, Step, StepContext, StepError
+from core.errors import FailedPrecondition
+from core.saga import Abandoned, Saga, SagaRun, Step, StepContext, StepError
 from core.saga.state import SagaStatus
 
 Context = StepContext[InstanceDeleteParams]
@@ -45,6 +47,7 @@ async def take_over(ctx: Context) -> None:
 async def remove_domain(ctx: Context) -> None:
     instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
     if instance.host:
+        ctx.on_host(instance.host)
         gone = await teardown.remove_domain(_services(ctx), ctx.params.instance_id, _turn(ctx), instance.host)
         ctx.describe(f"on {instance.host}" if gone else f"{instance.host} is down: pending there")
 
@@ -52,6 +55,7 @@ async def remove_domain(ctx: Context) -> None:
 async def unbind_port(ctx: Context) -> None:
     instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
     if instance.host:
+        ctx.on_host(instance.host)
         await teardown.unbind_port(_services(ctx), ctx.item, _turn(ctx), instance.host)
 
 
@@ -62,8 +66,8 @@ async def release_port(ctx: Context) -> None:
 async def release_claim(ctx: Context) -> None:
     services, instance_id = _services(ctx), ctx.params.instance_id
     instance = await services.repository.load(Instance, _instance_id(ctx))
-    # Repeated, it finds no host assigned any more: the domain still tells where it was.
-    host = instance.host or (instance.domain.host if instance.domain is not None else "")
+    host = _last_host(instance)
+    ctx.on_host(host)
     await teardown.release_claim(services, instance_id, _turn(ctx), host, up_to=teardown.ANY_ATTEMPT)
 
 
@@ -71,6 +75,35 @@ async def settle(ctx: Context) -> None:
     repository = _services(ctx).repository
     await repository.change(Instance, _instance_id(ctx), lambda it: it.delete(str(ctx.saga_id)))
     await repository.destroy_secrets(_instance_id(ctx))
+
+
+async def abandon(ctx: Context) -> Abandoned:
+    """The instance is deleted. What its host still has is unwanted there, and removed when the host can.
+
+    Raises FailedPrecondition while another task has it: what that holds can't be given back under its feet.
+    """
+    services, task_id = _services(ctx), str(ctx.saga_id)
+    instance = await services.repository.load(Instance, _instance_id(ctx))
+    if instance.deleted:
+        return Abandoned()
+    if instance.task_id not in ("", task_id):
+        raise FailedPrecondition(
+            f"instance {instance.id} is in the hands of operation {instance.task_id}",
+            reason="OTHER_OPERATION_FIRST",
+            remedy=f"retry or resolve operation {instance.task_id} first, then retry this one",
+        )
+    await take_over(ctx)
+    given = await give_back(
+        services,
+        ctx.params.instance_id,
+        ctx.params.port_ids,
+        _turn(ctx),
+        _last_host(instance),
+        up_to=teardown.ANY_ATTEMPT,
+    )
+    await services.repository.destroy_secrets(instance.id)
+    given.instance.delete(task_id)
+    return Abandoned((given.instance, *given.ports), given.left)
 
 
 INSTANCE_DELETE = Saga(
@@ -86,7 +119,13 @@ INSTANCE_DELETE = Saga(
         Step(name="settle", do=settle, no_undo=_FORWARD),
     ),
     forward_only=True,
+    abandon=abandon,
 )
+
+
+def _last_host(instance: Instance) -> str:
+    """Where it is or was: once it has left its host, its domain still tells."""
+    return instance.host or (instance.domain.host if instance.domain is not None else "")
 
 
 def _services(ctx: Context) -> Services:

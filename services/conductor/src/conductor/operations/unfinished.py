@@ -6,17 +6,21 @@ A conductor replica is alive while it holds its lease `conductor/<replica>`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from uuid import UUID
 
 import asyncpg
 
 from cirra.operations.v1 import events_pb2 as pb
 from core.eventlog.schema import quote_identifier
 from core.eventlog.types import RecordedEvent
+from core.projection import Projection
+from core.saga import Orphan
 
 DDL = "CREATE TABLE unfinished (saga_id uuid PRIMARY KEY, runner text NOT NULL, stuck boolean NOT NULL DEFAULT false);"
 
-_ENDED = frozenset(f"cirra.operations.v1.{name}" for name in ("SagaCompleted", "SagaUnwound", "SagaResolved"))
+_ENDED = ("SagaCompleted", "SagaUnwound", "SagaResolved")
+_CONCERNED = frozenset(
+    f"cirra.operations.v1.{name}" for name in ("SagaStarted", "SagaAdopted", "SagaStuck", "SagaRetried", *_ENDED)
+)
 
 
 def runner_lease(replica: str) -> str:
@@ -24,19 +28,20 @@ def runner_lease(replica: str) -> str:
     return f"conductor/{replica}"
 
 
-class UnfinishedProjection:
+class UnfinishedProjection(Projection):
     """Projection `conductor-unfinished`."""
 
     name = "conductor-unfinished"
     version = 1
     ddl = DDL
 
+    def concerns(self, event: RecordedEvent) -> bool:
+        return event.type in _CONCERNED
+
     async def reset(self, connection: asyncpg.Connection) -> None:
         await connection.execute("DROP TABLE IF EXISTS unfinished")
 
     async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
-        if event.aggregate_type != "saga":
-            return
         saga_id = event.aggregate_id
         match event.type.rsplit(".", 1)[-1]:
             case "SagaStarted":
@@ -49,7 +54,7 @@ class UnfinishedProjection:
                 await connection.execute("UPDATE unfinished SET stuck = true WHERE saga_id = $1", saga_id)
             case "SagaRetried":
                 await connection.execute("UPDATE unfinished SET stuck = false WHERE saga_id = $1", saga_id)
-            case _ if event.type in _ENDED:
+            case ended if ended in _ENDED:
                 await connection.execute("DELETE FROM unfinished WHERE saga_id = $1", saga_id)
 
 
@@ -62,12 +67,13 @@ class UnfinishedSagas:
         self._leases = f"{quote_identifier(log_schema)}.leases"
         self._replica = replica
 
-    async def orphaned(self) -> Iterable[UUID]:
+    async def orphaned(self) -> Iterable[Orphan]:
         """Runs of replicas that hold no lease any more, and our own: what of those broke off is gone on with."""
         rows = await self._pool.fetch(
-            f"SELECT saga_id FROM {self._unfinished} u WHERE NOT stuck AND (runner = $1 OR NOT EXISTS ("
-            f" SELECT FROM {self._leases} l WHERE l.name = 'conductor/' || u.runner"
-            " AND l.expires_at > clock_timestamp())) ORDER BY saga_id LIMIT 200",
+            f"SELECT u.saga_id, u.runner, l.expires_at FROM {self._unfinished} u"
+            f" LEFT JOIN {self._leases} l ON l.name = 'conductor/' || u.runner"
+            " WHERE NOT u.stuck AND (u.runner = $1 OR l.expires_at IS NULL OR l.expires_at <= clock_timestamp())"
+            " ORDER BY u.saga_id LIMIT 200",
             self._replica,
         )
-        return [row["saga_id"] for row in rows]
+        return [Orphan(row["saga_id"], row["runner"], row["expires_at"]) for row in rows]

@@ -1,0 +1,130 @@
+"""Running one effect of a step: what it is given, how it is repeated and observed, how its failure is told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+from google.protobuf.message import Message
+from opentelemetry import trace
+
+from cirra.operations.v1 import operations_pb2
+from core.errors import CirraError
+from core.metrics import SAGA_STEPS
+from core.saga.definition import Saga, Step, StepContext, StepKey
+from core.saga.state import SagaRun
+
+log = structlog.get_logger(__name__)
+tracer = trace.get_tracer(__name__)
+
+P = TypeVar("P", bound=Message)
+
+RETRY_FIRST_S, RETRY_LAST_S = 0.1, 5.0
+
+
+@dataclass(slots=True)
+class Notes:
+    """What an effect says of itself while it runs: words for the timeline, the hosts it went to, its passing troubles.
+
+    `tries`: how often it was begun.
+    """
+
+    details: list[str] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
+    troubles: list[CirraError] = field(default_factory=list)
+    tries: int = 0
+
+    @property
+    def host(self) -> str:
+        """The last one; empty for an effect that went to none."""
+        return self.hosts[-1] if self.hosts else ""
+
+
+def params_of(saga: Saga[P], run: SagaRun) -> P:
+    """The parameters that a run was started with."""
+    params = saga.params()
+    if not run.params.Unpack(params):
+        raise TypeError(f"the parameters of saga {run.id} are {run.params.type_url}, not {saga.params.__name__}")
+    return params
+
+
+def context_of(
+    run: SagaRun,
+    params: P,
+    services: Any,
+    key: StepKey,
+    attempt: int,
+    *,
+    failures: tuple[operations_pb2.OperationError, ...] = (),
+    touch: Callable[[], None] = lambda: None,
+    notes: Notes | None = None,
+) -> StepContext[P]:
+    """What an effect of a step is given. `failures`: those beside the run's own."""
+    told = notes or Notes()
+    return StepContext(
+        saga_id=run.id,
+        params=params,
+        services=services,
+        step=key[0],
+        item=key[1],
+        attempt=attempt,
+        results={at: record.result for at, record in run.steps.items() if record.result is not None},
+        earlier=tuple(run.earlier),
+        error=run.error,
+        failures=(*run.failures, *failures),
+        touch=touch,
+        describe=told.details.append,
+        on_host=told.hosts.append,
+    )
+
+
+@contextmanager
+def observed(saga: Saga[Any], step: Step[Any], direction: str, item: str) -> Iterator[None]:
+    """A span and a measurement of one effect."""
+    began, outcome = time.monotonic(), "failed"
+    try:
+        with tracer.start_as_current_span(f"{direction} {step.name}", attributes={"cirra.step_item": item}):
+            yield
+            outcome = "succeeded"
+    finally:
+        SAGA_STEPS.labels(saga.name, step.name, direction, outcome).observe(time.monotonic() - began)
+
+
+async def with_retries(
+    effect: Callable[[StepContext[Any]], Awaitable[Any]],
+    context: StepContext[Any],
+    notes: Notes,
+    *,
+    attempts: int | None = None,
+) -> Any:
+    """Repeats an effect that failed for a passing reason, until the deadline ends it (or `attempts` are used up)."""
+    pause_s = RETRY_FIRST_S
+    while True:
+        notes.tries += 1
+        try:
+            return await effect(context)
+        except CirraError as error:
+            notes.troubles.append(error)
+            if not error.retryable or notes.tries == attempts:
+                raise
+            log.info("step waits and tries again", step=context.step, reason=error.reason, error=str(error))
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, RETRY_LAST_S)
+
+
+def known(error: Exception) -> CirraError:
+    """A bug in a step is an error like others for its saga, and a traceback in the log."""
+    if isinstance(error, CirraError):
+        return error
+    log.error("step broke", exc_info=error)
+    return CirraError(f"{type(error).__name__}: {error}")
+
+
+def reported(error: CirraError, host: str = "") -> operations_pb2.OperationError:
+    """As it is told in events. `host`: where the effect was at work."""
+    return operations_pb2.OperationError(reason=error.reason, message=error.message, remedy=error.remedy, host=host)
