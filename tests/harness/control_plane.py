@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -125,28 +125,38 @@ class Prepared:
     """What instances are made of."""
 
     def __init__(self, plane: ControlPlane, *, image_id: str, flavor_id: str, network_id: str) -> None:
-        self._plane = plane
+        self.plane = plane
         self.image_id = image_id
         self.flavor_id = flavor_id
         self.network_id = network_id
 
-    async def create(self, name: str = "demo", *, user_data: bytes = b"", **request: Any) -> commands.Accepted:
+    async def create(
+        self,
+        name: str = "demo",
+        *,
+        user_data: bytes = b"",
+        metadata: Mapping[str, str] | None = None,
+        tags: Sequence[str] = (),
+        **request: Any,
+    ) -> commands.Accepted:
         wanted = compute.Instance(
             display_name=name,
             image=self.image_id,
             flavor=self.flavor_id,
             nics=[compute.InstanceNic(network=self.network_id)],
             user_data=user_data,
+            metadata=metadata,
+            tags=tags,
         )
         with acting_as(ADMIN):
-            accepted: commands.Accepted = await self._plane.compute.CreateInstance(
+            accepted: commands.Accepted = await self.plane.compute.CreateInstance(
                 compute.CreateInstanceRequest(instance=wanted, **request)
             )
         return accepted
 
     async def delete(self, uid: str) -> commands.Accepted:
         with acting_as(ADMIN):
-            accepted: commands.Accepted = await self._plane.compute.DeleteInstance(
+            accepted: commands.Accepted = await self.plane.compute.DeleteInstance(
                 compute.DeleteInstanceRequest(name=uid)
             )
         return accepted

@@ -45,6 +45,7 @@ class Replicas:
         self.conductors: list[Lifetime] = []
         self.gateways: list[Lifetime] = []
         self.metadatas: list[Lifetime] = []
+        self.vendor_data_file: Path | None = None
         self.placement_addresses: list[str] = []
         self.conductor_addresses: list[str] = []
         self.gateway_addresses: list[str] = []
@@ -118,8 +119,13 @@ class Replicas:
         return lifetime
 
     async def start_metadata(self) -> str:
-        """Its address."""
-        settings = MetadataSettings(**self._common("metadata-1"), metadata_key_file=self.folder / "metadata")
+        """Its address. Guests are told what `vendor_data_file` has, if there is one."""
+        settings = MetadataSettings(
+            **self._common(f"metadata-{len(self.metadatas) + 1}"),
+            metadata_key_file=self.folder / "metadata",
+            conductor_addresses=tuple(self.conductor_addresses),
+            vendor_data_file=self.vendor_data_file,
+        )
         lifetime, facts = await self._start(metadata_bootstrap, settings)
         self.metadatas.append(lifetime)
         return facts["https"]

@@ -39,7 +39,8 @@ class Addresses:
 
     @property
     def metadata_url(self) -> str:
-        return f"https://{self.metadata[0]}"
+        """One URL for each replica, separated by commas: the hosts' proxies know them all."""
+        return ",".join(f"https://{address}" for address in self.metadata)
 
 
 def port_names(replicas: int) -> list[str]:
@@ -139,7 +140,9 @@ class ServiceTable:
                 "CIRRA_BLOB_DIRECTORY": str(self._layout.blobs),
                 "CIRRA_HTTP_LISTEN": self.addresses.images[number - 1],
             }
-        return metadata_key if service == "metadata" else {}
+        if service == "metadata":
+            return metadata_key | {"CIRRA_CONDUCTOR_ADDRESSES": ",".join(self.addresses.conductor)}
+        return {}
 
     def _conductor(self) -> dict[str, str]:
         return {

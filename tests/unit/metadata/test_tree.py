@@ -3,115 +3,150 @@
 from __future__ import annotations
 
 import json
-from uuid import UUID
+from dataclasses import replace
 
 import pytest
 
-from cirra.compute.v1.compute_pb2 import FlavorSummary
-from cirra.compute.v1.events_pb2 import InstanceCreated
-from metadata.guest import Guest, Nic
-from metadata.tree import OPENSTACK_VERSIONS, find, root
-
-INSTANCE = UUID("0197a000-0000-7000-8000-0000000000ff")
-KEY = "ssh-ed25519 AAAAC3Nza demo@cloud"
-NIC = Nic(
-    port_id="0197a000-0000-7000-8000-00000000aa01",
-    network_id="0197a000-0000-7000-8000-00000000bb01",
-    mac_address="fa:16:3e:00:00:01",
-    mtu=1450,
-    addresses=("192.168.1.101",),
-    cidrs=("192.168.1.0/24",),
-    gateways=("192.168.1.1",),
-    nameservers=(("192.168.1.2", "9.9.9.9"),),
-)
+from metadata import ec2, openstack
+from metadata.guest import Guest
+from metadata.openstack import Cloud
+from metadata.root import root
+from metadata.tree import Secret, Value, find
+from tests.unit.metadata.guests import BARE, CLOUD, FIRST, GUEST, KEY, SECOND, created
+from tests.unit.metadata.walk import FOLDER, golden
 
 
-def guest(**changes: object) -> Guest:
-    created = InstanceCreated(
-        project_id="p",
-        display_name="Demo",
-        hostname="demo",
-        flavor=FlavorSummary(display_name="m1.small"),
-        image_id="0197a000-0000-7000-8000-0000000000ab",
-        key_pair_name="mine",
-        public_key=KEY,
-        user_data=b"\x1f\x8b\x00binary",
-        metadata={"role": "web"},
-        reservation_id="r-1",
-    )
-    for name, value in changes.items():
-        setattr(created, name, value)
-    return Guest(INSTANCE, created, "nova", (NIC,), NIC.port_id)
+def read(path: str, of: Guest = GUEST, cloud: Cloud = CLOUD) -> Value | None:
+    return find(root(of, cloud), path)
 
 
-def read(path: str, of: Guest | None = None) -> bytes | None:
-    return find(root(of or guest()), path)
+def lines(path: str, of: Guest = GUEST) -> list[str]:
+    listing = read(path, of)
+    assert isinstance(listing, str)
+    return listing.splitlines()
+
+
+@pytest.mark.parametrize("file", sorted(golden()))
+def test_each_version_is_as_recorded(file: str) -> None:
+    """What has changed, has changed for guests that are out there: python -m tests.unit.metadata.walk."""
+    assert golden()[file] == (FOLDER / file).read_text()
+
+
+def test_nothing_recorded_is_without_a_version() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == set(golden())
 
 
 def test_ec2_lists_what_operators_look_for() -> None:
-    listing = read("/2009-04-04/meta-data")
-    assert listing is not None
-    assert listing.decode().splitlines() == [
+    assert lines("/2009-04-04/meta-data") == [
         "ami-id", "ami-launch-index", "ami-manifest-path", "block-device-mapping/", "hostname", "instance-action",
         "instance-id", "instance-type", "local-hostname", "local-ipv4", "placement/", "public-hostname", "public-ipv4",
-        "public-keys/", "reservation-id",
+        "public-keys/", "reservation-id", "security-groups",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("path", "content"),
     [
-        ("/latest/meta-data/instance-id", b"i-000000ff"),
-        ("/latest/meta-data/local-ipv4", b"192.168.1.101"),
-        ("/latest/meta-data/hostname", b"demo.novalocal"),
-        ("/latest/meta-data/instance-type", b"m1.small"),
-        ("/latest/meta-data/placement/availability-zone", b"nova"),
-        ("/latest/meta-data/public-keys/", b"0=mine"),
-        ("/latest/meta-data/public-keys/0/", b"openssh-key"),
-        ("/latest/meta-data/public-keys/0/openssh-key", f"{KEY}\n".encode()),
-        ("/2009-04-04/meta-data/public-keys/0/openssh-key", f"{KEY}\n".encode()),
-        ("/latest/user-data", b"\x1f\x8b\x00binary"),
-        ("/openstack/latest/user_data", b"\x1f\x8b\x00binary"),
-        ("/openstack/2012-08-10/vendor_data.json", b"{}"),
-        ("/latest", b"meta-data/\nuser-data"),
+        ("/latest/meta-data/instance-id", "i-000000ff"),
+        ("/latest/meta-data/local-ipv4", "192.168.1.101"),
+        ("/latest/meta-data/hostname", "demo.novalocal"),
+        ("/latest/meta-data/instance-type", "m1.small"),
+        ("/latest/meta-data/placement/availability-zone", "north-1"),
+        ("/latest/meta-data/public-keys/", "0=mine"),
+        ("/latest/meta-data/public-keys/0/", "openssh-key"),
+        ("/latest/meta-data/public-keys/0/openssh-key", f"{KEY}\n"),
+        ("/2009-04-04/meta-data/public-keys/0/openssh-key", f"{KEY}\n"),
+        ("/latest/user-data", Secret.USER_DATA),
+        ("/openstack/latest/user_data", Secret.USER_DATA),
+        ("/openstack/latest/password", Secret.PASSWORD),
+        ("/latest", "meta-data/\nuser-data"),
     ],
 )
-def test_single_values(path: str, content: bytes) -> None:
-    assert read(path) == content
+@pytest.mark.parametrize("spelling", ["{}", "{}/", "/{}", "{}//"])
+def test_single_values_however_many_slashes(path: str, content: Value, spelling: str) -> None:
+    assert read(spelling.format(path)) == content
 
 
 def test_version_lists() -> None:
-    assert (read("/openstack") or b"").decode().split() == list(OPENSTACK_VERSIONS)
-    assert {"2009-04-04", "latest"} <= set((read("/") or b"").decode().split())
+    assert lines("/openstack") == [*openstack.VERSIONS, "latest"]
+    assert lines("/") == lines("/ec2") == [*ec2.VERSIONS, "latest"]
+    assert read("/ec2/2009-04-04/meta-data/ami-id") == read("/2009-04-04/meta-data/ami-id")
 
 
-def test_meta_data_json_is_what_cloud_init_expects() -> None:
-    document = json.loads(read("/openstack/latest/meta_data.json") or b"")
-    assert document["uuid"] == str(INSTANCE)
-    assert document["hostname"] == "demo.novalocal"
-    assert document["public_keys"] == {"mine": f"{KEY}\n"}
-    assert document["meta"] == {"role": "web"}
+@pytest.mark.parametrize(
+    ("path", "first"),
+    [
+        ("/{}/meta-data/public-ipv4", "2007-01-19"),
+        ("/{}/meta-data/instance-type", "2007-08-29"),
+        ("/{}/meta-data/block-device-mapping/root", "2007-12-15"),
+        ("/{}/meta-data/placement/availability-zone", "2008-02-01"),
+        ("/{}/meta-data/instance-action", "2008-09-01"),
+        ("/{}/meta-data/mac", "2011-01-01"),
+        ("/{}/meta-data/tags/instance/role", "2021-03-23"),
+        ("/openstack/{}/password", "2013-04-04"),
+        ("/openstack/{}/vendor_data.json", "2013-10-17"),
+        ("/openstack/{}/network_data.json", "2015-10-15"),
+        ("/openstack/{}/vendor_data2.json", "2016-10-06"),
+    ],
+)
+def test_what_a_version_brought_is_in_no_earlier_one(path: str, first: str) -> None:
+    versions = openstack.VERSIONS if path.startswith("/openstack") else ec2.VERSIONS
+    having = [version for version in (*versions, "latest") if read(path.format(version)) is not None]
+    assert having == [*versions[versions.index(first) :], "latest"]
 
 
-def test_network_data_json_tells_interfaces_by_mac_and_dns() -> None:
-    document = json.loads(read("/openstack/latest/network_data.json") or b"")
-    [link], [network] = document["links"], document["networks"]
-    assert (link["ethernet_mac_address"], link["mtu"]) == ("fa:16:3e:00:00:01", 1450)
-    assert (network["type"], network["link"], network["ip_address"]) == ("ipv4_dhcp", link["id"], "192.168.1.101")
-    assert [service["address"] for service in document["services"]] == ["192.168.1.2", "9.9.9.9"]
+def test_each_answer_has_a_seed_of_its_own() -> None:
+    seeds = iter((b"a" * 512, b"b" * 512))
+    cloud = Cloud(random_bytes=lambda count: next(seeds))
+    first, second = (json.loads(str(read("/openstack/latest/meta_data.json", cloud=cloud))) for _ in range(2))
+    assert first["random_seed"] != second["random_seed"]
+
+
+def test_a_host_without_a_zone_is_in_the_usual_one() -> None:
+    without = replace(GUEST, host_zone="")
+    assert read("/latest/meta-data/placement/availability-zone", without) == "nova"
+
+
+def test_network_data_has_each_nic_in_its_place() -> None:
+    document = json.loads(str(read("/openstack/latest/network_data.json")))
+    assert [link["ethernet_mac_address"] for link in document["links"]] == [FIRST.mac_address, SECOND.mac_address]
+    assert [network["link"] for network in document["networks"]] == [link["id"] for link in document["links"]]
+    unwired = replace(GUEST, nics=(replace(FIRST, fixed_ips=()), SECOND))
+    [link] = json.loads(str(read("/openstack/latest/network_data.json", unwired)))["links"]
+    assert link["ethernet_mac_address"] == SECOND.mac_address
+
+
+def test_a_cloud_without_vendor_data_has_empty_documents() -> None:
+    cloud = Cloud(random_bytes=bytes)
+    assert json.loads(str(read("/openstack/latest/vendor_data.json", cloud=cloud))) == {}
+    assert json.loads(str(read("/openstack/latest/vendor_data2.json", cloud=cloud))) == {"static": {}}
 
 
 @pytest.mark.parametrize("path", ["/latest/user-data", "/openstack/latest/user_data"])
 def test_no_user_data_is_not_found(path: str) -> None:
-    assert read(path, guest(user_data=b"")) is None
+    assert read(path, BARE) is None
 
 
-@pytest.mark.parametrize("path", ["/latest/meta-data/secret", "/latest/meta-data/hostname/deeper", "/../etc"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/latest/meta-data/secret",
+        "/latest/meta-data/hostname/deeper",
+        "/latest/meta-data/public-keys/1",
+        "/2009-04-05/meta-data/",
+        "/openstack/2009-04-04",
+        "/openstack/latest/openstack",
+        "/../etc",
+        "/latest/meta-data/../../openstack",
+    ],
+)
 def test_what_is_not_there_is_none(path: str) -> None:
     assert read(path) is None
 
 
-def test_without_a_key_pair_no_keys_are_listed() -> None:
-    keyless = guest(public_key="", key_pair_name="")
-    assert b"public-keys" not in (read("/latest/meta-data/", keyless) or b"")
-    assert "public_keys" not in json.loads(read("/openstack/latest/meta_data.json", keyless) or b"")
+@pytest.mark.parametrize("key", ["..", ".", "a/b", "a=b", "two words", "umläut"])
+def test_a_property_whose_key_is_no_part_of_a_path_is_no_tag(key: str) -> None:
+    guest = replace(GUEST, created=created(metadata=None))
+    guest.created.metadata[key] = "value"
+    assert "tags/" not in lines("/latest/meta-data", guest)
+    assert json.loads(str(read("/openstack/latest/meta_data.json", guest)))["meta"] == {key: "value"}

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import base64
+import os
 
+from cirra.conductor.v1.commands_pb2_grpc import GuestCommandsStub
+from core.pki.identity import Identity
 from core.plane import open_plane
 from core.projection import Projector
+from core.rpc.client import channel
 from core.service import Lifetime
 from core.web import serve_web
 from metadata.app import MetadataApp
 from metadata.documents import DocumentsProjection
 from metadata.fetches import Fetches
-from metadata.guest import Guests
+from metadata.guests import Guests
+from metadata.openstack import Cloud
+from metadata.passwords import Passwords
 from metadata.proof import SessionTokens
 from metadata.settings import MetadataSettings
+from metadata.vendor_data import read_vendor_data
 
 CATCH_UP_S = 1.0
 
 
 async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
+    cloud = Cloud(random_bytes=os.urandom, vendor_data=read_vendor_data(settings.vendor_data_file))
     plane = await open_plane(lifetime, "metadata", settings)
     schema = settings.schema_name("metadata")
     projector = Projector(
@@ -28,17 +36,24 @@ async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
     lifetime.start(projector.run(), "documents")
     fetches = Fetches(plane.bus, boot_id=plane.runner)
     lifetime.start(fetches.run(), "fetches")
+    conductor = channel(settings.conductor_addresses, plane.tls, server=Identity.service("conductor"))
+    lifetime.on_stop(conductor.close, "conductor channel")
 
-    async def caught_up() -> None:
-        await projector.wait_for((await plane.log.head()).position, CATCH_UP_S)
+    async def caught_up(position: int) -> None:
+        await projector.wait_for(position, CATCH_UP_S)
+
+    async def up_to_date() -> None:
+        await caught_up((await plane.log.head()).position)
 
     master_key = base64.b64decode(settings.metadata_key_file.read_text())
     app = MetadataApp(
         Guests(plane.log.pool, schema, plane.keyring),
+        cloud,
         fetches,
+        Passwords(GuestCommandsStub(conductor), caught_up),
         SessionTokens(master_key, lambda: plane.clock.now().timestamp()),
         master_key=master_key,
-        caught_up=caught_up,
+        up_to_date=up_to_date,
     )
     server = await serve_web(app.build(), lifetime, listen=settings.http_listen, tls=plane.tls, name="https")
     lifetime.ready(https=server.address)

@@ -1,6 +1,7 @@
 """What the service knows: instances, ports, networks and subnets, projected from the log.
 
-User data stays sealed in here: it is opened when its guest asks, and can't be once the instance is gone.
+User data and passwords stay sealed in here, each in a column of its own: they are opened when their guest asks, and
+can't be once the instance is gone.
 """
 
 from __future__ import annotations
@@ -11,31 +12,63 @@ from cirra.compute.v1 import events_pb2 as compute
 from cirra.network.v1 import events_pb2 as network
 from cirra.network.v1 import network_pb2 as public
 from core.eventlog.types import RecordedEvent
+from core.projection import Projection
 
+# `created`: InstanceCreated without its user data; `user_data`: InstanceCreated with nothing else, sealed; `password`:
+# InstancePasswordPosted, sealed. `host`: of the active binding. `place`: of an address among those of its port.
 DDL = """
-CREATE TABLE instances (instance_id uuid PRIMARY KEY, created bytea NOT NULL, zone text NOT NULL DEFAULT '');
+CREATE TABLE instances (
+    instance_id uuid PRIMARY KEY, created bytea NOT NULL, user_data bytea, password bytea,
+    zone text NOT NULL DEFAULT ''
+);
 CREATE TABLE ports (
     port_id uuid PRIMARY KEY, network_id uuid NOT NULL, instance_id uuid, host text NOT NULL DEFAULT '',
-    addresses text[] NOT NULL, subnets uuid[] NOT NULL, mac text NOT NULL
+    mac text NOT NULL
 );
-CREATE INDEX ports_by_address ON ports USING gin (addresses);
 CREATE INDEX ports_by_instance ON ports (instance_id);
+CREATE TABLE fixed_ips (
+    port_id uuid NOT NULL, place int NOT NULL, network_id uuid NOT NULL, address text NOT NULL,
+    subnet_id uuid NOT NULL, PRIMARY KEY (port_id, place)
+);
+CREATE INDEX fixed_ips_by_address ON fixed_ips (network_id, address);
 CREATE TABLE networks (network_id uuid PRIMARY KEY, mtu int NOT NULL);
 CREATE TABLE subnets (
-    subnet_id uuid PRIMARY KEY, network_id uuid NOT NULL, cidr text NOT NULL, gateway text NOT NULL, dns text[] NOT NULL
+    subnet_id uuid PRIMARY KEY, network_id uuid NOT NULL, cidr text NOT NULL, gateway text NOT NULL,
+    dhcp boolean NOT NULL, dns text[] NOT NULL
 );
 """
 
+_CONCERNED = frozenset(
+    (
+        "InstanceCreated",
+        "InstanceHostAssigned",
+        "InstancePasswordPosted",
+        "InstanceDeleted",
+        "PortCreated",
+        "PortDeviceSet",
+        "PortBindingDesired",
+        "PortBindingRemoved",
+        "PortDeleted",
+        "NetworkCreated",
+        "NetworkDeleted",
+        "SubnetCreated",
+        "SubnetDeleted",
+    )
+)
 
-class DocumentsProjection:
+
+class DocumentsProjection(Projection):
     """Projection `metadata-documents`."""
 
     name = "metadata-documents"
-    version = 1
+    version = 2
     ddl = DDL
 
+    def concerns(self, event: RecordedEvent) -> bool:
+        return event.type.rsplit(".", 1)[-1] in _CONCERNED
+
     async def reset(self, connection: asyncpg.Connection) -> None:
-        await connection.execute("DROP TABLE IF EXISTS instances, ports, networks, subnets")
+        await connection.execute("DROP TABLE IF EXISTS instances, ports, fixed_ips, networks, subnets")
 
     async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
         match event.aggregate_type:
@@ -48,31 +81,35 @@ class DocumentsProjection:
 
 
 async def _instance(connection: asyncpg.Connection, event: RecordedEvent) -> None:
+    instance_id = event.aggregate_id
     match event.type.rsplit(".", 1)[-1]:
         case "InstanceCreated":
-            zone = compute.InstanceCreated.FromString(event.data).availability_zone
-            await connection.execute("INSERT INTO instances VALUES ($1, $2, $3)", event.aggregate_id, event.data, zone)
+            created = compute.InstanceCreated.FromString(event.data)
+            secret = compute.InstanceCreated(user_data=created.user_data) if created.user_data else None
+            created.ClearField("user_data")
+            await connection.execute(
+                "INSERT INTO instances (instance_id, created, user_data, zone) VALUES ($1, $2, $3, $4)",
+                instance_id,
+                created.SerializeToString(),
+                None if secret is None else secret.SerializeToString(),
+                created.availability_zone,
+            )
         case "InstanceHostAssigned":
             zone = compute.InstanceHostAssigned.FromString(event.data).availability_zone
-            await connection.execute("UPDATE instances SET zone = $2 WHERE instance_id = $1", event.aggregate_id, zone)
+            await connection.execute("UPDATE instances SET zone = $2 WHERE instance_id = $1", instance_id, zone)
+        case "InstancePasswordPosted":
+            await connection.execute(
+                "UPDATE instances SET password = $2 WHERE instance_id = $1", instance_id, event.data
+            )
         case "InstanceDeleted":
-            await connection.execute("DELETE FROM instances WHERE instance_id = $1", event.aggregate_id)
+            await connection.execute("DELETE FROM instances WHERE instance_id = $1", instance_id)
 
 
 async def _port(connection: asyncpg.Connection, event: RecordedEvent) -> None:
     port_id = event.aggregate_id
     match event.type.rsplit(".", 1)[-1]:
         case "PortCreated":
-            created = network.PortCreated.FromString(event.data)
-            await connection.execute(
-                "INSERT INTO ports VALUES ($1, $2, $3, '', $4, $5, $6)",
-                port_id,
-                created.network_id,
-                created.device_id or None,
-                [fixed.ip_address for fixed in created.fixed_ips],
-                [fixed.subnet for fixed in created.fixed_ips],
-                created.mac_address,
-            )
+            await _port_created(connection, event, network.PortCreated.FromString(event.data))
         case "PortDeviceSet":
             device_id = network.PortDeviceSet.FromString(event.data).device_id or None
             await connection.execute("UPDATE ports SET instance_id = $2 WHERE port_id = $1", port_id, device_id)
@@ -84,27 +121,49 @@ async def _port(connection: asyncpg.Connection, event: RecordedEvent) -> None:
             host = network.PortBindingRemoved.FromString(event.data).host
             await connection.execute("UPDATE ports SET host = '' WHERE port_id = $1 AND host = $2", port_id, host)
         case "PortDeleted":
+            await connection.execute("DELETE FROM fixed_ips WHERE port_id = $1", port_id)
             await connection.execute("DELETE FROM ports WHERE port_id = $1", port_id)
 
 
+async def _port_created(connection: asyncpg.Connection, event: RecordedEvent, created: network.PortCreated) -> None:
+    await connection.execute(
+        "INSERT INTO ports (port_id, network_id, instance_id, mac) VALUES ($1, $2, $3, $4)",
+        event.aggregate_id,
+        created.network_id,
+        created.device_id or None,
+        created.mac_address,
+    )
+    for place, fixed in enumerate(created.fixed_ips):
+        await connection.execute(
+            "INSERT INTO fixed_ips (port_id, place, network_id, address, subnet_id) VALUES ($1, $2, $3, $4, $5)",
+            event.aggregate_id,
+            place,
+            created.network_id,
+            fixed.ip_address,
+            fixed.subnet,
+        )
+
+
 async def _network(connection: asyncpg.Connection, event: RecordedEvent) -> None:
+    network_id = event.aggregate_id
     match event.type.rsplit(".", 1)[-1]:
         case "NetworkCreated":
             mtu = network.NetworkCreated.FromString(event.data).mtu
-            await connection.execute("INSERT INTO networks VALUES ($1, $2)", event.aggregate_id, mtu)
+            await connection.execute("INSERT INTO networks VALUES ($1, $2)", network_id, mtu)
+        case "NetworkDeleted":
+            await connection.execute("DELETE FROM subnets WHERE network_id = $1", network_id)
+            await connection.execute("DELETE FROM networks WHERE network_id = $1", network_id)
         case "SubnetCreated":
             subnet = network.SubnetCreated.FromString(event.data)
             await connection.execute(
-                "INSERT INTO subnets VALUES ($1, $2, $3, $4, $5)",
+                "INSERT INTO subnets VALUES ($1, $2, $3, $4, $5, $6)",
                 subnet.subnet_id,
-                event.aggregate_id,
+                network_id,
                 subnet.cidr,
                 subnet.gateway_ip,
+                bool(subnet.dhcp_ip),
                 list(subnet.dns_nameservers),
             )
         case "SubnetDeleted":
             subnet_id = network.SubnetDeleted.FromString(event.data).subnet_id
             await connection.execute("DELETE FROM subnets WHERE subnet_id = $1", subnet_id)
-        case "NetworkDeleted":
-            await connection.execute("DELETE FROM subnets WHERE network_id = $1", event.aggregate_id)
-            await connection.execute("DELETE FROM networks WHERE network_id = $1", event.aggregate_id)

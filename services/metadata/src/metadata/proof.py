@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Callable
+from uuid import UUID
 
 HOST_HEADER = "x-cirra-host"
 NETWORK_HEADER = "x-cirra-network"
@@ -27,32 +28,33 @@ def signed_by_host(
     """Whether a host's proxy says this. `path`: as on the request line, without the query."""
     text = "\n".join(("v1", host, network_id, address, method, path))
     expected = hmac.new(host_key(master, host), text.encode(), hashlib.sha256).hexdigest()
-    return hmac.compare_digest(expected, signature)
+    # Octets: of texts, those that are not ASCII can't be compared.
+    return hmac.compare_digest(expected.encode(), signature.encode())
 
 
 class SessionTokens:
-    """IMDSv2 tokens: bound to a port, valid for as long as the guest asked, checked by any replica."""
+    """IMDSv2 tokens: bound to a guest, valid for as long as it asked, checked by any replica."""
 
     def __init__(self, master: bytes, now: Callable[[], float]) -> None:
         self._key = hmac.new(master, b"imdsv2", hashlib.sha256).digest()
         self._now = now
 
-    def issue(self, port_id: str, ttl_s: int) -> str:
+    def issue(self, instance_id: UUID, ttl_s: int) -> str:
         """ValueError unless 1 ≤ ttl_s ≤ 21600."""
         if not 1 <= ttl_s <= MAX_TTL_S:
             raise ValueError(f"a token lives 1 to {MAX_TTL_S} seconds")
         expiry = struct.pack(">Q", int(self._now()) + ttl_s)
-        return base64.urlsafe_b64encode(expiry + self._mac(port_id, expiry)).decode()
+        return base64.urlsafe_b64encode(expiry + self._mac(instance_id, expiry)).decode()
 
-    def valid(self, port_id: str, token: str) -> bool:
+    def valid(self, instance_id: UUID, token: str) -> bool:
         try:
             raw = base64.urlsafe_b64decode(token.encode())
         except ValueError:
             return False
         expiry, mac = raw[:8], raw[8:]
-        if len(raw) != 40 or not hmac.compare_digest(mac, self._mac(port_id, expiry)):
+        if len(raw) != 40 or not hmac.compare_digest(mac, self._mac(instance_id, expiry)):
             return False
         return struct.unpack(">Q", expiry)[0] > self._now()
 
-    def _mac(self, port_id: str, expiry: bytes) -> bytes:
-        return hmac.new(self._key, port_id.encode() + expiry, hashlib.sha256).digest()
+    def _mac(self, instance_id: UUID, expiry: bytes) -> bytes:
+        return hmac.new(self._key, instance_id.bytes + expiry, hashlib.sha256).digest()

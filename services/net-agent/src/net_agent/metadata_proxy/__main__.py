@@ -26,7 +26,7 @@ from net_agent.metadata_proxy.server import MetadataProxy, Sender
 from net_agent.metadata_proxy.upstream import Upstream
 
 CLONE_NEWNET = 0x4000_0000
-_BACKLOG = 128
+_BACKLOG = 1024
 
 
 def main() -> int:

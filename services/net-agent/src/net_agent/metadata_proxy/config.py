@@ -15,7 +15,7 @@ class ProxyConfig:
     """Paths, and no secret itself, so that the file may be read by all.
 
     namespace: the network's namespace, in which it listens; the way to the service is in the host's.
-    upstream_url: "https://host:port" of the metadata service, or http for tests.
+    upstream_url: "https://host:port" of the metadata service, of several replicas separated by commas; http for tests.
     certificate, private_key, authority: PEM files of the host's TLS identity; unused with http.
     signing_key: the file with the host's metadata key (raw octets).
     credentials: a digest of what is in those files: a host with a new identity gets new proxies.

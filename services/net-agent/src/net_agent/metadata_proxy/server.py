@@ -12,11 +12,13 @@ from http import HTTPStatus
 import h11
 
 from net_agent.metadata_proxy import signing
-from net_agent.metadata_proxy.upstream import Answer, Upstream, UpstreamAway, UpstreamBroke
+from net_agent.metadata_proxy.connection import Answer
+from net_agent.metadata_proxy.upstream import Upstream, UpstreamAway
 
 MAX_HEAD_OCTETS = 16_384
 MAX_BODY_OCTETS = 65_536
-MAX_CONNECTIONS = 256
+# A flat network may have many guests on one host, and they may all start at once.
+MAX_CONNECTIONS = 1024
 # One guest can't take the proxy from the others.
 MAX_CONNECTIONS_PER_ADDRESS = 16
 REQUEST_TIMEOUT_S = 10.0
@@ -69,24 +71,23 @@ class MetadataProxy:
         except (ConnectionError, TimeoutError, h11.LocalProtocolError):
             # The guest went away, or takes too long: there is nobody to tell.
             writer.transport.abort()
-        except UpstreamBroke as error:
-            # Half an answer is out: only a broken connection says that it wasn't the whole.
-            self._log(event="the answer of the metadata service broke off", error=str(error))
-            writer.transport.abort()
         finally:
             self._connections[address] -= 1
             self._connections += Counter()  # forgets those at zero
             writer.close()
 
     async def _answer(self, request: h11.Request, body: bytes, address: str) -> Answer:
-        """Raises _Refused, UpstreamBroke."""
+        """Raises _Refused."""
         method, target = request.method.decode("ascii"), request.target.decode("ascii")
         if not target.startswith("/"):
             raise _Refused(400, "only a path can be asked for")
+        if method == "PUT" and any(name == b"x-forwarded-for" for name, _ in request.headers):
+            # As EC2: session tokens are not for whom a guest forwards for.
+            raise _Refused(403, "a session token is for the guest itself, not for others through it")
         started = time.monotonic()
         try:
             answer = await self._upstream.ask(
-                request.method, request.target, self._headers(request, body, address, method, target), body
+                address, request.method, request.target, self._headers(request, body, address, method, target), body
             )
         except UpstreamAway as error:
             self._log(event="the metadata service is away", error=str(error), address=address, path=target)
@@ -101,7 +102,6 @@ class MetadataProxy:
         sender, path = self._sender, target.partition("?")[0]
         proof = signing.signature(sender.key, sender.host, sender.network_id, address, method, path)
         own = [
-            (b"Host", self._upstream.host_header),
             (signing.HOST_HEADER, sender.host.encode()),
             (signing.NETWORK_HEADER, sender.network_id.encode()),
             (signing.ADDRESS_HEADER, address.encode()),
@@ -161,14 +161,14 @@ class _Client:
         return bytes(body)
 
     async def _pass_on(self, answer: Answer) -> None:
-        try:
-            headers = signing.end_to_end(answer.headers)
-            await self._send(h11.Response(status_code=answer.status, reason=answer.reason, headers=headers))
-            async for chunk in answer.body():
-                await self._send(h11.Data(data=chunk))
-            await self._send(h11.EndOfMessage())
-        finally:
-            answer.release()
+        headers = signing.end_to_end(answer.headers)
+        if answer.body and not any(name == b"content-length" for name, _ in headers):
+            headers.append((b"Content-Length", str(len(answer.body)).encode()))
+        await self._send(
+            h11.Response(status_code=answer.status, reason=answer.reason, headers=headers),
+            h11.Data(data=answer.body),
+            h11.EndOfMessage(),
+        )
 
     async def _refuse(self, refused: _Refused) -> None:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
@@ -180,12 +180,15 @@ class _Client:
             headers.append(("Retry-After", str(refused.retry_after_s)))
         if self._http.their_state is not h11.DONE:
             headers.append(("Connection", "close"))
-        await self._send(h11.Response(status_code=refused.status, reason=phrase, headers=headers))
-        await self._send(h11.Data(data=text))
-        await self._send(h11.EndOfMessage())
+        await self._send(
+            h11.Response(status_code=refused.status, reason=phrase, headers=headers),
+            h11.Data(data=text),
+            h11.EndOfMessage(),
+        )
 
-    async def _send(self, event: h11.Event) -> None:
-        content = self._http.send(event)
+    async def _send(self, *events: h11.Event) -> None:
+        """In one piece."""
+        content = b"".join(self._http.send(event) or b"" for event in events)
         if content:
             self._writer.write(content)
             async with asyncio.timeout(WRITE_TIMEOUT_S):

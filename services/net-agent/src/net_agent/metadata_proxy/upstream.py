@@ -1,155 +1,160 @@
-"""Connections to the metadata service: HTTP/1.1 with keep-alive, parsed by h11."""
+"""The metadata service as a proxy sees it: several replicas, any of which will do, over few connections.
+
+A burst of guests must not become a burst of TLS handshakes: a request waits for a connection that others use, and one
+guest never has all of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import h11
 
+from net_agent.metadata_proxy.connection import Answer, Connection, NoAnswer
 from net_agent.metadata_proxy.signing import Headers
 
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 3.0
 RESPONSE_TIMEOUT_S = 10.0
-# Below the five seconds after which common servers close an idle connection.
-_IDLE_S = 3.0
-_IDLE_CONNECTIONS = 4
-_READ_OCTETS = 65_536
+# While there is another replica to ask: cloud-init gives an answer five to ten seconds.
+IMPATIENT_S = 3.0
+# A replica that did not answer is asked last for so long.
+AVOID_S = 10.0
+MAX_REQUESTS = 16
+MAX_REQUESTS_PER_GUEST = 4
+# Below the time after which the service closes an idle connection.
+_IDLE_S = 60.0
+_IDLE_CONNECTIONS = 8
 
 
 class UpstreamAway(Exception):
-    """The service couldn't be reached, or didn't begin to answer; nothing of an answer has been passed on."""
-
-
-class UpstreamBroke(Exception):
-    """The answer stopped half-way, or was no HTTP."""
-
-
-class _Stale(Exception):
-    """A kept connection had been closed by the service before it took the request."""
-
-
-class _Connection:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, now: float) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.http = h11.Connection(h11.CLIENT)
-        self.idle_since = now
-
-    async def send(self, request: h11.Request, body: bytes) -> None:
-        content = self.http.send(request) or b""
-        if body:
-            content += self.http.send(h11.Data(data=body)) or b""
-        content += self.http.send(h11.EndOfMessage()) or b""
-        self.writer.write(content)
-        await self.writer.drain()
-
-    async def next_event(self) -> h11.Event | type[h11.PAUSED]:
-        while (event := self.http.next_event()) is h11.NEED_DATA:
-            async with asyncio.timeout(RESPONSE_TIMEOUT_S):
-                self.http.receive_data(await self.reader.read(_READ_OCTETS))
-        return event  # type: ignore[return-value]
-
-    def reusable(self) -> bool:
-        return self.http.our_state is h11.DONE and self.http.their_state is h11.DONE
-
-    def close(self) -> None:
-        self.writer.close()
-
-
-class Answer:
-    """The head of an answer; its body is still on its way. Whoever has it must `release` it in the end."""
-
-    def __init__(
-        self, response: h11.Response, connection: _Connection, give_back: Callable[[_Connection], None]
-    ) -> None:
-        self.status = response.status_code
-        self.reason = bytes(response.reason)
-        self.headers: Headers = list(response.headers)
-        self._connection = connection
-        self._give_back = give_back
-
-    async def body(self) -> AsyncIterator[bytes]:
-        """In pieces, as they come. Raises UpstreamBroke."""
-        try:
-            while not isinstance(event := await self._connection.next_event(), h11.EndOfMessage):
-                if not isinstance(event, h11.Data):
-                    raise UpstreamBroke("the answer ended early")
-                yield bytes(event.data)
-        except (ConnectionError, TimeoutError, h11.RemoteProtocolError) as error:
-            raise UpstreamBroke(str(error) or "the answer stopped") from error
-
-    def release(self) -> None:
-        self._give_back(self._connection)
+    """No replica could be reached, or none answered."""
 
 
 class Upstream:
-    """Asks the service; keeps a few connections for the next questions. url: "https://host:port"."""
+    """Asks the service. urls: "https://host:port", of several replicas separated by commas."""
 
+    def __init__(self, urls: str, tls: ssl.SSLContext | None) -> None:
+        self._replicas = [_Replica(url.strip(), tls) for url in urls.split(",")]
+        self._turns = _Turns()
+        self._first = 0
+
+    async def ask(self, guest: str, method: bytes, target: bytes, headers: Headers, body: bytes) -> Answer:
+        """`headers`: without Host. Raises UpstreamAway.
+
+        A request may reach more than one replica: none does harm when it is done twice.
+        """
+        async with self._turns.one(guest):
+            candidates = list(self._in_turn())
+            for replica in candidates:
+                patience_s = RESPONSE_TIMEOUT_S if replica is candidates[-1] else IMPATIENT_S
+                request = h11.Request(method=method, target=target, headers=[(b"Host", replica.host_header), *headers])
+                try:
+                    return await replica.ask(request, body, patience_s)
+                except UpstreamAway as error:
+                    replica.avoid()
+                    last = error
+        raise last
+
+    def _in_turn(self) -> Iterator[_Replica]:
+        """Each replica once, another first each time; those that are avoided in the end."""
+        self._first = (self._first + 1) % len(self._replicas)
+        ordered = self._replicas[self._first :] + self._replicas[: self._first]
+        return iter(sorted(ordered, key=lambda replica: replica.avoided))
+
+    def close(self) -> None:
+        for replica in self._replicas:
+            replica.close()
+
+
+class _Replica:
     def __init__(self, url: str, tls: ssl.SSLContext | None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not the address of a metadata service")
+        self.host_header = parts.netloc.encode("ascii")
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = tls if parts.scheme == "https" else None
-        self._idle: list[_Connection] = []
-        self.host_header = parts.netloc.encode("ascii")
+        self._idle: list[Connection] = []
+        self._avoided_until = 0.0
 
-    async def ask(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Answer:
+    @property
+    def avoided(self) -> bool:
+        return asyncio.get_running_loop().time() < self._avoided_until
+
+    async def ask(self, request: h11.Request, body: bytes, patience_s: float) -> Answer:
         """Raises UpstreamAway. A kept connection that turns out to be closed is replaced, once each."""
-        request = h11.Request(method=method, target=target, headers=headers)
-        while True:
-            connection, kept = await self._take()
-            try:
-                return await self._exchange(connection, request, body)
-            except _Stale as error:
-                connection.close()
-                if not kept:
-                    raise UpstreamAway("the service closed the connection without an answer") from error
-            except BaseException:
-                connection.close()
-                raise
-
-    async def _exchange(self, connection: _Connection, request: h11.Request, body: bytes) -> Answer:
         try:
-            await connection.send(request, body)
-            event = await connection.next_event()
-            while isinstance(event, h11.InformationalResponse):
-                event = await connection.next_event()
-        except (ConnectionError, h11.RemoteProtocolError) as error:
-            raise _Stale from error
+            async with asyncio.timeout(patience_s):
+                while (kept := self._rested()) is not None:
+                    try:
+                        return await self._exchange(kept, request, body)
+                    except NoAnswer:
+                        continue
+                return await self._exchange(await self._connect(), request, body)
         except TimeoutError as error:
-            raise UpstreamAway(f"no answer within {RESPONSE_TIMEOUT_S:g} s") from error
-        if not isinstance(event, h11.Response):
-            raise _Stale
-        return Answer(event, connection, self._give_back)
+            raise UpstreamAway(f"{self._host}:{self._port}: no answer within {patience_s:g} s") from error
+        except NoAnswer as error:
+            raise UpstreamAway(f"{self._host}:{self._port}: {error}") from error
 
-    async def _take(self) -> tuple[_Connection, bool]:
-        now = asyncio.get_running_loop().time()
+    async def _exchange(self, connection: Connection, request: h11.Request, body: bytes) -> Answer:
+        try:
+            answer = await connection.exchange(request, body)
+        except BaseException:
+            connection.close()
+            raise
+        if len(self._idle) < _IDLE_CONNECTIONS and connection.rest():
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return answer
+
+    def _rested(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if now - connection.idle_since < _IDLE_S and not connection.reader.at_eof():
-                return connection, True
+            if connection.rested_for() < _IDLE_S:
+                return connection
             connection.close()
+        return None
+
+    async def _connect(self) -> Connection:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
+                return await Connection.open(self._host, self._port, self._tls)
         except (OSError, TimeoutError) as error:
-            # ssl.SSLError is an OSError.
             raise UpstreamAway(f"{self._host}:{self._port}: {error or 'no connection in time'}") from error
-        return _Connection(reader, writer, now), False
 
-    def _give_back(self, connection: _Connection) -> None:
-        if not connection.reusable() or len(self._idle) >= _IDLE_CONNECTIONS:
-            connection.close()
-            return
-        connection.http.start_next_cycle()
-        connection.idle_since = asyncio.get_running_loop().time()
-        self._idle.append(connection)
+    def avoid(self) -> None:
+        """It is asked last for a while, and over none of the connections that it has."""
+        self._avoided_until = asyncio.get_running_loop().time() + AVOID_S
+        self.close()
 
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+
+class _Turns:
+    """So many requests at once: of all guests, and of each."""
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(MAX_REQUESTS)
+        self._of_guest: dict[str, asyncio.Semaphore] = {}
+        self._asking: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def one(self, guest: str) -> AsyncIterator[None]:
+        own = self._of_guest.setdefault(guest, asyncio.Semaphore(MAX_REQUESTS_PER_GUEST))
+        self._asking[guest] += 1
+        try:
+            async with own, self._all:
+                yield
+        finally:
+            self._asking[guest] -= 1
+            if not self._asking[guest]:
+                del self._asking[guest], self._of_guest[guest]
