@@ -203,9 +203,9 @@ async def test_watching_an_operation_ends_with_it(world: World, alice: Client) -
                     saga.StepSucceeded(step="claim_host", attempt=1, detail="on host-1"),
                     saga.SagaCompleted(),
                 )
-    assert [operation.state for operation in seen] == [operations.OPERATION_STATE_RUNNING] * 3 + [
-        operations.OPERATION_STATE_SUCCEEDED
-    ]
+    *before, last = [operation.state for operation in seen]  # changes that come together are one
+    assert last == operations.OPERATION_STATE_SUCCEEDED
+    assert 1 <= len(before) <= 3 and set(before) == {operations.OPERATION_STATE_RUNNING}
     assert seen[-1].done and seen[-1].steps[0].detail == "on host-1"
     listed = await alice.call(
         alice.operations.ListOperations, operations.ListOperationsRequest(target=guest.operation.target)

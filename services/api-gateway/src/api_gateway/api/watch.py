@@ -7,6 +7,7 @@ in no event twice.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 from api_gateway.api.call import Call
 from api_gateway.api.present import shown_instance
@@ -38,19 +39,17 @@ async def watch_instances(call: Call, name: str) -> AsyncIterator[compute.WatchI
 
 
 async def watch_operation(call: Call, name: str) -> AsyncIterator[operations.Operation]:
-    """Of one operation, until it is done."""
-    with call.parts.feed.subscribe() as subscription:
+    """Of one operation, until it is done. Changes that come together are one."""
+    found = await call.reader.find(OPERATION, name)
+    with call.parts.feed.subscribe(UUID(found.uid)) as subscription:
         await call.parts.caught_up(subscription.after)
         row = await call.reader.find(OPERATION, name)
         fold = Fold([row], only=[OPERATION])
         yield _copy(row.resource)
-        async for event in subscription:
-            if row.resource.done:
-                return
-            if str(event.aggregate_id) == row.uid and fold.apply(event):
+        batches = subscription.batches()
+        while not row.resource.done:
+            if [changed for event in await anext(batches) for changed in fold.apply(event)]:
                 yield _copy(row.resource)
-                if row.resource.done:
-                    return
 
 
 class _Watched:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
+from uuid import UUID
 
 import structlog
 
@@ -41,8 +44,21 @@ class Subscription:
             self._queue.put_nowait(None)
 
     async def __aiter__(self) -> AsyncIterator[RecordedEvent]:
-        while (event := await self._queue.get()) is not None:
-            yield event
+        async for events in self.batches():
+            for event in events:
+                yield event
+
+    async def batches(self) -> AsyncIterator[list[RecordedEvent]]:
+        """All that is there, at least one: for who needs but the outcome of several."""
+        more = True
+        while more:
+            queued = [await self._queue.get()]
+            while not self._queue.empty():
+                queued.append(self._queue.get_nowait())
+            events = [event for event in queued if event is not None]
+            more = len(events) == len(queued)
+            if events:
+                yield events
         raise Unavailable(f"watching ended: {self._ended}", reason="WATCH_ENDED", remedy="watch again")
 
 
@@ -52,7 +68,8 @@ class Feed:
     def __init__(self, bus: Bus, log: EventLog) -> None:
         self._bus = bus
         self._event_log = log
-        self._subscriptions: set[Subscription] = set()
+        # By the aggregate whose events they want; None: of all.
+        self._subscriptions: defaultdict[UUID | None, set[Subscription]] = defaultdict(set)
         self._listeners: list[Callable[[RecordedEvent], None]] = []
         self._moved = asyncio.Condition()
         self._started = asyncio.Event()
@@ -74,7 +91,7 @@ class Feed:
                         await self._deliver(await tail.next())
                 except HistoryChanged as error:
                     _log.error("feed.history_changed", error=str(error))
-            for subscription in self._subscriptions:
+            for subscription in chain.from_iterable(self._subscriptions.values()):
                 subscription.end("the log was restored")
 
     async def wait_started(self) -> None:
@@ -92,21 +109,24 @@ class Feed:
         return True
 
     @contextmanager
-    def subscribe(self) -> Iterator[Subscription]:
-        """All events after the feed's present position, which is the subscription's `after`."""
+    def subscribe(self, aggregate_id: UUID | None = None) -> Iterator[Subscription]:
+        """All events, or those of one aggregate, after the feed's present position: the subscription's `after`."""
         subscription = Subscription(self.position)
-        self._subscriptions.add(subscription)
+        self._subscriptions[aggregate_id].add(subscription)
         try:
             yield subscription
         finally:
-            self._subscriptions.discard(subscription)
+            self._subscriptions[aggregate_id].discard(subscription)
+            if not self._subscriptions[aggregate_id]:
+                del self._subscriptions[aggregate_id]
 
     async def _deliver(self, events: list[RecordedEvent]) -> None:
         for event in events:
             for listener in self._listeners:
                 listener(event)
-            for subscription in tuple(self._subscriptions):
-                subscription.push(event)
+            for wanted in (None, event.aggregate_id):
+                for subscription in self._subscriptions.get(wanted, ()):
+                    subscription.push(event)
         # Before anything is awaited: who subscribes from now on begins after these.
         self.position = events[-1].position
         async with self._moved:
