@@ -83,6 +83,10 @@ class Shelf:
         self.things.pop(desired.object_id, None)
         return DomainObserved(state=DOMAIN_STATE_ABSENT)
 
+    async def look(self, object_id: str) -> DomainObserved:
+        there = object_id in self.things
+        return DomainObserved(state=DOMAIN_STATE_RUNNING if there else DOMAIN_STATE_ABSENT, disk_present=there)
+
     async def known_objects(self) -> set[str]:
         return set(self.things)
 

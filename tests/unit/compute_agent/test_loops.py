@@ -32,9 +32,18 @@ class Images:
         return []
 
 
-async def run(images: Any, state: StateFolder, until: asyncio.Event, timeout_s: float = 5.0) -> None:
+async def run(
+    images: Any, state: StateFolder, until: asyncio.Event, timeout_s: float = 5.0, *, may_tidy: bool = True
+) -> None:
     task = asyncio.create_task(
-        evict_images(images, state, unused_for=timedelta(hours=2), interval_s=0.001, now=lambda: NOW)
+        evict_images(
+            images,
+            state,
+            unused_for=timedelta(hours=2),
+            interval_s=0.001,
+            may_tidy=lambda: may_tidy,
+            now=lambda: NOW,
+        )
     )
     try:
         await asyncio.wait_for(until.wait(), timeout_s)
@@ -62,4 +71,11 @@ async def test_without_the_state_folder_nothing_is_evicted(state: StateFolder) -
     images = Images()
     with pytest.raises(TimeoutError):
         await run(images, state, images.twice, timeout_s=0.1)
+    assert images.asked == []
+
+
+async def test_on_an_observe_only_host_nothing_is_evicted(state: StateFolder) -> None:
+    images = Images()
+    with pytest.raises(TimeoutError):
+        await run(images, state, images.twice, timeout_s=0.1, may_tidy=False)
     assert images.asked == []

@@ -14,6 +14,7 @@ SagaId = NewType("SagaId", UUID)
 
 _HOST_NAMESPACE = UUID("5a3b1f0e-4a55-5d27-9c0e-6d1d2b9b6f3a")
 _CLAIM_NAMESPACE = UUID("c1a1b0d2-7c3e-5b44-8f0a-3f7b9f6f1d55")
+_EPOCH_NAMESPACE = UUID("e90c4a1b-6d2f-5c83-9b7e-2f6a1d4c8b30")
 
 
 def uuid7(
@@ -37,6 +38,11 @@ def host_aggregate_id(host: str) -> UUID:
 def claim_aggregate_id(claimant: UUID) -> UUID:
     """The id of the claim that an instance holds: told by the instance's id, and not the same aggregate."""
     return uuid5(_CLAIM_NAMESPACE, str(claimant))
+
+
+def epoch_aggregate_id(epoch: int) -> UUID:
+    """An epoch's aggregate id: whoever raises it makes the same one, so that it is raised once."""
+    return uuid5(_EPOCH_NAMESPACE, str(epoch))
 
 
 def device_suffix(object_id: str | UUID) -> str:

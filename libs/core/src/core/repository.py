@@ -16,6 +16,7 @@ from uuid import UUID
 
 from eventsourcing.utils import resolve_topic
 
+import core.epochs  # noqa: F401 - registers its event, which every log may hold
 from core.aggregate import Aggregate, constraints_of, schema_version, upcast
 from core.errors import CirraError, Conflict, NotFound
 from core.eventlog.errors import LimitExceeded, UniqueViolation, VersionConflict

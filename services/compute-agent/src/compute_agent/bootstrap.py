@@ -46,6 +46,7 @@ async def bootstrap(lifetime: Lifetime, settings: ComputeAgentSettings) -> None:
             state,
             unused_for=settings.image_unused_for,
             interval_s=settings.image_eviction_interval_s,
+            may_tidy=lambda: link.store.may_tidy,
         )
     await driver.open()
     lifetime.on_stop(driver.close, "driver")

@@ -43,11 +43,14 @@ async def evict_images(
     *,
     unused_for: timedelta,
     interval_s: float,
+    may_tidy: Callable[[], bool],
     now: Callable[[], datetime] = _now,
 ) -> None:
-    """Evicts unused images on a timer. Runs for ever; what can't be read is logged and nothing evicted."""
+    """Evicts unused images on a timer, when it may. Runs for ever; what can't be read is logged, nothing evicted."""
     while True:
         await asyncio.sleep(interval_s)
+        if not may_tidy():
+            continue
         try:
             state.require()
             folders = [state.instance(instance_id).path for instance_id in state.instance_ids()]

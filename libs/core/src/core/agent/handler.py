@@ -61,5 +61,8 @@ class Handler(Protocol):
     async def remove(self, desired: DesiredObject) -> Message:
         """Make it absent; the facts observed afterwards. Absent already is success; the spec may be empty."""
 
+    async def look(self, object_id: str) -> Message:
+        """The facts about an object as they are now. Touches nothing."""
+
     async def known_objects(self) -> set[str]:
         """Ids of the objects on this host that are Cirra's. One that the cloud never named is reported, not touched."""

@@ -63,6 +63,7 @@ class AgentLink:
             agent=agent,
             boot_id=boot_id,
             generation_of=store.generation,
+            epoch_of=store.epoch_of,
             repeat_after_s=settings.repeat_after_s,
         )
         over = channel([identity.conductor_address], identity.tls, server=_CONDUCTOR)

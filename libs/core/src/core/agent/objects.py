@@ -15,15 +15,24 @@ from google.protobuf.message import Message
 
 from cirra.agent.v1.desired_pb2 import DesiredObject, OrphanSeen
 from core import metrics, telemetry
-from core.agent.generations import GenerationStore, Key, key_of
+from core.agent.generations import GenerationStore, Key, key_of, wish_of
 from core.agent.handler import AgentFailure, Handler
 from core.agent.locks import KeyedLocks
 from core.agent.reporter import Reporter
-from core.errors import Poison
+from core.errors import Poison, Unavailable
 
 _log = structlog.get_logger(__name__)
 
 Cause = Literal["command", "reconcile"]
+
+
+class HostObserveOnly(Unavailable):
+    """The log was restored: this host does nothing before an administrator has accepted what differs here."""
+
+    reason = "HOST_OBSERVE_ONLY"
+
+    def __init__(self, acts_in: int, told: int) -> None:
+        super().__init__(f"this host acts in epoch {acts_in}, and was not accepted in epoch {told}")
 
 
 class Objects:
@@ -46,8 +55,8 @@ class Objects:
         self._reporter = reporter
         self._locks = KeyedLocks()
         self._slots = asyncio.Semaphore(concurrency)
-        # The generation of the newest command on an object that is being done, or waits for that.
-        self._commanded: dict[Key, int] = {}
+        # The newest command on an object that is being done, or waits for that.
+        self._commanded: dict[Key, tuple[int, int]] = {}
         self._unbuilt_grace_s = unbuilt_grace_s
         self._monotonic = monotonic
         self._unbuilt_since: dict[Key, tuple[int, float]] = {}
@@ -68,18 +77,19 @@ class Objects:
             raise Poison(f"the {self._agent}-agent has no handler for a {desired.kind!r}")
         if cause == "reconcile":
             await self._make_so(handler, desired, cause)
-        elif self._commanded.get(key_of(desired)) == desired.generation:
+        elif self._commanded.get(key_of(desired)) == wish_of(desired):
             _log.info("command said again, under way", **_attributes(desired, cause))
         else:
-            self._commanded[key_of(desired)] = desired.generation
+            self._commanded[key_of(desired)] = wish_of(desired)
             try:
                 await self._make_so(handler, desired, cause)
             finally:
-                if self._commanded.get(key_of(desired)) == desired.generation:
+                if self._commanded.get(key_of(desired)) == wish_of(desired):
                     del self._commanded[key_of(desired)]
 
     async def _make_so(self, handler: Handler, desired: DesiredObject, cause: Cause) -> None:
         async with self._locks.held(key_of(desired)):
+            self._require_accepted(desired)
             if not self._store.accepts(desired):
                 await self._refuse(desired, cause)
                 return
@@ -95,6 +105,12 @@ class Objects:
             # A removal is listed by the conductor until it has heard of it: it is said again as long as it is asked.
             force = cause == "command" or desired.absent
             await self._report(desired, facts, force=force)
+
+    def _require_accepted(self, desired: DesiredObject) -> None:
+        """Raises HostObserveOnly unless this host may act on a wish of that epoch. Older ones are refused elsewhere."""
+        waits = self._store.is_observing and desired.epoch >= self._store.told_epoch
+        if waits or desired.epoch > self._store.epoch:
+            raise HostObserveOnly(self._store.epoch, max(desired.epoch, self._store.told_epoch))
 
     async def report_orphans(self, known: dict[str, set[str]], listed: set[Key]) -> None:
         """Tell of objects on this host (*known*, by kind) that the cloud neither lists nor ever named here."""
@@ -169,6 +185,7 @@ def _attributes(desired: DesiredObject, cause: Cause) -> dict[str, str | int | b
     return {
         "kind": desired.kind,
         "object_id": desired.object_id,
+        "epoch": desired.epoch,
         "generation": desired.generation,
         "absent": desired.absent,
         "cause": cause,

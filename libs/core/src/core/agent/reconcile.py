@@ -2,7 +2,7 @@
 
 Every few seconds it asks for the difference, every minute for everything: a command that was lost is found by the
 first, an object that changed by itself by the second. Without the conductor it goes on asking, and nothing on the host
-changes.
+changes; nor does it while the host is observe-only, after a restore of the log.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import structlog
 
 from cirra.agent.v1.desired_pb2 import DesiredObject
 from cirra.agent.v1.host_pb2 import GetDesiredStateRequest, GetDesiredStateResponse
+from core.agent.contents import ContentsReporter
 from core.agent.generations import Key, key_of
 from core.agent.link import AgentLink
-from core.agent.objects import Objects
+from core.agent.objects import HostObserveOnly, Objects
 from core.errors import CirraError, Poison
 
 _log = structlog.get_logger(__name__)
@@ -39,7 +40,8 @@ class Reconciler:
         self._link = link
         self._objects = objects
         self._monotonic = monotonic
-        self._since = 0
+        self._since = self._epoch = 0
+        self._contents = ContentsReporter(link, objects, monotonic=monotonic)
         self._nudged = asyncio.Event()
         self._full_due = 0.0
         # The newest wish of each object whose turn has not come, and the tasks that bring the turn.
@@ -72,6 +74,10 @@ class Reconciler:
         # Looked at before the question: what a command makes in between must not be taken for an orphan.
         known = await self._known_objects() if full else {}
         answer = await self._until_answered(0 if full else self._since)
+        await self._link.store.hear(answer.epoch, answer.accepted_epoch)
+        if self._link.store.is_observing:
+            await self._observe(answer)
+            return
         await self._take_in(answer)
         if full and answer.complete:
             self._full_due = self._monotonic() + self._link.settings.full_interval_s
@@ -79,7 +85,7 @@ class Reconciler:
 
     async def _until_answered(self, since: int) -> GetDesiredStateResponse:
         pause = _FIRST_PAUSE_S
-        request = GetDesiredStateRequest(host=self._link.host, agent=self._link.agent, since=since)
+        request = GetDesiredStateRequest(host=self._link.host, agent=self._link.agent, since=since, epoch=self._epoch)
         while True:
             try:
                 answer: GetDesiredStateResponse = await self._link.conductor.GetDesiredState(request)
@@ -94,10 +100,19 @@ class Reconciler:
         for desired in answer.objects:
             self._link.store.learn(desired)
         await self._link.store.note_fresh_state(self._link.boot_id)
-        self._since = answer.position
+        self._since, self._epoch = answer.position, answer.epoch
         self.fresh.set()
         for desired in answer.objects:
             self._want(desired)
+
+    async def _observe(self, answer: GetDesiredStateResponse) -> None:
+        """Until an administrator has accepted what differs here: look and tell, and leave all as it is."""
+        self._wanted.clear()
+        self._since = 0
+        # Fresh it is: the conductor was heard, and wants nothing.
+        await self._link.store.note_fresh_state(self._link.boot_id)
+        self.fresh.set()
+        await self._contents.report(answer.epoch)
 
     async def _after_full(self, answer: GetDesiredStateResponse, known: dict[str, set[str]]) -> None:
         listed = {key_of(desired) for desired in answer.objects}
@@ -129,6 +144,8 @@ class Reconciler:
                 await self._objects.apply(desired, "reconcile")
             except Poison as error:
                 _log.error("unknown wish", object_id=desired.object_id, error=error.message)
+            except HostObserveOnly as error:
+                _log.info("left as it is", object_id=desired.object_id, error=error.message)
             except Exception:
                 # Held for a failure of the infrastructure: the next full comparison tries again.
                 _log.exception("reconcile failed", kind=desired.kind, object_id=desired.object_id)

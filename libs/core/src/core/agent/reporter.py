@@ -62,6 +62,7 @@ class Reporter:
         agent: str,
         boot_id: str,
         generation_of: Callable[[str, str], int],
+        epoch_of: Callable[[str, str], int] = lambda kind, object_id: 0,
         repeat_after_s: float = 600.0,
         boot_time_ns: Callable[[], int] = _boot_time_ns,
         monotonic: Callable[[], float] = time.monotonic,
@@ -71,6 +72,7 @@ class Reporter:
         self._agent = agent
         self.boot_id = boot_id
         self._generation_of = generation_of
+        self._epoch_of = epoch_of
         self._repeat_after_s = repeat_after_s
         self._boot_time_ns = boot_time_ns
         self._monotonic = monotonic
@@ -96,6 +98,7 @@ class Reporter:
         acted_on = self._generation_of(kind, object_id) if generation is None else generation
         report = Report(host=self._host, agent=self._agent, kind=kind, object_id=object_id, generation=acted_on)
         report.boot_id = self.boot_id
+        report.epoch = self._epoch_of(kind, object_id)
         if facts is not None:
             getattr(report, _FIELD_OF_FACT[fact]).CopyFrom(facts)
             # An empty message of facts is told from no facts at all.

@@ -23,7 +23,7 @@ from cirra.agent.v1.desired_pb2 import DesiredObject, InventoryObserved
 from core import telemetry
 from core.agent.handler import Handler
 from core.agent.link import AgentLink
-from core.agent.objects import Objects
+from core.agent.objects import HostObserveOnly, Objects
 from core.agent.reconcile import Reconciler
 from core.agent.reporter import CORRELATION_HEADER
 from core.agent.state_folder import StateFolder
@@ -135,7 +135,11 @@ class AgentRuntime:
         desired = received.decode(DesiredObject)
         self._check_address(desired, received)
         with telemetry.correlated(received.headers.get(CORRELATION_HEADER, "")):
-            await self._objects.apply(desired, "command")
+            try:
+                await self._objects.apply(desired, "command")
+            except HostObserveOnly:
+                self._reconciler.nudge()  # it may have been accepted just now; the command comes again
+                raise
 
     def _check_address(self, desired: DesiredObject, received: Received) -> None:
         subject = self._link.bus.subjects.parse_commands(received.subject)

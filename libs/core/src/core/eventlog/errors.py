@@ -93,3 +93,8 @@ class LeaseLost(CirraError):
         self.name = name
         self.holder = holder
         self.fencing = fencing
+
+
+class ServerUnverified(ConnectionError):
+    """Postgres is another one than before, promoted or restored: it takes no append until the relay has found out
+    whether it has all events. Passes by itself (a ConnectionError: the next connection may be fine)."""

@@ -12,14 +12,23 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from core.eventlog.connections import CONNECT_TIMEOUT_S, LIMITS, WRITER_SETTINGS, backoff, is_transient
-from core.eventlog.errors import LogUnavailable
+from cirra.operations.v1.epoch_pb2 import EpochRaised
+from core.eventlog.connections import (
+    CONNECT_TIMEOUT_S,
+    LIMITS,
+    WRITER_SETTINGS,
+    backoff,
+    is_transient,
+    leave_session,
+)
+from core.eventlog.errors import LogUnavailable, ServerUnverified
 from core.eventlog.schema import check_schema_name, migrate, packaged, quote_identifier
 from core.eventlog.types import Append, Appended, Counter, Head, RecordedEvent
 from core.eventlog.watch import HeadWatch
 from core.eventlog.writer import Writer
+from core.ids import epoch_aggregate_id, uuid7
 
-MIGRATIONS = ("log_0001", "log_0002_append", "log_0003_repair", "leases_0001")
+MIGRATIONS = ("log_0001", "log_0002_append", "log_0003_repair", "log_0004_epoch", "leases_0001")
 
 _COLUMNS = (
     "position, epoch, event_id, aggregate_type, aggregate_id, version, type, schema_version, data,"
@@ -55,7 +64,9 @@ class EventLog:
         pool = await _patiently_open(dsn, schema, pool_size, patience_s)
 
         async def connect_writer() -> asyncpg.Connection:
-            return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=WRITER_SETTINGS)
+            connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=WRITER_SETTINGS)
+            # A server's timeline stays as long as its connections do: to ask once for each is enough.
+            return await _verified(connection, schema)
 
         async def connect_listener() -> asyncpg.Connection:
             return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=LIMITS)
@@ -146,12 +157,37 @@ class EventLog:
         rows = await self.pool.fetch(f"SELECT position, epoch, recorded_at FROM {self._quoted}.head")
         return Head(*rows[0])
 
-    async def raise_epoch(self) -> Head:
-        """After a restore or a lossy promotion: what follows is of a new epoch. Returns the new head."""
+    async def raise_epoch(
+        self, cause: str, *, expected: int, above: int = 0, published_position: int = 0, actor: str = ""
+    ) -> Head | None:
+        """Events were lost: what follows is of a new epoch, higher than `above` too, and begins with an EpochRaised.
+
+        Returns the new head; None when the epoch is not the `expected` one: it was raised by somebody else.
+        """
+        epoch = max(expected, above) + 1
+        event = EpochRaised(epoch=epoch, cause=cause, published_position=published_position)
         rows = await self.pool.fetch(
-            f"UPDATE {self._quoted}.head SET epoch = epoch + 1 RETURNING position, epoch, recorded_at"
+            f"SELECT * FROM {self._quoted}.raise_epoch($1, $2, $3, 'epoch', $4, $5, $6, $7)",
+            expected,
+            epoch,
+            uuid7(),
+            epoch_aggregate_id(epoch),
+            EpochRaised.DESCRIPTOR.full_name,
+            event.SerializeToString(deterministic=True),
+            actor,
         )
+        if not rows:
+            return None
+        _log.error("log.epoch_raised", schema=self.schema, epoch=epoch, cause=cause)
         return Head(*rows[0])
+
+    async def is_verified(self) -> bool:
+        """Whether this is the server, on the timeline, that the log was last known to be whole on."""
+        return bool(await self.pool.fetchval(f"SELECT {self._quoted}.is_verified()"))
+
+    async def confirm_server(self, *, expected: int) -> bool:
+        """No event was lost on the way to this server: it takes appends. False when the epoch is not the expected."""
+        return bool(await self.pool.fetchval(f"SELECT {self._quoted}.confirm_server($1)", expected))
 
     async def wait_beyond(self, position: int, *, timeout: float) -> bool:  # noqa: ASYNC109
         """Waits until the log is longer than `position`: False when it is not after `timeout` seconds."""
@@ -186,13 +222,26 @@ class EventLog:
         return {key: owner for key, owner in rows}
 
 
+async def _verified(connection: asyncpg.Connection, schema: str) -> asyncpg.Connection:
+    """The connection, to a server that may take appends. Raises ServerUnverified."""
+    if not await connection.fetchval(f"SELECT {quote_identifier(schema)}.is_verified()"):
+        connection.terminate()
+        raise ServerUnverified("Postgres was promoted or restored: waiting until it is known to be whole")
+    return connection
+
+
 async def _patiently_open(dsn: str, schema: str, pool_size: int, patience_s: float) -> asyncpg.Pool:
     """A pool on a database that has the schema."""
     clock: Callable[[], float] = asyncio.get_running_loop().time
     deadline = clock() + patience_s
     for pause in backoff():
         pool = asyncpg.create_pool(
-            dsn, min_size=1, max_size=pool_size, timeout=CONNECT_TIMEOUT_S, server_settings=LIMITS
+            dsn,
+            min_size=1,
+            max_size=pool_size,
+            timeout=CONNECT_TIMEOUT_S,
+            server_settings=LIMITS,
+            reset=leave_session,
         )
         try:
             await pool

@@ -24,12 +24,14 @@ from core.eventlog.types import RecordedEvent
 from core.relay.backlog import Backlog
 from core.relay.mirror import Mirror, Mirrored
 from core.relay.pipeline import Pipeline, PipelineBroken
+from core.relay.verdict import Evidence, Lost, Stale, Whole, judge
 
 _log = structlog.get_logger(__name__)
 
 LEASE_NAME = "relay"
 LEASE_TTL = timedelta(seconds=6)
 _SHORTER_LOG_PAUSE_S = 0.2
+_VERIFICATIONS = 5
 
 
 class Relay:
@@ -58,6 +60,7 @@ class Relay:
         self._lease_ttl = lease_ttl
         self._ack_timeout_s = ack_timeout_s
         self._idle_check_s = idle_check_s
+        self._refill = refill
         self._mirror = Mirror(log, bus, settings or StreamSettings(), refill=refill)
 
     async def run(self) -> None:
@@ -69,6 +72,23 @@ class Relay:
                     await held.run(self._relay(held.lease))
             except LeaseLost as error:
                 _log.warning("relay.lease_lost", holder=self._holder, error=str(error))
+
+    async def wait_whole(self, poll_s: float = 0.1) -> None:
+        """Returns once the stream is the log's mirror, and the log has all that was published: whichever replica holds
+        the lease has seen to it. Before, nothing that the log says can be acted on. Waits for NATS and Postgres."""
+        while True:
+            await self._bus.wait_connected()
+            try:
+                evidence = await self._mirror.inspect()
+                if evidence.same_server and isinstance(judge(evidence, refill=self._refill), Whole):
+                    return
+            except (nats.errors.Error, Unavailable) as error:
+                _log.warning("relay.not_inspected", error=str(error))
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                _log.warning("relay.not_inspected", error=str(error))
+            await asyncio.sleep(poll_s)
 
     async def _relay(self, lease: Lease) -> None:
         """Verify, publish until something is amiss, verify again. NATS or Postgres away: wait."""
@@ -90,17 +110,45 @@ class Relay:
             await asyncio.sleep(next(pauses))
 
     async def _verified(self, lease: Lease) -> Mirrored:
-        """How far the stream mirrors the log; it is rebuilt first when it does not."""
-        mirrored = await self._mirror.verify()
-        if mirrored is None:
-            if not await self._leases.renew(lease):  # a relay that was paused must not delete what another built
-                raise LeaseLost(lease.name, lease.holder, lease.fencing)
-            await self._mirror.rebuild()
-            mirrored = await self._mirror.verify()
-        if mirrored is None:
-            raise PipelineBroken("the rebuilt stream is not the log's mirror either", 0)
-        self._reached(mirrored.position)
-        return mirrored
+        """How far the stream mirrors the log. It is made anew where it does not; where it shows that the log has lost
+        events, a new epoch is begun first."""
+        for _ in range(_VERIFICATIONS):
+            evidence = await self._mirror.inspect()
+            epoch = evidence.head.epoch
+            match judge(evidence, refill=self._refill):
+                case Whole(position):
+                    if evidence.same_server or await self._event_log.confirm_server(expected=epoch):
+                        self._reached(position)
+                        return Mirrored(position, epoch)
+                case Stale(reason):
+                    _log.warning("relay.stream_stale", reason=reason)
+                    await self._rebuild(lease)
+                case Lost() as lost:
+                    await self._begin_epoch(lease, evidence, lost)
+        raise PipelineBroken("the rebuilt stream is not the log's mirror either", 0)
+
+    async def _begin_epoch(self, lease: Lease, evidence: Evidence, lost: Lost) -> None:
+        _log.error("relay.log_lost_events", reason=lost.reason, head=evidence.head.position)
+        await self._keep(lease)
+        head = await self._event_log.raise_epoch(
+            lost.reason,
+            expected=evidence.head.epoch,
+            above=lost.above,
+            published_position=lost.published,
+            actor="system/relay",
+        )
+        if head is not None:  # else another replica has raised it, and does the rest
+            await self._mirror.forget_commands()
+            await self._rebuild(lease)
+
+    async def _rebuild(self, lease: Lease) -> None:
+        await self._keep(lease)
+        await self._mirror.rebuild()
+
+    async def _keep(self, lease: Lease) -> None:
+        """A relay that was paused must not delete what another built."""
+        if not await self._leases.renew(lease):
+            raise LeaseLost(lease.name, lease.holder, lease.fencing)
 
     def _reached(self, position: int) -> None:
         self.position = position

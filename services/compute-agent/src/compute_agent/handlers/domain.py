@@ -72,6 +72,12 @@ class DomainHandler:
             await self._driver.remove(desired.object_id)
             return await self._look(desired.object_id)
 
+    async def look(self, object_id: str) -> DomainObserved:
+        """The guest and its disk as they are now; touches neither. Raises `AgentFailure`."""
+        async with self._locks.held(object_id):
+            await asyncio.to_thread(self._state.require)
+            return await self._look(object_id)
+
     async def known_objects(self) -> set[str]:
         """All instances of which this host has a guest or a folder."""
         return await self._driver.guests() | await asyncio.to_thread(self._state.instance_ids)

@@ -63,6 +63,14 @@ class PortHandler:
             )
         return PortObserved(absent=True)
 
+    async def look(self, object_id: str) -> PortObserved:
+        """The port as it is now; touches nothing. Raises `AgentFailure`."""
+        try:
+            state = await self._driver.observe(object_id)
+        except NetworkFault as fault:
+            raise _failure(fault) from fault
+        return PortObserved(wired=state.wired, absent=not state.present)
+
     async def known_objects(self) -> set[str]:
         return set(await self._driver.known_ports())
 
