@@ -142,6 +142,17 @@ class TestInstance:
         assert instance.status == compute.INSTANCE_STATUS_ERROR
         assert instance.fault.reason == "NO_VALID_HOST" and instance.fault.HasField("time")
 
+    def test_an_error_by_its_hosts_word_ends_by_its_hosts_word(self, history: History) -> None:
+        erred = compute_events.InstanceErred(fault=compute.Fault(reason="DISK_MISSING"), host="h1")
+        before = (_observed(agent.DOMAIN_STATE_RUNNING), compute_events.InstanceActivated())
+        ill = _instance(history, *before, _observed(agent.DOMAIN_STATE_SHUTOFF), erred)
+        assert (ill.status, ill.power_state) == (compute.INSTANCE_STATUS_ERROR, compute.POWER_STATE_SHUTDOWN)
+        uid = history.events[0].aggregate_id
+        for message in (_observed(agent.DOMAIN_STATE_RUNNING), compute_events.InstanceRecovered(host="h1")):
+            history.add("instance", uid, message)
+        well = _row(history, INSTANCE, uid).resource
+        assert well.status == compute.INSTANCE_STATUS_ACTIVE and not well.HasField("fault")
+
     def test_is_deleted(self, history: History) -> None:
         started = compute_events.InstanceTaskStarted(task="instance-delete", task_id="t2")
         assert _instance(history, started).task_state == "instance-delete"

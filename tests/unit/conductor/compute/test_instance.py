@@ -126,3 +126,59 @@ def test_nothing_is_begun_on_a_deleted_instance() -> None:
     instance.delete("t1")
     with pytest.raises(FailedPrecondition):
         instance.start_task("instance-delete", "t2")
+
+
+def settled() -> Instance:
+    """Built, and nobody at work on it."""
+    instance = make()
+    instance.assign_host(FIRST, "h1", "qemu", "z")
+    instance.desire_domain(FIRST, wish("h1"))
+    instance.activate("t1", NOW)
+    saved(instance)
+    return instance
+
+
+def said(sequence: int, reason: str = "") -> agent.Report:
+    """By its host of now: that it runs as it shall, or why not."""
+    report = agent.Report(host="h1", boot_id="b1", sequence=sequence, generation=1)
+    report.domain.state = agent.DOMAIN_STATE_SHUTOFF if reason else agent.DOMAIN_STATE_RUNNING
+    if reason:
+        report.failure.reason = reason
+    return report
+
+
+def test_what_its_host_can_t_do_is_its_error_for_as_long_as_that_lasts() -> None:
+    instance = settled()
+    instance.observe_domain(said(1, "STATE_FOLDER_MISSING"))
+    observed, erred = happened(instance)
+    assert isinstance(observed, pb.InstanceDomainObserved) and isinstance(erred, pb.InstanceErred)
+    assert (erred.fault.reason, erred.host) == ("STATE_FOLDER_MISSING", "h1")
+    saved(instance)
+    instance.observe_domain(said(2, "STATE_FOLDER_MISSING"))
+    assert happened(instance) == []
+    instance.observe_domain(said(3, "DISK_MISSING"))
+    assert [type(event) for event in happened(instance)][1:] == [pb.InstanceErred]
+    saved(instance)
+    instance.observe_domain(said(4))
+    assert [type(event) for event in happened(instance)][1:] == [pb.InstanceRecovered]
+    saved(instance)
+    instance.observe_domain(said(5, "DISK_MISSING"))
+    assert [type(event) for event in happened(instance)][1:] == [pb.InstanceErred]
+
+
+def test_what_a_host_says_while_a_task_is_at_work_is_the_tasks_to_judge() -> None:
+    instance = settled()
+    instance.start_task("instance-delete", "t2")
+    saved(instance)
+    instance.observe_domain(said(1, "STATE_FOLDER_MISSING"))
+    assert [type(event) for event in happened(instance)] == [pb.InstanceDomainObserved]
+
+
+def test_an_error_of_a_task_does_not_end_by_what_a_host_says() -> None:
+    instance = make()
+    instance.desire_domain(FIRST, wish("h1"))
+    instance.fail("t1", public.Fault(reason="NO_VALID_HOST"))
+    instance.end_task("t1")
+    saved(instance)
+    instance.observe_domain(said(1))
+    assert [type(event) for event in happened(instance)] == [pb.InstanceDomainObserved]
