@@ -12,6 +12,17 @@ from core.agent.handler import AgentFailure
 from core.errors import Unavailable
 
 
+def disk_out_of_reach(disk: Path, problem: AgentFailure) -> AgentFailure:
+    """*problem*: what is wrong with the state folder."""
+    return AgentFailure(
+        f"the instance's disk {disk} can't be reached: {problem.message}",
+        reason=problem.reason,
+        remedy=problem.remedy,
+        retryable=problem.retryable,
+        reschedule=problem.reschedule,
+    )
+
+
 def disk_missing(path: Path) -> AgentFailure:
     return AgentFailure(
         f"the instance's disk {path} is gone",

@@ -13,7 +13,8 @@ from core.errors import CirraError
 class AgentFailure(CirraError):
     """The host can't make it so, and says why: an answer to the saga, not an infrastructure error.
 
-    *retryable*: the same on this host may work later. *reschedule*: another host may do better.
+    *retryable*: the same on this host may work later. *reschedule*: another host may do better. `facts`: what is there
+    nevertheless, if that was looked at.
     """
 
     reason = "AGENT_FAILURE"
@@ -29,6 +30,7 @@ class AgentFailure(CirraError):
     ) -> None:
         super().__init__(message, reason=reason, retryable=retryable, remedy=remedy)
         self.reschedule = reschedule
+        self.facts: Message | None = None
 
     def to_message(self) -> Failure:
         return Failure(

@@ -19,11 +19,12 @@ from cirra.agent.v1.desired_pb2 import (
     DomainSpec,
 )
 from compute_agent.drivers.base import Disk, Guest, HypervisorDriver
-from compute_agent.errors import disk_missing, storage_failed
+from compute_agent.errors import disk_missing, disk_out_of_reach, storage_failed
 from compute_agent.handlers.power import PowerRecord
 from compute_agent.instances import StateFolder
+from core.agent.handler import AgentFailure
 from core.agent.locks import KeyedLocks
-from core.errors import Poison
+from core.errors import CirraError, Poison
 
 log = structlog.get_logger(__name__)
 
@@ -59,12 +60,16 @@ class DomainHandler:
         spec = desired.domain
         if spec.instance_id != desired.object_id:
             raise Poison(f"the spec of domain {desired.object_id} is for instance {spec.instance_id!r}")
-        async with self._acting(desired.object_id):
-            await self._ensure_disk(spec, create=desired.create)
-            await self._driver.define(spec, desired.generation)
-            await self._ensure_power(spec, desired.generation)
-            self._settled[desired.object_id] = desired.generation
-            return await self._look(desired.object_id)
+        try:
+            async with self._acting(desired.object_id):
+                await self._ensure_disk(spec, create=desired.create)
+                await self._driver.define(spec, desired.generation)
+                await self._ensure_power(spec, desired.generation)
+                self._settled[desired.object_id] = desired.generation
+                return await self._look(desired.object_id)
+        except AgentFailure as failure:
+            failure.facts = await self._guest_in_spite_of(failure, desired.object_id)
+            raise
 
     async def remove(self, desired: DesiredObject) -> DomainObserved:
         """Nothing of the instance is left on this host; images in the cache stay. Raises `AgentFailure`."""
@@ -103,7 +108,9 @@ class DomainHandler:
         async with self._locks.held(instance_id):
             self._settled.pop(instance_id, None)
             try:
-                await asyncio.to_thread(self._state.require)
+                problem = await asyncio.to_thread(self._state.problem)
+                if problem is not None:
+                    raise disk_out_of_reach(self._state.instance(instance_id).disk, problem)
                 yield
             except OSError as error:
                 raise storage_failed(error) from error
@@ -135,6 +142,15 @@ class DomainHandler:
 
     async def _look(self, instance_id: str) -> DomainObserved:
         return _facts(await self._driver.observe(instance_id), await self._driver.disk(instance_id))
+
+    async def _guest_in_spite_of(self, failure: AgentFailure, instance_id: str) -> DomainObserved | None:
+        """Whether it runs, although it is not as desired; None when there is none, or nobody can tell."""
+        try:
+            guest = await self._driver.observe(instance_id)
+            return None if guest is None else _facts(guest, await self._driver.disk(instance_id))
+        except CirraError as error:
+            log.warning("guest could not be observed", instance_id=instance_id, error=str(error), after=failure.reason)
+            return None
 
     def _power(self, instance_id: str) -> PowerRecord:
         return PowerRecord(self._state.instance(instance_id).path)

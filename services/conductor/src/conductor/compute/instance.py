@@ -46,6 +46,8 @@ class Instance(Aggregate, kind="instance"):
     delete_task_id: str = ""
     active: bool = False
     erred: bool = False
+    # Why it is not as it shall be, by the word of its host, while no task is at work.
+    ailment: agent.Failure | None = None
     deleted: bool = False
     metadata_fetched: bool = False
     # Of its administrator, as the guest posted it; empty: it has not.
@@ -134,6 +136,22 @@ class Instance(Aggregate, kind="instance"):
                 failure=report.failure if report.HasField("failure") else None,
             )
         )
+        if self.domain is not None and report.host == self.domain.host:
+            self._judge(report)
+
+    def _judge(self, report: agent.Report) -> None:
+        """What a task meets is the task's to deal with; at any other time a host's failure is the instance's ERROR, for
+        as long as it lasts."""
+        if not self.active or self.erred or self.task_id:
+            return
+        failure = report.failure if report.HasField("failure") else None
+        if failure is not None and failure != self.ailment:
+            fault = public.Fault(
+                reason=failure.reason, message=failure.message, remedy=failure.remedy, time=report.time
+            )
+            self.record(pb.InstanceErred(fault=fault, host=report.host))
+        elif failure is None and self.ailment is not None:
+            self.record(pb.InstanceRecovered(host=report.host))
 
     def observed_absent_on(self, host: str) -> bool:
         """Nothing of it is wished for there, and nothing is left."""
@@ -272,7 +290,15 @@ class Instance(Aggregate, kind="instance"):
 
     @applies(pb.InstanceErred)
     def _erred(self, event: pb.InstanceErred) -> None:
-        self.erred = True
+        if event.host:
+            assert self.observation is not None  # whose failure it is
+            self.ailment = self.observation.failure
+        else:
+            self.erred = True
+
+    @applies(pb.InstanceRecovered)
+    def _recovered(self, event: pb.InstanceRecovered) -> None:
+        self.ailment = None
 
     @applies(pb.InstanceTaskStarted)
     def _task_started(self, event: pb.InstanceTaskStarted) -> None:
