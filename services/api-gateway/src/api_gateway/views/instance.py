@@ -136,6 +136,12 @@ def _erred(instance: pb.Instance, event: RecordedEvent, message: events.Instance
     instance.fault.time.FromDatetime(event.recorded_at)
 
 
+@INSTANCE.on(events.InstanceRecovered)
+def _recovered(instance: pb.Instance, event: RecordedEvent, message: events.InstanceRecovered) -> None:
+    instance.status = _status(instance)
+    instance.ClearField("fault")
+
+
 @INSTANCE.on(events.InstanceTaskStarted)
 def _task_started(instance: pb.Instance, event: RecordedEvent, message: events.InstanceTaskStarted) -> None:
     instance.task_state = message.task
