@@ -10,14 +10,17 @@ from datetime import timedelta
 import grpc
 import structlog
 
+from api_gateway.api.aggregate import AggregateService
 from api_gateway.api.call import Parts
 from api_gateway.api.compute import ComputeService
+from api_gateway.api.decisions import PlacementService
 from api_gateway.api.events import EventService
 from api_gateway.api.identity import IdentityService
 from api_gateway.api.image import ImageService
 from api_gateway.api.network import NetworkService
 from api_gateway.api.operations import OperationService
 from api_gateway.api.placement import HostService
+from api_gateway.api.server_group import ServerGroupService
 from api_gateway.api.weather import database_away
 from api_gateway.auth.interceptor import authentication
 from api_gateway.auth.revocations import Revocations
@@ -33,11 +36,14 @@ from api_gateway.views.image import IMAGE
 from api_gateway.views.projection import GatewayProjection
 from api_gateway.views.store import Query, Store
 from cirra.compute.v1.compute_pb2_grpc import add_ComputeServiceServicer_to_server
+from cirra.compute.v1.server_group_pb2_grpc import add_ServerGroupServiceServicer_to_server
 from cirra.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
 from cirra.identity.v1.identity_pb2_grpc import add_IdentityServiceServicer_to_server
 from cirra.image.v1.image_pb2_grpc import add_ImageServiceServicer_to_server
 from cirra.network.v1.network_pb2_grpc import add_NetworkServiceServicer_to_server
 from cirra.operations.v1.operations_pb2_grpc import add_OperationServiceServicer_to_server
+from cirra.placement.v1.aggregate_pb2_grpc import add_AggregateServiceServicer_to_server
+from cirra.placement.v1.decisions_pb2_grpc import add_PlacementServiceServicer_to_server
 from cirra.placement.v1.placement_pb2_grpc import add_HostServiceServicer_to_server
 from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
 from core.errors import Unavailable
@@ -117,6 +123,9 @@ def _services(parts: Parts, tokens: Tokens, uploads: Uploads) -> list[Service]:
         (add_OperationServiceServicer_to_server, OperationService(parts)),
         (add_EventServiceServicer_to_server, EventService(parts)),
         (add_HostServiceServicer_to_server, HostService(parts)),
+        (add_AggregateServiceServicer_to_server, AggregateService(parts)),
+        (add_PlacementServiceServicer_to_server, PlacementService(parts)),
+        (add_ServerGroupServiceServicer_to_server, ServerGroupService(parts)),
     ]
 
 

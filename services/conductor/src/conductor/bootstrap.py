@@ -10,6 +10,7 @@ import structlog
 
 from cirra.agent.v1.host_pb2_grpc import add_HostAgentServiceServicer_to_server
 from cirra.conductor.v1 import commands_pb2_grpc as commands
+from cirra.conductor.v1 import placement_commands_pb2_grpc as placement_commands
 from cirra.conductor.v1.operations_pb2_grpc import add_OperationCommandsServicer_to_server
 from cirra.placement.v1.events_pb2 import HostEnrolled
 from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
@@ -17,12 +18,14 @@ from conductor.compute.commands import ComputeCommands
 from conductor.compute.guest_commands import GuestCommands
 from conductor.compute.instance_create import INSTANCE_CREATE
 from conductor.compute.instance_delete import INSTANCE_DELETE
+from conductor.compute.server_group import ServerGroupCommands
 from conductor.doors import authorize
 from conductor.enrolment.commands import Advertised, HostCommands
 from conductor.enrolment.credentials import HostCredentials
 from conductor.hosts.api import HostAgentServicer
 from conductor.hosts.commander import Changes, Commander
 from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
+from conductor.hosts.placement_commands import PlacementCommands
 from conductor.hosts.reports import FACTS, ReportHandler
 from conductor.identity.commands import IdentityCommands, ensure_admin, finish_deletions
 from conductor.identity.passwords import PasswordCost, Passwords
@@ -100,6 +103,8 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
             OperationCommands(plane.repository, Interventions(plane.repository, engine)),
         ),
         (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, services, consumers)),
+        (placement_commands.add_PlacementCommandsServicer_to_server, PlacementCommands(placement)),
+        (placement_commands.add_ServerGroupCommandsServicer_to_server, ServerGroupCommands(plane.repository)),
         (add_HostAgentServiceServicer_to_server, _host_agents(settings, plane, services, desired)),
     ]
     server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)

@@ -13,10 +13,12 @@ from api_gateway.api.past import instance_as_of
 from api_gateway.api.present import presented
 from api_gateway.api.read import getter, lister
 from api_gateway.api.watch import watch_instances
+from api_gateway.api.zones import check_zone
 from api_gateway.views.catalog import FLAVOR, KEY_PAIR
 from api_gateway.views.image import IMAGE
 from api_gateway.views.instance import INSTANCE
 from api_gateway.views.network import NETWORK, PORT
+from api_gateway.views.server_group import SERVER_GROUP
 from cirra.compute.v1 import compute_pb2 as pb
 from cirra.compute.v1 import compute_pb2_grpc
 from core.errors import FieldViolation, InvalidArgument, PermissionDenied
@@ -55,6 +57,7 @@ async def _prepare_instance(command: pb.CreateInstanceRequest, call: Call) -> No
     fields.tags("tags", instance.tags)
     if len(instance.user_data) > MAX_USER_DATA_BYTES:
         fields.refuse("user_data", f"{len(instance.user_data)} bytes: give at most {MAX_USER_DATA_BYTES}")
+    await _prepare_placing(command, fields, call)
     for field, view in (("flavor", FLAVOR), ("image", IMAGE)):
         row: Any = await fields.reference(call.reader, view, field, getattr(instance, field))
         setattr(instance, field, row.uid if row else "")
@@ -66,6 +69,20 @@ async def _prepare_instance(command: pb.CreateInstanceRequest, call: Call) -> No
     for index, nic in enumerate(instance.nics[:MAX_NICS]):
         await _prepare_nic(fields, f"nics[{index}]", nic, call)
     fields.check()
+
+
+async def _prepare_placing(command: pb.CreateInstanceRequest, fields: Fields, call: Call) -> None:
+    """Zone and hints; the server group's name becomes its uid."""
+    if command.instance.availability_zone:
+        await check_zone(fields, call, command.instance.availability_zone)
+    hints = Fields()
+    for hint, value in sorted(command.scheduler_hints.items()):
+        if hint != "group":
+            hints.refuse(f"scheduler_hints[{hint}]", "it is unknown: give group")
+            continue
+        group = await hints.reference(call.reader, SERVER_GROUP, "scheduler_hints[group]", value)
+        command.scheduler_hints[hint] = group.uid if group else ""
+    hints.check()
 
 
 async def _prepare_nic(fields: Fields, field: str, nic: pb.InstanceNic, call: Call) -> None:

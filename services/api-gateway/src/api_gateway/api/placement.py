@@ -18,11 +18,17 @@ MAX_TTL_S = 7 * 24 * 3600
 _AGENTS = ("compute", "net", "block")
 
 
+async def _prepare_host(command: pb.UpdateHostRequest, call: Call) -> None:
+    """What may be set is placement's to say."""
+    command.host.name = (await call.reader.find(HOST, command.host.name, field="host.name")).resource.name
+
+
 class HostService(Servicer, placement_pb2_grpc.HostServiceServicer):
     GetHost = getter(HOST)
     ListHosts = lister(HOST, pb.ListHostsResponse)
     EnableHost = forwarded(lambda conductor: conductor.hosts.EnableHost, named(HOST), the(HOST))
     DisableHost = forwarded(lambda conductor: conductor.hosts.DisableHost, named(HOST), the(HOST))
+    UpdateHost = forwarded(lambda conductor: conductor.placement.UpdateHost, _prepare_host, the(HOST))
 
     @served
     async def ListServices(self, request: pb.ListServicesRequest, call: Call) -> pb.ListServicesResponse:

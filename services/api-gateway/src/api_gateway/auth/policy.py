@@ -87,11 +87,32 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "WatchEvents": Need.READER,
         "GetTimeline": Need.READER,
     },
+    "cirra.compute.v1.ServerGroupService": {
+        "CreateServerGroup": Need.MEMBER,
+        "GetServerGroup": Need.READER,
+        "ListServerGroups": Need.READER,
+        "DeleteServerGroup": Need.MEMBER,
+    },
+    "cirra.placement.v1.AggregateService": {
+        "CreateAggregate": Need.ADMIN,
+        "GetAggregate": Need.ADMIN,
+        "ListAggregates": Need.ADMIN,
+        "UpdateAggregate": Need.ADMIN,
+        "DeleteAggregate": Need.ADMIN,
+        "AddAggregateHost": Need.ADMIN,
+        "RemoveAggregateHost": Need.ADMIN,
+    },
+    "cirra.placement.v1.PlacementService": {
+        "ListAvailabilityZones": Need.TOKEN,
+        "ExplainPlacement": Need.ADMIN,
+        "SimulatePlacement": Need.ADMIN,
+    },
     "cirra.placement.v1.HostService": {
         "GetHost": Need.ADMIN,
         "ListHosts": Need.ADMIN,
         "EnableHost": Need.ADMIN,
         "DisableHost": Need.ADMIN,
+        "UpdateHost": Need.ADMIN,
         "ListServices": Need.ADMIN,
         "CreateEnrolmentToken": Need.ADMIN,
         # The enrolment token is the proof.

@@ -76,6 +76,7 @@ def _created(instance: pb.Instance, event: RecordedEvent, message: events.Instan
     instance.key_pair = message.key_pair_id
     instance.nics.extend(message.nics)
     instance.availability_zone = message.availability_zone
+    instance.server_group = message.server_group_id
     instance.metadata.update(message.metadata)
     instance.tags.extend(message.tags)
 

@@ -1,8 +1,9 @@
-"""Hosts. What is used of one is the sum of the claims on it."""
+"""Hosts and their aggregates. What is used of a host is the sum of the claims on it."""
 
 from __future__ import annotations
 
 from api_gateway.views.view import Audience, Columns, View
+from cirra.placement.v1 import aggregate_pb2 as pb_aggregate
 from cirra.placement.v1 import events_pb2 as events
 from cirra.placement.v1 import placement_pb2 as pb
 from cirra.placement.v1 import scheduling_pb2 as scheduling
@@ -15,10 +16,18 @@ HOST = View(
     columns=lambda host: Columns(
         display_name=host.name.removeprefix("hosts/"),
         host=host.name.removeprefix("hosts/"),
+        # A host is a part of its zone: found by that when somebody asks for the zone.
+        parent=host.availability_zone,
         state=pb.HostState.Name(host.state),
     ),
     audience=Audience.ADMINISTRATORS,
     named_by_display_name=True,
+)
+AGGREGATE = View(
+    "aggregate",
+    pb_aggregate.Aggregate,
+    columns=lambda aggregate: Columns(display_name=aggregate.display_name),
+    audience=Audience.ADMINISTRATORS,
 )
 
 
@@ -41,6 +50,21 @@ def _enrolled(host: pb.Host, event: RecordedEvent, message: events.HostEnrolled)
 @HOST.on(events.HostInventoryChanged)
 def _inventory_changed(host: pb.Host, event: RecordedEvent, message: events.HostInventoryChanged) -> None:
     host.inventory.CopyFrom(message.inventory)
+    _allocate(host, message)
+
+
+@HOST.on(events.HostAggregatesChanged)
+def _aggregates_changed(host: pb.Host, event: RecordedEvent, message: events.HostAggregatesChanged) -> None:
+    host.aggregates[:] = [each.display_name for each in message.aggregates]
+    host.availability_zone = message.availability_zone
+    _allocate(host, message)
+
+
+def _allocate(host: pb.Host, message: events.HostInventoryChanged | events.HostAggregatesChanged) -> None:
+    """What may be claimed of it from now on."""
+    host.allocation_ratios.CopyFrom(message.ratios)
+    for name in ("vcpus", "memory_mib", "disk_gib"):
+        setattr(host.capacity, name, getattr(message.capacity, name))
 
 
 @HOST.on(events.HostEnabled)
@@ -94,3 +118,44 @@ def _use(usage: pb.Usage, resources: scheduling.Resources, sign: int) -> None:
     usage.memory_mib += sign * resources.memory_mib
     usage.disk_gib += sign * resources.disk_gib
     usage.instances += sign
+
+
+@AGGREGATE.on(events.AggregateCreated, begins=True)
+def _aggregate_created(
+    aggregate: pb_aggregate.Aggregate, event: RecordedEvent, message: events.AggregateCreated
+) -> None:
+    aggregate.name = f"aggregates/{aggregate.uid}"
+    _describe(aggregate, message)
+
+
+@AGGREGATE.on(events.AggregateChanged)
+def _aggregate_changed(
+    aggregate: pb_aggregate.Aggregate, event: RecordedEvent, message: events.AggregateChanged
+) -> None:
+    _describe(aggregate, message)
+
+
+def _describe(aggregate: pb_aggregate.Aggregate, message: events.AggregateCreated | events.AggregateChanged) -> None:
+    aggregate.display_name = message.display_name
+    aggregate.availability_zone = message.availability_zone
+    aggregate.metadata.clear()
+    aggregate.metadata.update(message.metadata)
+
+
+@AGGREGATE.on(events.AggregateHostAdded)
+def _host_added(aggregate: pb_aggregate.Aggregate, event: RecordedEvent, message: events.AggregateHostAdded) -> None:
+    aggregate.hosts.append(message.host)
+
+
+@AGGREGATE.on(events.AggregateHostRemoved)
+def _host_removed(
+    aggregate: pb_aggregate.Aggregate, event: RecordedEvent, message: events.AggregateHostRemoved
+) -> None:
+    aggregate.hosts.remove(message.host)
+
+
+@AGGREGATE.on(events.AggregateDeleted, ends=True)
+def _aggregate_deleted(
+    aggregate: pb_aggregate.Aggregate, event: RecordedEvent, message: events.AggregateDeleted
+) -> None:
+    """Its last state stays."""

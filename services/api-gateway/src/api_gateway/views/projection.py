@@ -15,7 +15,7 @@ from core.projection import Projection
 
 NAME = "gateway"
 # Raise it when the tables or the meaning of a reducer change: the read model is then built again from zero.
-VERSION = 2
+VERSION = 3
 # How many rows the active projector keeps in memory, a kilobyte or two each.
 _REMEMBERED = 10_000
 
@@ -87,6 +87,8 @@ class GatewayProjection(Projection):
             return
         for view in VIEWS_OF_EVENT[event.type]:
             uid = view.uid_of(event, message)
+            if not uid:
+                continue
             key = (view.kind, uid)
             row = view.apply(await self._find(connection, view, event, uid), event, message)
             if row is not None:

@@ -14,7 +14,8 @@ from api_gateway.views.image import IMAGE
 from api_gateway.views.instance import INSTANCE
 from api_gateway.views.network import NETWORK, PORT, SUBNET
 from api_gateway.views.operation import OPERATION
-from api_gateway.views.placement import HOST
+from api_gateway.views.placement import AGGREGATE, HOST
+from api_gateway.views.server_group import SERVER_GROUP
 from api_gateway.views.view import View
 
 VIEWS: tuple[View[Any], ...] = (
@@ -29,6 +30,8 @@ VIEWS: tuple[View[Any], ...] = (
     INSTANCE,
     OPERATION,
     HOST,
+    AGGREGATE,
+    SERVER_GROUP,
 )
 
 

@@ -90,7 +90,10 @@ async def release_claim(ctx: Context) -> None:
     claimed = ctx.find_result("claim_host", HostClaimed)
     host = claimed.host if claimed is not None else ""
     ctx.on_host(host)
-    await teardown.release_claim(_services(ctx), ctx.params.instance_id, _turn(ctx), host, up_to=ctx.attempt)
+    failed = bool(host) and ctx.error is not None and ctx.error.reason != CANCELLED
+    await teardown.release_claim(
+        _services(ctx), ctx.params.instance_id, _turn(ctx), host, up_to=ctx.attempt, build_failed=failed
+    )
 
 
 async def bind_port(ctx: Context) -> None:

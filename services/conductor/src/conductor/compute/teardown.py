@@ -67,8 +67,9 @@ async def release_claim(
     """Gives the host's capacity back; held as "pending clean-up" while a host that is down still has the guest.
 
     `host`: where the claim was; empty if nobody can tell, since then no guest was wished for there. `up_to`: the claims
-    of attempts up to this one. `build_failed`: the host could not build it. The instance leaves the host first, so that an assignment that comes late finds the
-    attempt left; the host must not be asked of the instance therefore, which has none when this is repeated.
+    of attempts up to this one. `build_failed`: the host could not build it. The instance leaves the host first, so that
+    an assignment that comes late finds the attempt left; the host must not be asked of the instance therefore, which
+    has none when this is repeated.
     """
     instance, _ = await services.repository.change(Instance, UUID(instance_id), lambda it: it.leave_host(turn))
     pending = bool(host) and not instance.observed_absent_on(host)
