@@ -53,7 +53,9 @@ def test_everybody_finds_the_others() -> None:
         assert gateway.environment["CIRRA_CONDUCTOR_ADDRESSES"] == conductors
         assert gateway.environment["CIRRA_PLACEMENT_ADDRESSES"] == placements
     told = made["conductor-2"].environment
-    assert told["CIRRA_METADATA_URL"] == f"https://{made['metadata-1'].environment['CIRRA_HTTP_LISTEN']}"
+    metadata = [made[f"metadata-{number}"].environment for number in (1, 2)]
+    assert told["CIRRA_METADATA_URL"] == ",".join(f"https://{each['CIRRA_HTTP_LISTEN']}" for each in metadata)
+    assert {each["CIRRA_CONDUCTOR_ADDRESSES"] for each in metadata} == {conductors}
     assert told["CIRRA_IMAGE_DOWNLOAD_URL"].startswith(
         f"https://{made['api-gateway-1'].environment['CIRRA_HTTP_LISTEN']}"
     )
