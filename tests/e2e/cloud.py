@@ -7,9 +7,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,8 +26,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
+    """`settings`: of the environment that it was started with, beside the common ones."""
+
     machine: Machine
     layout: Layout
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> Config:
@@ -46,7 +49,7 @@ class Cloud:
             "--state-dir",
             str(self.layout.root),
             *arguments,
-            env=own | {"CIRRA_ADDRESS": self.machine.address},
+            env=own | {"CIRRA_ADDRESS": self.machine.address, **self.settings},
         )
 
     def pid(self, process: str) -> int:
@@ -75,11 +78,11 @@ class Cloud:
 
 
 @asynccontextmanager
-async def running_cloud(state_dir: Path) -> AsyncIterator[Cloud]:
+async def running_cloud(state_dir: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Cloud]:
     """Up within, down and without a trace afterwards."""
     machine = await Machine.make()
     try:
-        cloud = Cloud(machine, Layout(state_dir))
+        cloud = Cloud(machine, Layout(state_dir), settings or {})
         try:
             started = await cloud.deploy("up", "--cell", CELL)
             assert started.code == 0, started.output

@@ -18,7 +18,7 @@ _CLONE_NEWCGROUP = 0x0200_0000
 _CLONE_NEWNET = 0x4000_0000
 _MS_BIND = 1 << 12
 _MS_REC = 1 << 14
-_MS_PRIVATE = 1 << 18
+_MS_SLAVE = 1 << 19
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -34,7 +34,8 @@ def enter(layout: Layout, groups: dict[Path, Path], network_namespace: Path | No
         with network_namespace.open() as file:
             _check(_libc.setns(file.fileno(), _CLONE_NEWNET), network_namespace)
     _check(_libc.unshare(_CLONE_NEWNS), "mount namespace")
-    _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
+    # Ours stay here, and what the machine mounts later is seen: a file system of guests' disks may come late.
+    _mount("none", "/", flags=_MS_REC | _MS_SLAVE)
     _mount_cgroups(groups, new_sysfs=network_namespace is not None)
     _check(_libc.unshare(_CLONE_NEWCGROUP), "cgroup namespace")
     for source, target in layout.binds.items():

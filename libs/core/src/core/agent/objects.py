@@ -151,7 +151,7 @@ class Objects:
             _log.info("not on this host yet", **_attributes(desired, cause), reason=failure.reason)
             return
         _log.warning("not as desired", **_attributes(desired, cause), reason=failure.reason, error=failure.message)
-        await self._report(desired, None, failure=failure, force=cause == "command")
+        await self._report(desired, failure.facts, failure=failure, force=cause == "command")
 
     async def _report(
         self, desired: DesiredObject, facts: Message | None, *, failure: AgentFailure | None = None, force: bool

@@ -1,0 +1,59 @@
+"""A cloud whose host can lose its data disk and boot anew: its boot id is a file, its state folder a mount."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from deployment import guests
+from deployment.demo.key import new_key
+from deployment.demo.tenant import Tenant, make_tenant
+from tests.e2e.agents.host import DataDisk, Host
+from tests.e2e.cloud import Cloud, running_cloud
+
+# What an agent finds out by itself, it finds out soon.
+_SETTINGS = {
+    "CIRRA_DIFFERENCE_INTERVAL_S": "0.5",
+    "CIRRA_FULL_INTERVAL_S": "2",
+    "CIRRA_STATE_FOLDER_INTERVAL_S": "0.2",
+}
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def host() -> AsyncIterator[Host]:
+    if os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("end-to-end tests need root: guests, bridges, mounts")
+        pytest.skip("needs root: guests, bridges, mounts")
+    # Not pytest's own folder: a path of libvirt's socket below it would be too long; nor a tmpfs, for the disks.
+    state_dir = Path(tempfile.mkdtemp(prefix="cirra-e2e-", dir="/var/tmp"))
+    boot_id_file = state_dir / "boot-id"
+    boot_id_file.write_text("first boot\n")
+    disk = await DataDisk.make(state_dir)
+    try:
+        async with running_cloud(state_dir, {**_SETTINGS, "CIRRA_BOOT_ID_FILE": str(boot_id_file)}) as cloud:
+            yield Host(cloud, boot_id_file, disk)
+    finally:
+        await disk.remove()
+    # Only after a run that ended well: the logs of another are evidence.
+    shutil.rmtree(state_dir)
+
+
+@pytest.fixture(scope="session")
+def cloud(host: Host) -> Cloud:
+    return host.cloud
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tenant(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tenant]:
+    """Who owns the guests of all tests."""
+    image = guests.build("tiny")
+    public_key = new_key(tmp_path_factory.mktemp("key") / "id", "e2e")
+    async with cloud.admin() as admin:
+        yield await make_tenant(admin, image, "tiny", public_key, print)
