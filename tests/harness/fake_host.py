@@ -62,7 +62,10 @@ class FakeHost:
             await self._bus.close()
 
     async def _handle(self, received: Received) -> None:
-        desired = received.decode(agent.DesiredObject)
+        await self.make_so(received.decode(agent.DesiredObject))
+
+    async def make_so(self, desired: agent.DesiredObject) -> None:
+        """As a command tells, or desired state that is read on the agents' timer."""
         self.told.append(desired)
         report = agent.Report(kind=desired.kind, generation=desired.generation)
         if desired.kind in self.holding and not desired.absent:

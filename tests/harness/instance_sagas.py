@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -9,18 +10,23 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
-from cirra.operations.v1.events_pb2 import SagaRetried
+from cirra.conductor.v1.operations_pb2_grpc import OperationCommandsStub
+from cirra.operations.v1.operations_pb2 import CancelOperationRequest, ResolveOperationRequest, RetryOperationRequest
 from conductor.compute.instance_create import INSTANCE_CREATE
 from conductor.compute.instance_delete import INSTANCE_DELETE
+from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
 from conductor.network.port import Port
+from core.errors import FailedPrecondition
 from core.ids import claim_aggregate_id
+from core.rpc.context import acting_as
 from core.saga import SagaRun
+from core.saga.engine import CANCELLED
 from core.saga.state import SagaStatus
 from core.testing.sagas import MADE_TO_FAIL, Interposed
 from core.testing.servers import Cell
 from placement.claims.claim import Claim
-from tests.harness.control_plane import ControlPlane, Prepared, control_plane
-from tests.harness.fake_host import FakeHost
+from tests.harness.control_plane import ADMIN, PATIENCE_S, ControlPlane, Prepared, control_plane
+from tests.harness.fake_host import AGENTS, FakeHost
 from tests.harness.invariants import check_invariants
 
 HOSTS = ("host-1", "host-2")
@@ -43,8 +49,54 @@ class InstanceStage:
     async def ended(self, saga_id: UUID) -> SagaRun:
         return await self.plane.ended(str(saga_id))
 
+    @property
+    def operations(self) -> Any:
+        """The door of any conductor."""
+        return OperationCommandsStub(self.plane.dial(self.plane.conductor_addresses))
+
     async def retry(self, saga_id: UUID) -> None:
-        await self.plane.repository.change(SagaRun, saga_id, lambda run: run.record(SagaRetried(note="mended")))
+        with acting_as(ADMIN):
+            await self.operations.RetryOperation(RetryOperationRequest(name=str(saga_id), reason="mended"))
+
+    async def resolve(self, saga_id: UUID) -> None:
+        with acting_as(ADMIN):
+            await self.operations.ResolveOperation(ResolveOperationRequest(name=str(saga_id), reason="beyond repair"))
+
+    async def cancel(self, saga_id: UUID) -> bool:
+        with acting_as(ADMIN):
+            try:
+                await self.operations.CancelOperation(CancelOperationRequest(name=str(saga_id), reason="a mistake"))
+            except FailedPrecondition as error:
+                assert error.reason == "OPERATION_NOT_CANCELLABLE", error
+                return False
+        return True
+
+    async def reconcile(self) -> None:
+        """What the hosts' agents do on their timer: make so what is desired now."""
+        log, schema = self.plane.repository.log, f"{self.plane.cell.name}_conductor"
+        head = (await log.head()).position
+        reached = f'SELECT position >= $1 FROM "{schema}".projections WHERE name = $2'
+        async with asyncio.timeout(PATIENCE_S):
+            while not await log.pool.fetchval(reached, head, DesiredStateProjection.name):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        for host in self.hosts:
+            for agent_name in AGENTS:
+                for desired in await DesiredState(log.pool, schema).of_host(host.name, agent_name, 0):
+                    await host.make_so(desired)
+
+    async def require_nothing_soon(self, uid: str) -> None:
+        """As `require_nothing`, once the hosts' reports are taken in."""
+        await self.reconcile()
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                try:
+                    return await self.require_nothing(uid)
+                except AssertionError as error:
+                    last = error
+                try:
+                    await asyncio.sleep(0.05)
+                except asyncio.CancelledError:
+                    raise last from None
 
     async def crash_runner(self) -> None:
         dying = self.plane.conductors[self._alive]
@@ -101,7 +153,20 @@ class CreateStage(InstanceStage):
         assert not instance.active
         if not instance.deleted:
             assert run.error is not None
-            assert (instance.erred, run.error.reason) == (True, MADE_TO_FAIL)
+            assert (instance.erred, run.error.reason in (MADE_TO_FAIL, CANCELLED)) == (True, True)
+
+    async def require_abandoned(self, run: SagaRun) -> None:
+        """In ERROR, unless all was done. Past the pivot it keeps its guest, and can be deleted as ever."""
+        uid = _uid(run)
+        instance = await self.plane.instance(uid)
+        assert (instance.erred, instance.task_id) == (not instance.active, "")
+        if run.error is None:
+            assert [host.name for host in self.hosts if uid in host.domains] == [instance.host]
+        else:
+            await self.require_nothing_soon(uid)
+        deleted = await self.plane.ended((await self.prepared.delete(uid)).operation_id)
+        assert deleted.status is SagaStatus.COMPLETED, (deleted.status, deleted.error)
+        await self.require_nothing(uid)
 
 
 class DeleteStage(InstanceStage):
@@ -115,6 +180,11 @@ class DeleteStage(InstanceStage):
 
     async def require_clean(self, run: SagaRun) -> None:
         raise AssertionError(f"a delete only goes forward: {run.status}")
+
+    async def require_abandoned(self, run: SagaRun) -> None:
+        """Deleted; its host learns of it when it looks."""
+        assert (await self.plane.instance(_uid(run))).deleted
+        await self.require_nothing_soon(_uid(run))
 
 
 @asynccontextmanager

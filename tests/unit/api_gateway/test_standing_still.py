@@ -97,3 +97,11 @@ def test_a_thing_whose_saga_stands_still_is_in_error_until_that_goes_on(history:
     history.add("saga", stuck.aggregate_id, saga.SagaRetried(target=target))
     instance = _resource(history, INSTANCE, uid)
     assert instance.status == compute.INSTANCE_STATUS_BUILD and not instance.HasField("fault")
+
+
+def test_a_thing_that_its_saga_has_done_with_is_not_in_error(history: History) -> None:
+    uid = uuid4()
+    history.add("instance", uid, compute_events.InstanceCreated(project_id="p", task_id="t"))
+    history.add_all("instance", uid, compute_events.InstanceActivated(), compute_events.InstanceTaskEnded(task_id="t"))
+    history.add("saga", uuid4(), saga.SagaStuck(step="activate", target=f"projects/p/instances/{uid}"))
+    assert _resource(history, INSTANCE, uid).status == compute.INSTANCE_STATUS_ACTIVE

@@ -11,6 +11,8 @@ from core.testing.sagas import (
     At,
     Interposed,
     Moment,
+    can_unwind,
+    cancels,
     crashes,
     crashes_undoing,
     dos_after_undos,
@@ -19,6 +21,8 @@ from core.testing.sagas import (
     fails_undoing,
     repeats_dos,
     repeats_undos,
+    resolves,
+    resolves_undoing,
     wakes_in_next_attempt,
 )
 from core.testing.servers import Cell
@@ -40,6 +44,24 @@ async def test_fails(create: CreateStage, at: At) -> None:
 @pytest.mark.parametrize("undoing", UNDOING, ids=str)
 async def test_an_undo_that_fails_is_stuck_and_can_be_retried(create: CreateStage, undoing: At) -> None:
     await fails_undoing(create, LAST, undoing)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("at", POINTS, ids=str)
+async def test_cancels(create: CreateStage, at: At) -> None:
+    await cancels(create, at)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("undoing", UNDOING, ids=str)
+async def test_an_undo_that_fails_is_given_up(create: CreateStage, undoing: At) -> None:
+    await resolves_undoing(create, LAST, undoing)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("at", [at for at in POINTS if not can_unwind(INSTANCE_CREATE, at)], ids=str)
+async def test_a_guest_that_runs_is_kept_when_its_create_is_given_up(create: CreateStage, at: At) -> None:
+    await resolves(create, at)
 
 
 async def test_crashes_at_each_step(cell: Cell, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conductor.compute.instance_delete import INSTANCE_DELETE
-from core.testing.sagas import At, Interposed, crashes, fails, repeats_dos
+from core.testing.sagas import At, Interposed, Moment, cancels, crashes, fails, repeats_dos, resolves
 from core.testing.servers import Cell
 from tests.harness.instance_sagas import DeleteStage, interposed_plane
 
@@ -18,6 +18,18 @@ POINTS = Interposed(INSTANCE_DELETE).points()
 @pytest.mark.parametrize("at", POINTS, ids=str)
 async def test_fails(delete: DeleteStage, at: At) -> None:
     await fails(delete, at)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("at", POINTS, ids=str)
+async def test_is_deleted_also_when_it_is_given_up(delete: DeleteStage, at: At) -> None:
+    await resolves(delete, at)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("at", [at for at in POINTS if at.moment is Moment.BEFORE], ids=str)
+async def test_a_cancel_is_refused(delete: DeleteStage, at: At) -> None:
+    await cancels(delete, at)
 
 
 async def test_crashes_at_each_step(cell: Cell, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 
 - `fails`: at a step, before or after its effect. Before the pivot nothing is left; after it the run is stuck, visible,
   and completes once a person has it retried. `fails_undoing`: an undo fails, and the stuck run unwinds once retried.
+- `cancels`: a person cancels while it stands at a point. `resolves`, `resolves_undoing`: a person gives a stuck run up.
 - `crashes`, `crashes_undoing`: the runner dies while runs stand at all kinds of points; another finishes them.
 - `repeats_dos`, `repeats_undos`: each effect happens twice.
 - `dos_after_undos`, `dos_amid_undos`: what a paused runner does that wakes after its run was unwound by another, or
@@ -25,6 +26,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from core.saga import Saga, SagaRun, Step, StepContext, StepError
+from core.saga.engine import CANCELLED
 from core.saga.state import SagaStatus
 
 P = TypeVar("P", bound=Message)
@@ -159,7 +161,15 @@ class Stage(Protocol):
         ...
 
     async def retry(self, saga_id: UUID) -> None:
-        """What a person does about a stuck run."""
+        """A person has a stuck run tried again."""
+        ...
+
+    async def resolve(self, saga_id: UUID) -> None:
+        """A person gives a stuck run up."""
+        ...
+
+    async def cancel(self, saga_id: UUID) -> bool:
+        """A person cancels a run; False when that is refused."""
         ...
 
     async def crash_runner(self) -> None:
@@ -172,6 +182,11 @@ class Stage(Protocol):
 
     async def require_clean(self, run: SagaRun) -> None:
         """Fails unless nothing is left of a run that was unwound."""
+        ...
+
+    async def require_abandoned(self, run: SagaRun) -> None:
+        """Fails unless the target of a run that was given up is at rest, and nothing is left of it once hosts have done
+        what is desired."""
         ...
 
     async def require_sound(self) -> None:
@@ -198,11 +213,11 @@ async def _require_completed(stage: Stage, saga_id: UUID) -> None:
     await stage.require_sound()
 
 
-async def _require_unwound(stage: Stage, saga_id: UUID) -> SagaRun:
+async def _require_unwound(stage: Stage, saga_id: UUID, reason: str = MADE_TO_FAIL) -> SagaRun:
     run = await stage.ended(saga_id)
     assert run.status is SagaStatus.UNWOUND, (run.status, run.error)
     assert run.error is not None
-    assert run.error.reason == MADE_TO_FAIL
+    assert run.error.reason == reason
     await stage.require_clean(run)
     await stage.require_sound()
     return run
@@ -231,6 +246,41 @@ async def fails_undoing(stage: Stage, at: At, undoing: At) -> None:
     assert (await stage.ended(saga_id)).status is SagaStatus.STUCK
     await stage.retry(saga_id)
     await _require_unwound(stage, saga_id)
+
+
+async def cancels(stage: Stage, at: At) -> None:
+    """Clean slate where it can still be undone; refused, and completed, where it only goes forward."""
+    plan = Plan(hold=at)
+    saga_id = await begun(stage, plan)
+    await held(plan)
+    cancelled = await stage.cancel(saga_id)
+    plan.go_on.set()
+    assert cancelled == can_unwind(stage.kit.original, at)
+    if cancelled:
+        await _require_unwound(stage, saga_id, CANCELLED)
+    else:
+        await _require_completed(stage, saga_id)
+
+
+async def resolves(stage: Stage, at: At) -> None:
+    """Fails at a point beyond which it only goes forward, and is given up."""
+    assert not can_unwind(stage.kit.original, at)
+    await _resolve(stage, await begun(stage, Plan(fail=(at,))))
+
+
+async def resolves_undoing(stage: Stage, at: At, undoing: At) -> None:
+    """Fails at a point, and again at one of an undo, and is given up there."""
+    await _resolve(stage, await begun(stage, Plan(fail=(at, undoing))))
+
+
+async def _resolve(stage: Stage, saga_id: UUID) -> None:
+    assert (await stage.ended(saga_id)).status is SagaStatus.STUCK
+    await stage.resolve(saga_id)
+    run = await stage.ended(saga_id)
+    assert run.status is SagaStatus.RESOLVED
+    await stage.require_sound()
+    await stage.require_abandoned(run)
+    await stage.require_sound()
 
 
 async def crashes(stage: Stage, points: Sequence[At]) -> None:

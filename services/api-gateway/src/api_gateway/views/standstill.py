@@ -1,5 +1,7 @@
 """What it means for a thing that the saga at work on it stands still: ERROR, with the cause, until that goes on.
 
+A thing that the saga has not taken yet, or has done with, is as it was.
+
 The thing itself has no event of it: nothing has happened to it, and that is the trouble.
 """
 
@@ -22,6 +24,8 @@ def _target(event: RecordedEvent, message: events.SagaStuck | events.SagaRetried
 @INSTANCE.on(events.SagaStuck, of=_target)
 def _stuck(instance: compute.Instance, event: RecordedEvent, message: events.SagaStuck) -> None:
     """Its task is still its task: nobody else may begin one."""
+    if not instance.task_state:
+        return
     error, undoing = message.error, "undoing " if message.undoing else ""
     instance.status = compute.INSTANCE_STATUS_ERROR
     instance.fault.reason = REASON

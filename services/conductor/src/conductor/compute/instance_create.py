@@ -139,25 +139,22 @@ async def start(ctx: Context) -> None:
 
 async def abandon(ctx: Context) -> Abandoned:
     """The instance comes to rest in ERROR with the cause. Past the pivot its guest runs, and keeps what it has."""
+    task_id = str(ctx.saga_id)
     instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    if instance.task_id != task_id:
+        return Abandoned()  # its last undo has done all, and only could not say so
     ports: tuple[Port, ...] = ()
     if ctx.error is None:
         left: tuple[str, ...] = (f"{instance.host}: the guest runs; delete the instance to be rid of it",)
     else:
         claimed = ctx.find_result("claim_host", HostClaimed)
+        host = claimed.host if claimed is not None else ""
         given = await give_back(
-            _services(ctx),
-            ctx.params.instance_id,
-            ctx.params.port_ids,
-            _turn(ctx),
-            claimed.host if claimed is not None else "",
-            up_to=ctx.attempt,
+            _services(ctx), ctx.params.instance_id, ctx.params.port_ids, _turn(ctx), host, up_to=ctx.attempt
         )
         instance, ports, left = given.instance, given.ports, given.left
-    task_id = str(ctx.saga_id)
-    if instance.task_id == task_id:
-        instance.fail(task_id, _fault_of_abandoned(ctx))
-        instance.end_task(task_id)
+    instance.fail(task_id, _fault_of_abandoned(ctx))
+    instance.end_task(task_id)
     return Abandoned((instance, *ports), left)
 
 
