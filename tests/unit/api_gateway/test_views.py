@@ -70,6 +70,7 @@ def test_no_event_is_without_a_reader_by_accident() -> None:
         "cirra.identity.v1.TokenRevoked",
         "cirra.identity.v1.EnrolmentTokenIssued",
         "cirra.identity.v1.EnrolmentTokenUsed",
+        "cirra.placement.v1.DetectorTookOver",  # what it declares is shown
         "cirra.placement.v1.ClaimCleanupPending",  # the capacity stays held
         "cirra.placement.v1.ClaimTombstoned",
     }

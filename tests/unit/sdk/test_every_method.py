@@ -76,6 +76,7 @@ CALLS: dict[str, Doing] = {
     "ListHosts": lambda client: client.hosts.list(),
     "EnableHost": lambda client: client.hosts.enable("x"),
     "DisableHost": lambda client: client.hosts.disable("x", "why"),
+    "ApproveEvacuation": lambda client: client.hosts.approve_evacuation("x", "it burnt"),
     "ListServices": lambda client: client.services.list(),
     "CreateEnrolmentToken": lambda client: client.enrolment_tokens.create("x"),
 }

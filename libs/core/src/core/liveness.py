@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+
+import nats.errors
 
 from cirra.agent.v1 import desired_pb2
 from core.bus.connection import Bus
@@ -29,6 +34,7 @@ class HeartbeatPublisher:
         subject: str,
         interval_s: float = INTERVAL_S,
         version: str = "",
+        host: str = "",
         first_sequence: int | None = None,
     ) -> None:
         self._bus = bus
@@ -38,6 +44,7 @@ class HeartbeatPublisher:
         self._subject = subject
         self._interval_s = interval_s
         self._version = version
+        self._host = host
         self._next = _milliseconds_since_boot() if first_sequence is None else first_sequence
 
     @classmethod
@@ -52,11 +59,20 @@ class HeartbeatPublisher:
             subject=bus.subjects.heartbeats(host, agent),
             interval_s=interval_s,
             version=version,
+            host=host,
         )
 
     @classmethod
     def for_service(
-        cls, bus: Bus, *, service: str, replica: str, boot_id: str, interval_s: float = INTERVAL_S, version: str = ""
+        cls,
+        bus: Bus,
+        *,
+        service: str,
+        replica: str,
+        boot_id: str,
+        interval_s: float = INTERVAL_S,
+        version: str = "",
+        machine: str = "",
     ) -> HeartbeatPublisher:
         return cls(
             bus,
@@ -66,9 +82,16 @@ class HeartbeatPublisher:
             subject=bus.subjects.service_heartbeats(service, replica),
             interval_s=interval_s,
             version=version,
+            host=machine,
         )
 
-    async def beat(self) -> bool:
+    async def leave(self) -> None:
+        """The last one, of a replica that ends in order: it is not missed. Dropped when NATS is away."""
+        with suppress(nats.errors.Error, TimeoutError):
+            if await self.beat(leaving=True):
+                await self._bus.nc.flush(timeout=1)
+
+    async def beat(self, *, leaving: bool = False) -> bool:
         """Sends one now; False when NATS is away, and then it is dropped."""
         sequence, self._next = self._next, self._next + 1
         heartbeat = desired_pb2.Heartbeat(
@@ -78,6 +101,9 @@ class HeartbeatPublisher:
             sequence=sequence,
             interval_ms=round(self._interval_s * 1000),
             version=self._version,
+            host=self._host,
+            nats_server=self._bus.server_name,
+            leaving=leaving,
         )
         return await self._bus.publish_heartbeat(self._subject, heartbeat)
 
@@ -94,3 +120,11 @@ class HeartbeatPublisher:
 def _milliseconds_since_boot() -> int:
     """CLOCK_BOOTTIME, which also counts a suspended machine's time (clock_gettime(2))."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def installed_version() -> str:
+    """Of Cirra, in this process; empty when it runs from sources that were not installed."""
+    try:
+        return version_of("cirra-core")
+    except PackageNotFoundError:
+        return ""

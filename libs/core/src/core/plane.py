@@ -11,7 +11,7 @@ from core.context import current_context
 from core.errors import CirraError
 from core.eventlog.leases import Leases
 from core.eventlog.log import EventLog
-from core.liveness import HeartbeatPublisher
+from core.liveness import HeartbeatPublisher, installed_version
 from core.natsauth.permissions import inbox_prefix
 from core.pki.identity import Identity
 from core.pki.tls import TlsFiles, client_ssl_context
@@ -64,7 +64,15 @@ async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings
     lifetime.on_stop(bus.close, "bus")
     life = os.urandom(4).hex()
     if beating:
-        heartbeat = HeartbeatPublisher.for_service(bus, service=service, replica=settings.replica, boot_id=life)
+        heartbeat = HeartbeatPublisher.for_service(
+            bus,
+            service=service,
+            replica=settings.replica,
+            boot_id=life,
+            version=installed_version(),
+            machine=settings.machine,
+        )
+        lifetime.on_stop(heartbeat.leave, "last heartbeat")
         lifetime.start(heartbeat.run(), "heartbeat")
     keyring = Keyring(log.pool, log_schema, master_key)
     return Plane(

@@ -17,7 +17,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 def default_replica() -> str:
     """`<hostname>-<pid>`: unique among the processes that run now."""
-    return f"{socket.gethostname().split('.')[0]}-{os.getpid()}"
+    return f"{default_machine()}-{os.getpid()}"
+
+
+def default_machine() -> str:
+    """The first part of the host's name."""
+    return socket.gethostname().split(".")[0]
 
 
 class ServiceSettings(BaseSettings):
@@ -27,6 +32,8 @@ class ServiceSettings(BaseSettings):
 
     cell: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9_]{0,30}$")
     replica: str = Field(default_factory=default_replica, min_length=1)
+    # What operators call the machine that this process runs on.
+    machine: str = Field(default_factory=default_machine, min_length=1)
     postgres_dsn: str = ""
     # A comma-separated list in the environment.
     nats_urls: Annotated[tuple[str, ...], NoDecode] = ("nats://127.0.0.1:4222",)

@@ -156,10 +156,12 @@ HOSTS = (
     Column("Disk GiB", lambda host: _of(host, "disk_gib"), right=True),
     Column("Runs", lambda host: ", ".join(host.inventory.virt_types)),
     Column("Instances", lambda host: host.usage.instances, right=True),
+    _enum("Evacuation", "evacuation"),
 )
 SERVICES = (
     _field("Service", "service"),
     _field("Instance", "instance"),
+    _field("Host", "host"),
     Column("State", lambda service: "UP" if service.up else "DOWN"),
     Column("Silent for", lambda service: duration_text(service.silence_ms), right=True),
     _field("Version", "version"),

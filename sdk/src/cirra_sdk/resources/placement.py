@@ -31,9 +31,16 @@ class Hosts(Readable[pb.Host]):
         )
         return changed
 
+    async def approve_evacuation(self, name: pb.Host | str, reason: str, *, request_id: str | None = None) -> pb.Host:
+        """A host whose evacuation is held is dead, as somebody has made sure. *reason*: how."""
+        changed: pb.Host = await self._call(
+            "ApproveEvacuation", name=name_of(name), reason=reason, request_id=request_id_or_new(request_id)
+        )
+        return changed
+
 
 class Services:
-    """Every agent and replica that was ever heard."""
+    """Every agent and replica that was ever heard and has not left in order."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

@@ -8,7 +8,7 @@ from cirra.placement.v1.administration_pb2_grpc import add_HostAdministrationSer
 from cirra.placement.v1.scheduling_pb2_grpc import add_SchedulingServiceServicer_to_server
 from core.bus import PullLoop
 from core.bus.streams import ensure_report_consumer, ensure_streams
-from core.plane import open_plane
+from core.plane import Plane, open_plane
 from core.projection import EventTail
 from core.rpc.authorization import services_only
 from core.rpc.server import serve
@@ -16,13 +16,17 @@ from core.service import Lifetime
 from placement.aggregates.administration import HostAdministration
 from placement.hosts.inventory import FACT, InventoryReports
 from placement.hosts.live_view import LiveView
-from placement.liveness.detector import Detector, Ears
+from placement.liveness.detector import Detector
+from placement.liveness.ears import Ears
+from placement.liveness.outage import Outages
+from placement.liveness.roll import Roll
 from placement.liveness.tracker import Tracker
 from placement.scheduling.scheduler import FILTERS, WEIGHERS, Scheduler, installed
 from placement.scheduling.service import SchedulingServicer
 from placement.settings import PlacementSettings
 
 CONSUMER = "placement"
+SCHEMA = "placement"
 
 
 async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
@@ -35,10 +39,7 @@ async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
     lifetime.start(view.follow(EventTail(bus, plane.log)), "view")
     await view.wait_for((await plane.log.head()).position, timeout_s=60.0)
 
-    tracker = Tracker(window_s=settings.heartbeat_window_s, monotonic=time.monotonic)
-    lifetime.start(Ears(bus, tracker, replica=settings.replica).run(), "ears")
-    detector = Detector(plane.repository, plane.leases, view, tracker, replica=plane.runner)
-    lifetime.start(detector.run(), "detector")
+    tracker = await _start_detector(lifetime, settings, plane, view)
     reports = PullLoop(
         bus,
         bus.subjects.reports_stream,
@@ -69,3 +70,18 @@ async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
     )
     lifetime.on_stop(server.stop, "server")
     lifetime.ready(grpc=server.address)
+
+
+async def _start_detector(lifetime: Lifetime, settings: PlacementSettings, plane: Plane, view: LiveView) -> Tracker:
+    """Every replica listens, one declares."""
+    window_s = settings.heartbeat_window_s
+    tracker = Tracker(window_s=window_s, monotonic=time.monotonic)
+    roll = Roll(plane.log.pool, settings.schema_name(SCHEMA), plane.leases)
+    await roll.prepare()
+    await roll.call(tracker)
+    lifetime.start(Ears(plane.bus, tracker).run(), "ears")
+    outages = Outages(together_s=window_s * 5, many=settings.mass_outage_hosts, monotonic=time.monotonic)
+    detector = Detector(plane.repository, plane.leases, view, tracker, outages, roll, replica=plane.runner)
+    lifetime.start(detector.run(), "detector")
+    lifetime.start(roll.follow(tracker, every_s=window_s, unless=lambda: detector.declares), "roll")
+    return tracker

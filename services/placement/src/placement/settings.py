@@ -14,6 +14,9 @@ from placement.hosts.capacity import MAX_RATIO, Ratios
 class PlacementSettings(ServiceSettings):
     # Silence that makes a host DOWN; half of it makes it SUSPECTED.
     heartbeat_window_s: float = 6.0
+    # So many hosts that fall silent together (in a small cloud: half of them) are an outage of something that they
+    # share: their evacuation waits for a person.
+    mass_outage_hosts: int = Field(default=3, ge=2)
     # "memory_mib=2,vcpus=-1": multipliers of weighers, in place of their own. A negative one stacks guests.
     weigher_multipliers: str = ""
     # Names of entry points that are installed and shall not be used.

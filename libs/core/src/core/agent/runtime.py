@@ -14,7 +14,6 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import structlog
@@ -29,7 +28,7 @@ from core.agent.reporter import CORRELATION_HEADER
 from core.agent.state_folder import StateFolder
 from core.bus import PullLoop, Received, consumer_name
 from core.errors import CirraError, Poison
-from core.liveness import HeartbeatPublisher
+from core.liveness import HeartbeatPublisher, installed_version
 
 _log = structlog.get_logger(__name__)
 _INVENTORY_REPEAT_S = 60.0
@@ -113,7 +112,7 @@ class AgentRuntime:
             agent=self._link.agent,
             boot_id=self._link.boot_id,
             interval_s=self._link.settings.heartbeat_interval_s,
-            version=_version(),
+            version=installed_version(),
         )
         await publisher.run()
 
@@ -176,10 +175,3 @@ class AgentRuntime:
 async def _for_ever(name: str, loop: Background) -> None:
     await loop()
     raise RuntimeError(f"{name} ended, which it must not")
-
-
-def _version() -> str:
-    try:
-        return version("cirra-core")
-    except PackageNotFoundError:
-        return ""

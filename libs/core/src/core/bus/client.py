@@ -41,6 +41,11 @@ def cancellation_kept() -> Iterator[None]:
 class BusClient(Client):
     """nats-py cleans each header of each message, sent and received. Those of this bus are clean by construction."""
 
+    @property
+    def server_name(self) -> str:
+        """Of the server that it is or was connected to, as its configuration says; empty before."""
+        return str(self._server_info.get("server_name", ""))
+
     async def publish_encoded(self, subject: str, payload: bytes, *, reply: str, headers: bytes) -> None:
         """As `publish`, with the block of `encode_headers`. Subject and reply must be fit for the protocol."""
         if self.is_closed:

@@ -39,6 +39,17 @@ _CONNECT_TIMEOUT_S = 2
 Handler = Callable[[Msg], Awaitable[None]]
 
 
+async def _ignore(*_: object) -> None:
+    """Whoever dialled finds out by itself."""
+
+
+_ALONE = {
+    "allow_reconnect": False,
+    "max_reconnect_attempts": 0,
+    **dict.fromkeys(("error_cb", "disconnected_cb", "reconnected_cb", "closed_cb"), _ignore),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionOptions:
     servers: tuple[str, ...]
@@ -100,6 +111,25 @@ class Bus:
     @property
     def connected(self) -> bool:
         return self._connected.is_set() and self.nc.is_connected
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs that it was given."""
+        return self._options.servers
+
+    @property
+    def server_name(self) -> str:
+        """Of the NATS server that it is connected to; empty while there is none."""
+        return self.nc.server_name if self.connected else ""
+
+    async def dial(self, url: str) -> BusClient:
+        """A connection with the same identity to this one server, which never moves to another: it ends instead.
+
+        The caller closes it. Raises nats.errors.Error, OSError or TimeoutError when the server can't be reached.
+        """
+        client = BusClient()
+        await client.connect(**self._client_options() | _ALONE | {"servers": [url]})
+        return client
 
     async def wait_connected(self) -> None:
         """Returns once NATS is reached; waits for ever."""

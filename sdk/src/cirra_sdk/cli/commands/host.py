@@ -42,6 +42,14 @@ async def disable(
     session.output.resource(await session.client.hosts.disable(name, reason))
 
 
+@command(hosts, "approve-evacuation")
+async def approve_evacuation(
+    session: Session, *, name: options.Name, reason: Annotated[str, typer.Option(help="How it was made sure.")]
+) -> None:
+    """Say that a host is dead which fell silent together with others, so that its servers may go elsewhere."""
+    session.output.resource(await session.client.hosts.approve_evacuation(name, reason))
+
+
 @command(hosts, "enroll-token")
 async def enroll_token(
     session: Session,
@@ -58,7 +66,7 @@ async def enroll_token(
 
 @command(services, "list")
 async def list_services(session: Session) -> None:
-    """List every agent and replica that was ever heard, with its present state."""
+    """List every agent and replica that was ever heard and has not left in order, with its present state."""
     from cirra_sdk.cli.tables import SERVICES
 
     session.output.resources(await session.client.services.list(), SERVICES)

@@ -15,7 +15,16 @@ from cirra.placement.v1.scheduling_pb2 import GetLivenessRequest
 from core.rpc.retry import retried
 
 MAX_TTL_S = 7 * 24 * 3600
-_AGENTS = ("compute", "net", "block")
+
+
+_name_host = named(HOST)
+
+
+async def _prepare_approval(command: pb.ApproveEvacuationRequest, call: Call) -> None:
+    fields = Fields()
+    fields.title("reason", command.reason)
+    fields.check()
+    await _name_host(command, call)
 
 
 async def _prepare_host(command: pb.UpdateHostRequest, call: Call) -> None:
@@ -29,6 +38,7 @@ class HostService(Servicer, placement_pb2_grpc.HostServiceServicer):
     EnableHost = forwarded(lambda conductor: conductor.hosts.EnableHost, named(HOST), the(HOST))
     DisableHost = forwarded(lambda conductor: conductor.hosts.DisableHost, named(HOST), the(HOST))
     UpdateHost = forwarded(lambda conductor: conductor.placement.UpdateHost, _prepare_host, the(HOST))
+    ApproveEvacuation = forwarded(lambda conductor: conductor.hosts.ApproveEvacuation, _prepare_approval, the(HOST))
 
     @served
     async def ListServices(self, request: pb.ListServicesRequest, call: Call) -> pb.ListServicesResponse:
@@ -37,11 +47,12 @@ class HostService(Servicer, placement_pb2_grpc.HostServiceServicer):
         answer = await retried(lambda: placement.GetLiveness(GetLivenessRequest()), timeout_s=5.0)
         services = [
             pb.ServiceStatus(
-                service=f"{entry.service}-agent" if entry.service in _AGENTS else entry.service,
+                service=entry.service,
                 instance=entry.instance,
                 up=entry.up,
                 silence_ms=entry.silence_ms,
                 version=entry.version,
+                host=entry.host,
             )
             for entry in answer.entries
         ]

@@ -113,6 +113,7 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "EnableHost": Need.ADMIN,
         "DisableHost": Need.ADMIN,
         "UpdateHost": Need.ADMIN,
+        "ApproveEvacuation": Need.ADMIN,
         "ListServices": Need.ADMIN,
         "CreateEnrolmentToken": Need.ADMIN,
         # The enrolment token is the proof.

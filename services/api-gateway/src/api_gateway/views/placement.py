@@ -82,6 +82,7 @@ def _disabled(host: pb.Host, event: RecordedEvent, message: events.HostDisabled)
 @HOST.on(events.HostUp)
 def _up(host: pb.Host, event: RecordedEvent, message: events.HostUp) -> None:
     host.state = pb.HOST_STATE_UP
+    _evacuation(host, pb.EVACUATION_STATE_UNSPECIFIED)
     known = {status.agent: status for status in host.agents}
     for agent, boot_id in sorted(message.boot_ids.items()):
         status = known.get(agent) or host.agents.add(agent=agent)
@@ -98,9 +99,25 @@ def _suspected(host: pb.Host, event: RecordedEvent, message: events.HostSuspecte
 @HOST.on(events.HostDown)
 def _down(host: pb.Host, event: RecordedEvent, message: events.HostDown) -> None:
     host.state = pb.HOST_STATE_DOWN
+    _evacuation(host, pb.EVACUATION_STATE_ALLOWED)
     for status in host.agents:
         if status.agent in message.silent_agents:
             status.up = False
+
+
+@HOST.on(events.HostEvacuationHeld)
+def _evacuation_held(host: pb.Host, event: RecordedEvent, message: events.HostEvacuationHeld) -> None:
+    _evacuation(host, pb.EVACUATION_STATE_HELD, message.reason)
+
+
+@HOST.on(events.HostEvacuationApproved)
+def _evacuation_approved(host: pb.Host, event: RecordedEvent, message: events.HostEvacuationApproved) -> None:
+    _evacuation(host, pb.EVACUATION_STATE_APPROVED, message.reason)
+
+
+def _evacuation(host: pb.Host, state: pb.EvacuationState.ValueType, reason: str = "") -> None:
+    host.evacuation = state
+    host.evacuation_reason = reason
 
 
 @HOST.on(events.ClaimMade, of=_claimed_host)

@@ -14,7 +14,7 @@ from cirra.conductor.v1 import commands_pb2_grpc
 from cirra.conductor.v1.commands_pb2 import Accepted
 from cirra.identity.v1.identity_pb2 import Principal
 from cirra.placement.v1 import placement_pb2 as pb
-from cirra.placement.v1.scheduling_pb2 import RegisterHostRequest, SetHostEnabledRequest
+from cirra.placement.v1.scheduling_pb2 import ApproveHostEvacuationRequest, RegisterHostRequest, SetHostEnabledRequest
 from conductor.access import require_admin
 from conductor.enrolment.credentials import HostCredentials, Issued
 from conductor.enrolment.enrolment import Enrolment, EnrolmentToken, refused_token, used_already
@@ -119,6 +119,20 @@ class HostCommands(Commands, commands_pb2_grpc.HostCommandsServicer):
 
     async def DisableHost(self, request: pb.DisableHostRequest, context: Any) -> Accepted:
         return await self._set_enabled(request.name, False, request.reason)
+
+    async def ApproveEvacuation(self, request: pb.ApproveEvacuationRequest, context: Any) -> Accepted:
+        """Approving twice is once: placement refuses when nothing waits for it."""
+        principal = self.requests.principal
+        require_admin(principal)
+        host = host_name("name", request.name)
+        fields = Fields()
+        fields.title("reason", request.reason)
+        fields.check()
+        with acting(actor=principal.user_id):
+            answer = await self._placement.ApproveEvacuation(
+                ApproveHostEvacuationRequest(host=host, reason=request.reason)
+            )
+        return Accepted(uid=str(host_aggregate_id(host)), name=f"hosts/{host}", position=answer.position)
 
     async def _set_enabled(self, name: str, enabled: bool, reason: str) -> Accepted:
         """Idempotent by nature: it says what shall be, so its request id needs no memory."""

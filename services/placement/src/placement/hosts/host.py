@@ -33,6 +33,15 @@ class Health(Enum):
     DOWN = "down"
 
 
+class Evacuation(Enum):
+    """As EvacuationState: whether the guests of a host that is DOWN may be started elsewhere, once it is fenced."""
+
+    NONE = "none"
+    ALLOWED = "allowed"
+    HELD = "held"
+    APPROVED = "approved"
+
+
 class Host(Aggregate, kind="host"):
     """Its id is `core.ids.host_aggregate_id(name)`."""
 
@@ -46,6 +55,7 @@ class Host(Aggregate, kind="host"):
     disabled_reason: str = ""
     health: Health = Health.ENROLLED
     boot_ids: dict[str, str] = field(default_factory=dict)
+    evacuation: Evacuation = Evacuation.NONE
 
     @property
     def availability_zone(self) -> str:
@@ -115,17 +125,34 @@ class Host(Aggregate, kind="host"):
         if self.enabled or self.disabled_reason != reason:
             self.record(pb.HostDisabled(host=self.name, reason=reason))
 
-    def suspect(self, silent_agents: Iterable[str]) -> None:
+    def suspect(self, silent_agents: Iterable[str], *, term: int = 0) -> None:
+        """`term`, here and below: the detector's (`placement.liveness.term`)."""
         if self.health is Health.UP:
-            self.record(pb.HostSuspected(host=self.name, silent_agents=sorted(silent_agents)))
+            self.record(pb.HostSuspected(host=self.name, silent_agents=sorted(silent_agents), term=term))
 
-    def declare_down(self, silent_agents: Iterable[str]) -> None:
+    def declare_down(self, silent_agents: Iterable[str], *, term: int = 0) -> None:
         if self.health in (Health.UP, Health.SUSPECTED):
-            self.record(pb.HostDown(host=self.name, silent_agents=sorted(silent_agents)))
+            self.record(pb.HostDown(host=self.name, silent_agents=sorted(silent_agents), term=term))
 
-    def declare_up(self, boot_ids: Mapping[str, str]) -> None:
+    def declare_up(self, boot_ids: Mapping[str, str], *, term: int = 0) -> None:
         if self.health is not Health.UP or dict(boot_ids) != self.boot_ids:
-            self.record(pb.HostUp(host=self.name, boot_ids=dict(boot_ids)))
+            self.record(pb.HostUp(host=self.name, boot_ids=dict(boot_ids), term=term))
+
+    def hold_evacuation(self, reason: str, silent_hosts: int, *, term: int = 0) -> None:
+        """It is DOWN by what may well be no fault of its own. What a person has approved stays approved."""
+        if self.evacuation is Evacuation.ALLOWED:
+            self.record(pb.HostEvacuationHeld(host=self.name, reason=reason, silent_hosts=silent_hosts, term=term))
+
+    def approve_evacuation(self, reason: str) -> None:
+        """A person has made sure that it is dead. Raises FailedPrecondition when nothing waits for that."""
+        if self.evacuation is Evacuation.HELD:
+            self.record(pb.HostEvacuationApproved(host=self.name, reason=reason))
+        elif self.evacuation is not Evacuation.APPROVED:
+            raise FailedPrecondition(
+                f"the evacuation of host {self.name} is not held: it is {self.health.name}",
+                reason="EVACUATION_NOT_HELD",
+                remedy="look at it: cirra host show",
+            )
 
     @applies(pb.HostEnrolled)
     def _enrolled(self, event: pb.HostEnrolled) -> None:
@@ -156,11 +183,20 @@ class Host(Aggregate, kind="host"):
 
     @applies(pb.HostDown)
     def _down(self, event: pb.HostDown) -> None:
-        self.health = Health.DOWN
+        self.health, self.evacuation = Health.DOWN, Evacuation.ALLOWED
+
+    @applies(pb.HostEvacuationHeld)
+    def _evacuation_held(self, event: pb.HostEvacuationHeld) -> None:
+        self.evacuation = Evacuation.HELD
+
+    @applies(pb.HostEvacuationApproved)
+    def _evacuation_approved(self, event: pb.HostEvacuationApproved) -> None:
+        self.evacuation = Evacuation.APPROVED
 
     @applies(pb.HostUp)
     def _up(self, event: pb.HostUp) -> None:
         self.health, self.boot_ids = Health.UP, dict(event.boot_ids)
+        self.evacuation = Evacuation.NONE
 
 
 @constrains(pb.HostInventoryChanged)

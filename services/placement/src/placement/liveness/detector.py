@@ -3,161 +3,242 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
-from google.protobuf.message import DecodeError
-from nats.aio.msg import Msg
 
-from cirra.agent.v1 import desired_pb2 as agent
-from core.bus import Bus
 from core.context import acting
 from core.errors import NotFound
-from core.eventlog.leases import HeldLease, Leases
+from core.eventlog.connections import is_transient
+from core.eventlog.errors import LeaseLost, LogUnavailable, UniqueViolation
+from core.eventlog.leases import Lease, Leases
 from core.ids import host_aggregate_id
-from core.repository import Repository
+from core.repository import Repository, again_on_conflict
 from placement.hosts.host import Health, Host
 from placement.hosts.live_view import LiveView
+from placement.liveness.outage import Outages
+from placement.liveness.roll import Roll
+from placement.liveness.term import DETECTOR_ID, SCOPE, DetectorTerm
 from placement.liveness.tracker import NEEDED_AGENTS, Tracker
 
 log = structlog.get_logger(__name__)
 
 LEASE = "placement/detector"
 LEASE_TTL = timedelta(seconds=5)
-CANARY = "canary"
+_AT_ONCE = 32
+_PAUSE_S = 1.0
 
 
-@dataclass(slots=True)
-class Canary:
-    """Our own heartbeat, sent to ourselves through NATS: while it doesn't arrive, the silence is ours."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a host's agents make it. `in_doubt`: the NATS servers without which it might be heard."""
 
-    name: str
-    patience_s: float
-    sequence: int = 0
-    last_heard: float = field(default_factory=lambda: float("-inf"))
-
-    def came_back(self, now: float) -> None:
-        self.last_heard = now
-
-    def hearing(self, now: float) -> bool:
-        return now - self.last_heard <= self.patience_s
-
-
-class Ears:
-    """Listens to every heartbeat and keeps the tracker's time."""
-
-    def __init__(self, bus: Bus, tracker: Tracker, *, replica: str) -> None:
-        self._bus = bus
-        self._tracker = tracker
-        self._boot_id = os.urandom(8).hex()
-        self._tick_s = tracker.window_s / 20
-        self._canary = Canary(f"{replica}.{self._boot_id}", patience_s=tracker.window_s / 4)
-
-    async def run(self) -> None:
-        """For ever."""
-        for subject in (self._bus.subjects.all_heartbeats, self._bus.subjects.all_service_heartbeats):
-            await self._bus.subscribe(subject, self._on_heartbeat)
-        while True:
-            self._canary.sequence += 1
-            heartbeat = agent.Heartbeat(component=CANARY, instance=self._canary.name, sequence=self._canary.sequence)
-            subject = self._bus.subjects.service_heartbeats(CANARY, self._boot_id)
-            await self._bus.publish_heartbeat(subject, heartbeat)
-            await asyncio.sleep(self._tick_s)
-            self._tracker.tick(hearing=self._canary.hearing(time.monotonic()))
-
-    async def _on_heartbeat(self, message: Msg) -> None:
-        try:
-            heartbeat = agent.Heartbeat.FromString(message.data)
-        except DecodeError:
-            log.warning("heartbeat can't be read", subject=message.subject)
-            return
-        if heartbeat.component == CANARY:
-            if heartbeat.instance == self._canary.name:
-                self._canary.came_back(time.monotonic())
-            return
-        if not _speaks_for_itself(message.subject, heartbeat):
-            log.warning("heartbeat in another's name", subject=message.subject, instance=heartbeat.instance)
-            return
-        self._tracker.heard(heartbeat)
-
-
-def _speaks_for_itself(subject: str, heartbeat: agent.Heartbeat) -> bool:
-    """<cell>.heartbeats.<host>.<agent>, which NATS lets only that host publish; services are trusted."""
-    _, kind, *rest = subject.split(".")
-    return kind != "heartbeats" or rest == [heartbeat.instance, heartbeat.component]
+    health: Health
+    silent_agents: tuple[str, ...] = ()
+    boot_ids: Mapping[str, str] = field(default_factory=dict)
+    in_doubt: tuple[str, ...] = ()
 
 
 class Detector:
     """Turns silence into events. Only transitions are events."""
 
     def __init__(
-        self, repository: Repository, leases: Leases, view: LiveView, tracker: Tracker, *, replica: str
+        self,
+        repository: Repository,
+        leases: Leases,
+        view: LiveView,
+        tracker: Tracker,
+        outages: Outages,
+        roll: Roll,
+        *,
+        replica: str,
     ) -> None:
         self._repository = repository
         self._leases = leases
         self._view = view
         self._tracker = tracker
+        self._outages = outages
+        self._roll = roll
         self._replica = replica
-        self._health: dict[str, Health] = {}
+        self._term = 0
+        self.declares = False
+        """Whether this replica is the one that does."""
+        self._declared: dict[str, Verdict] = {}
+        self._few_at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
         """For ever: waits for the lease, then detects while it holds."""
         while True:
             async with self._leases.hold(LEASE, self._replica, LEASE_TTL) as held:
-                log.info("detecting", replica=self._replica)
-                await self._detect(held)
-            log.warning("the detector's lease is another's now", replica=self._replica)
+                try:
+                    await held.run(self._detect(held.lease))
+                except Exception as error:
+                    if not _passes(error):
+                        raise
+                    log.warning("does not detect any more", replica=self._replica, error=repr(error))
+                    await asyncio.sleep(_PAUSE_S)
+                finally:
+                    self.declares = False
 
-    async def _detect(self, held: HeldLease) -> None:
-        self._health.clear()
-        for host in self._view.table.names:
-            for component in NEEDED_AGENTS:
-                self._tracker.expect(component, host)  # a full window from now, at least
-        while not held.lost.is_set():
-            for host in self._view.table.names:
-                await self._judge(host)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._tracker.window_s / 20):
-                    await held.lost.wait()
-
-    async def _judge(self, host: str) -> None:
-        """Appends a transition if there is one."""
-        wanted, silent = self._verdict(host)
-        if wanted is None or self._health.get(host) is wanted:
-            return
-
-        def decide(it: Host) -> None:
-            match wanted:
-                case Health.UP:
-                    it.declare_up(self._tracker.boot_ids(host))
-                case Health.SUSPECTED:
-                    it.suspect(silent)
-                case Health.DOWN:
-                    it.declare_down(silent)
-
+    async def _detect(self, lease: Lease) -> None:
+        """Until it is cancelled. Raises UniqueViolation when another has begun its term."""
+        self.declares = True
+        self._declared.clear()
+        self._outages.clear()
         with acting(actor="system/detector"):
-            try:
-                it, saved = await self._repository.change(Host, host_aggregate_id(host), decide)
-            except NotFound:
-                return
-        self._health[host] = wanted
-        if saved.position:
-            log.info("host changed", host=host, health=it.health.value, silent_agents=silent)
+            await self._begin_term()
+        await self._roll.call(self._tracker)
+        expected: set[str] = set()
+        began_at, pause_s, written_at = self._tracker.heard_for_s, self._tracker.window_s / 12, 0.0
+        while True:
+            for host in set(self._view.table.names) - expected:
+                for component in NEEDED_AGENTS:
+                    self._tracker.expect(component, host)
+                expected.add(host)
+            # After a takeover a full window of listening goes by before anybody's silence is held against it.
+            settled = self._tracker.heard_for_s - began_at >= self._tracker.window_s
+            with acting(actor="system/detector"):
+                await self._declare(self._verdicts(expected, settled=settled))
+            if self._tracker.heard_for_s - written_at >= self._tracker.window_s / 2:
+                await self._roll.write(self._tracker, lease)
+                written_at = self._tracker.heard_for_s
+            await asyncio.sleep(pause_s)
 
-    def _verdict(self, host: str) -> tuple[Health | None, list[str]]:
-        """What the host's agents make it; None while it is not known."""
-        window_s = self._tracker.window_s
-        if not self._tracker.boot_ids(host):
-            # Not heard since this replica listens: down after a full window, until then as it was.
-            silence = self._tracker.silence_of(NEEDED_AGENTS[0], host)
-            down = silence is not None and silence >= window_s
-            return (Health.DOWN if down else None), list(NEEDED_AGENTS)
-        if lost := self._tracker.silent(host, for_s=window_s):
-            return Health.DOWN, lost
-        if quiet := self._tracker.silent(host, for_s=window_s / 2):
-            return Health.SUSPECTED, quiet
-        return Health.UP, []
+    async def _begin_term(self) -> None:
+        async def once() -> int:
+            detector = await self._repository.find(DetectorTerm, DETECTOR_ID) or DetectorTerm.new(DETECTOR_ID)
+            detector.take_over(self._replica)
+            await self._repository.save(detector)
+            return detector.term
+
+        self._term = await again_on_conflict(once)
+        log.info("detecting", replica=self._replica, term=self._term)
+
+    def _verdicts(self, hosts: Iterable[str], *, settled: bool) -> dict[str, Verdict]:
+        """Those that differ from what was declared."""
+        found = {host: self._verdict(host, settled=settled) for host in hosts}
+        return {
+            host: verdict
+            for host, verdict in found.items()
+            if verdict is not None and not _same(verdict, self._declared.get(host))
+        }
+
+    def _verdict(self, host: str, *, settled: bool) -> Verdict | None:
+        """None while it is not known: then the host stays what it was."""
+        tracker, window_s = self._tracker, self._tracker.window_s
+        boot_ids = tracker.boot_ids(host)
+        quiet = tracker.silent(host, for_s=window_s / 2)
+        if settled:
+            if lost := tracker.silent(host, for_s=window_s):
+                return Verdict(Health.DOWN, tuple(lost))
+            if lost := tracker.silent_in_doubt(host, for_s=tracker.patience_in_doubt_s):
+                return Verdict(Health.DOWN, tuple(lost), in_doubt=tuple(tracker.nats_servers(host)))
+            if boot_ids and quiet:
+                return Verdict(Health.SUSPECTED, tuple(quiet))
+        if not quiet and boot_ids.keys() >= set(NEEDED_AGENTS):
+            return Verdict(Health.UP, boot_ids=boot_ids)
+        return None
+
+    async def _declare(self, verdicts: Mapping[str, Verdict]) -> None:
+        """Appends the transitions, and holds the evacuation of those that fell with many others."""
+        falling = {host for host, verdict in verdicts.items() if verdict.health is Health.DOWN}
+        silent = {host for host in verdicts if verdicts[host].health is not Health.UP and self._was_alive(host)}
+        suspected = {host for host, verdict in self._declared.items() if verdict.health is Health.SUSPECTED}
+        rising = verdicts.keys() - falling - silent
+        together = self._outages.together(silent | (suspected - rising)) - rising
+        many = bool(falling & together) and self._outages.is_many(len(together), len(self._view.table.names))
+        count = len(together) if many else 0
+        earlier = {host for host in together - verdicts.keys() if self._is_down(host)} if many else set()
+        work = [
+            self._append(host, verdict, _hold(verdict, count if host in together else 0), max(1, count))
+            for host, verdict in verdicts.items()
+        ]
+        work += [self._hold_too(host, count) for host in earlier]
+        async with _first_error(), asyncio.TaskGroup() as group:
+            for each in work:
+                group.create_task(each)
+
+    def _was_alive(self, host: str) -> bool:
+        """Not one that is silent since before this term, or was never heard."""
+        if host in self._declared:
+            return not self._is_down(host)
+        if any(self._roll.was_silent(component, host) for component in NEEDED_AGENTS):
+            return False
+        return bool(self._tracker.boot_ids(host)) or self._roll.knows(NEEDED_AGENTS[0], host)
+
+    def _is_down(self, host: str) -> bool:
+        declared = self._declared.get(host)
+        return declared is not None and declared.health is Health.DOWN
+
+    async def _append(self, host: str, verdict: Verdict, hold: str, together: int) -> None:
+        def decide(it: Host) -> None:
+            match verdict.health:
+                case Health.UP:
+                    it.declare_up(verdict.boot_ids, term=self._term)
+                case Health.SUSPECTED:
+                    it.suspect(verdict.silent_agents, term=self._term)
+                case Health.DOWN:
+                    fell = it.health in (Health.UP, Health.SUSPECTED)
+                    it.declare_down(verdict.silent_agents, term=self._term)
+                    if fell and hold:
+                        it.hold_evacuation(hold, together, term=self._term)
+
+        changed = await self._change(host, decide)
+        self._declared[host] = verdict
+        if verdict.health is Health.UP:
+            self._outages.rose(host)
+        elif verdict.health is Health.DOWN and changed:
+            self._outages.fell(host)
+        if changed:
+            log.info("host changed", host=host, health=verdict.health.value, silent=verdict.silent_agents, held=hold)
+
+    async def _hold_too(self, host: str, together: int) -> None:
+        """It was declared a moment ago, and taken for the only one."""
+        await self._change(host, lambda it: it.hold_evacuation(_of_many(together), together, term=self._term))
+
+    async def _change(self, host: str, decide: Callable[[Host], None]) -> bool:
+        """Whether anything happened to it."""
+        async with self._few_at_once:
+            try:
+                _, saved = await self._repository.change(Host, host_aggregate_id(host), decide)
+            except NotFound:
+                return False
+        return bool(saved.position)
+
+
+def _same(verdict: Verdict, declared: Verdict | None) -> bool:
+    if declared is None or verdict.health is not declared.health:
+        return False
+    return verdict.health is not Health.UP or verdict.boot_ids == declared.boot_ids
+
+
+def _hold(verdict: Verdict, together: int) -> str:
+    """Why the evacuation of a host with this verdict must wait for a person; empty: it need not."""
+    if verdict.health is not Health.DOWN:
+        return ""
+    if verdict.in_doubt:
+        return f"NATS server {', '.join(verdict.in_doubt)} is out of reach, and its hosts with it"
+    return _of_many(together) if together else ""
+
+
+def _of_many(together: int) -> str:
+    return f"{together} hosts fell silent together"
+
+
+@asynccontextmanager
+async def _first_error() -> AsyncIterator[None]:
+    """Raises the first error of a group: those of one pass have one cause."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
+
+
+def _passes(error: Exception) -> bool:
+    """Whether another replica declares now, or Postgres is away: it may be this one's turn again later."""
+    if isinstance(error, UniqueViolation):
+        return error.scope == SCOPE
+    return isinstance(error, LeaseLost | LogUnavailable) or is_transient(error)

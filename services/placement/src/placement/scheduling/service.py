@@ -15,7 +15,7 @@ from core.ids import claim_aggregate_id, host_aggregate_id, parse_uuid
 from core.repository import Repository, Saved, again_on_conflict
 from placement.hosts.host import Host
 from placement.hosts.live_view import LiveView
-from placement.liveness.tracker import Tracker
+from placement.liveness.tracker import AGENT_COMPONENTS, Tracker
 from placement.scheduling.claiming import CATCH_UP_S, Claiming
 from placement.scheduling.scheduler import Scheduler
 from placement.scheduling.simulation import MAX_COUNT, simulate
@@ -103,18 +103,28 @@ class SchedulingServicer(scheduling_pb2_grpc.SchedulingServiceServicer):
         position = saved.position or (await self._repository.log.head()).position
         return api.SetHostEnabledResponse(position=position)
 
+    async def ApproveEvacuation(
+        self, request: api.ApproveHostEvacuationRequest, context: grpc.aio.ServicerContext
+    ) -> api.ApproveHostEvacuationResponse:
+        _, saved = await self._repository.change(
+            Host, host_aggregate_id(request.host), lambda host: host.approve_evacuation(request.reason)
+        )
+        position = saved.position or (await self._repository.log.head()).position
+        return api.ApproveHostEvacuationResponse(position=position)
+
     async def GetLiveness(
         self, request: api.GetLivenessRequest, context: grpc.aio.ServicerContext
     ) -> api.GetLivenessResponse:
         return api.GetLivenessResponse(
             entries=[
                 api.Liveness(
-                    service=heard.component,
+                    service=f"{heard.component}-agent" if heard.component in AGENT_COMPONENTS else heard.component,
                     instance=heard.instance,
                     up=heard.up,
                     silence_ms=heard.silence_ms,
                     boot_id=heard.boot_id,
                     version=heard.version,
+                    host=heard.host,
                 )
                 for heard in self._tracker.all()
             ]
