@@ -7,6 +7,7 @@ from typing import Any
 from cirra_sdk.channel import open_channel
 from cirra_sdk.config import Profile, resolve
 from cirra_sdk.login import FixedToken, PasswordLogin
+from cirra_sdk.resources.aggregate import Aggregates, Placement
 from cirra_sdk.resources.compute import Flavors, Instances, KeyPairs
 from cirra_sdk.resources.events import Events, Timelines
 from cirra_sdk.resources.identity import Projects, Quotas, Tokens, Users
@@ -14,6 +15,7 @@ from cirra_sdk.resources.image import Images
 from cirra_sdk.resources.network import Networks, Ports, Subnets
 from cirra_sdk.resources.operations import Operations
 from cirra_sdk.resources.placement import EnrolmentTokens, Hosts, Services
+from cirra_sdk.resources.server_group import ServerGroups
 from cirra_sdk.state import Memory
 from cirra_sdk.transport import DEFAULT_RETRY_FOR_S, Transport
 
@@ -40,7 +42,10 @@ class AsyncClient:
         self.operations = Operations(transport)
         self.events = Events(transport)
         self.timeline = Timelines(transport)
+        self.server_groups = ServerGroups(transport)
         self.hosts = Hosts(transport)
+        self.aggregates = Aggregates(transport)
+        self.placement = Placement(transport)
         self.services = Services(transport)
         self.enrolment_tokens = EnrolmentTokens(transport)
 

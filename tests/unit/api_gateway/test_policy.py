@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from api_gateway.auth.policy import NEEDS, Need, allow
 from api_gateway.auth.revocations import Revocations
 from api_gateway.auth.tokens import Tokens
-from cirra.compute.v1 import compute_pb2
+from cirra.compute.v1 import compute_pb2, server_group_pb2
 from cirra.events.v1 import events_pb2
 from cirra.identity.v1 import identity_pb2
 from cirra.identity.v1.events_pb2 import TokenRevoked
@@ -19,10 +19,21 @@ from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER, ROLE_READER,
 from cirra.image.v1 import image_pb2
 from cirra.network.v1 import network_pb2
 from cirra.operations.v1 import operations_pb2
-from cirra.placement.v1 import placement_pb2
+from cirra.placement.v1 import aggregate_pb2, decisions_pb2, placement_pb2
 from core.errors import PermissionDenied, Unauthenticated
 
-PUBLIC = (compute_pb2, events_pb2, identity_pb2, image_pb2, network_pb2, operations_pb2, placement_pb2)
+PUBLIC = (
+    aggregate_pb2,
+    compute_pb2,
+    decisions_pb2,
+    events_pb2,
+    identity_pb2,
+    image_pb2,
+    network_pb2,
+    operations_pb2,
+    placement_pb2,
+    server_group_pb2,
+)
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 

@@ -72,6 +72,7 @@ def test_no_event_is_without_a_reader_by_accident() -> None:
         "cirra.identity.v1.EnrolmentTokenUsed",
         "cirra.placement.v1.DetectorTookOver",  # what it declares is shown
         "cirra.placement.v1.ClaimCleanupPending",  # the capacity stays held
+        "cirra.placement.v1.ClaimRefused",  # told by ExplainPlacement, and in the instance's fault
         "cirra.placement.v1.ClaimTombstoned",
     }
     modules = (compute_events, identity_events, image_events, network_events, saga, placement_events)

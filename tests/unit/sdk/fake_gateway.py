@@ -19,13 +19,13 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from cirra.compute.v1 import compute_pb2
+from cirra.compute.v1 import compute_pb2, server_group_pb2
 from cirra.events.v1 import events_pb2
 from cirra.identity.v1 import identity_pb2
 from cirra.image.v1 import image_pb2
 from cirra.network.v1 import network_pb2
 from cirra.operations.v1 import operations_pb2
-from cirra.placement.v1 import placement_pb2
+from cirra.placement.v1 import aggregate_pb2, decisions_pb2, placement_pb2
 
 SERVICES = (
     compute_pb2.DESCRIPTOR.services_by_name["ComputeService"],
@@ -35,6 +35,9 @@ SERVICES = (
     network_pb2.DESCRIPTOR.services_by_name["NetworkService"],
     operations_pb2.DESCRIPTOR.services_by_name["OperationService"],
     placement_pb2.DESCRIPTOR.services_by_name["HostService"],
+    aggregate_pb2.DESCRIPTOR.services_by_name["AggregateService"],
+    decisions_pb2.DESCRIPTOR.services_by_name["PlacementService"],
+    server_group_pb2.DESCRIPTOR.services_by_name["ServerGroupService"],
 )
 Answer = Message | Iterable[Any] | Callable[[Any], Any]
 

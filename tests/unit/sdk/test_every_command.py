@@ -15,24 +15,31 @@ from cirra_sdk.cli.main import app
 from tests.unit.sdk.conftest import Cirra
 from tests.unit.sdk.fake_gateway import SERVICES, FakeGateway
 
+# Parameters that take one of a few words.
+WORDS = {"role": "reader", "policy": "affinity"}
 # What is not made of the command's own arguments and required options.
 BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("quota", "set"): ("--vcpus", "1"),
+    ("host", "set"): ("--cpu-allocation-ratio", "4"),
+    ("aggregate", "set"): ("--zone", "z"),
     ("user", "create"): ("--password-file", "{file}"),
 }
 PRINTS_NO_RESOURCE = {"login", "logout", ("server", "log"), ("token", "revoke")}
 
 
 def _commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    root: Any = get_command(app)
-    for noun, entry in root.commands.items():
+    yield from _below((), get_command(app))
+
+
+def _below(path: tuple[str, ...], group: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The verbs of a noun, and of nouns of two words ("server group")."""
+    for word, entry in group.commands.items():
         if entry.hidden:
             continue
         if hasattr(entry, "commands"):
-            for verb, command in entry.commands.items():
-                yield (noun, verb), command
+            yield from _below((*path, word), entry)
         else:
-            yield (noun,), entry
+            yield (*path, word), entry
 
 
 COMMANDS = dict(_commands())
@@ -56,7 +63,7 @@ def _arguments(path: tuple[str, ...], file: Path) -> list[str]:
         if parameter.param_type_name == "argument":
             told.append(text)
         elif parameter.required:
-            told += [parameter.opts[0], "reader" if parameter.name == "role" else text]
+            told += [parameter.opts[0], WORDS.get(parameter.name, text)]
     return told + [part.format(file=file) for part in BESIDES.get(path, ())]
 
 

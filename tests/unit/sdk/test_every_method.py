@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
+from cirra.compute.v1.server_group_pb2 import SERVER_GROUP_POLICY_AFFINITY
 from cirra.identity.v1.identity_pb2 import ROLE_READER
 from cirra_sdk import AsyncClient
 from tests.unit.sdk.fake_gateway import SERVICES, FakeGateway
@@ -77,6 +78,21 @@ CALLS: dict[str, Doing] = {
     "EnableHost": lambda client: client.hosts.enable("x"),
     "DisableHost": lambda client: client.hosts.disable("x", "why"),
     "ApproveEvacuation": lambda client: client.hosts.approve_evacuation("x", "it burnt"),
+    "UpdateHost": lambda client: client.hosts.update("x", cpu_allocation_ratio=4.0),
+    "CreateAggregate": lambda client: client.aggregates.create("x"),
+    "GetAggregate": lambda client: client.aggregates.get("x"),
+    "ListAggregates": lambda client: client.aggregates.list(),
+    "UpdateAggregate": lambda client: client.aggregates.update("x", availability_zone="z"),
+    "DeleteAggregate": lambda client: client.aggregates.delete("x"),
+    "AddAggregateHost": lambda client: client.aggregates.add_host("x", "h"),
+    "RemoveAggregateHost": lambda client: client.aggregates.remove_host("x", "h"),
+    "ListAvailabilityZones": lambda client: client.placement.zones(),
+    "ExplainPlacement": lambda client: client.placement.explain("x"),
+    "SimulatePlacement": lambda client: client.placement.simulate("f", 3),
+    "CreateServerGroup": lambda client: client.server_groups.create("x", SERVER_GROUP_POLICY_AFFINITY),
+    "GetServerGroup": lambda client: client.server_groups.get("x"),
+    "ListServerGroups": lambda client: client.server_groups.list(),
+    "DeleteServerGroup": lambda client: client.server_groups.delete("x"),
     "ListServices": lambda client: client.services.list(),
     "CreateEnrolmentToken": lambda client: client.enrolment_tokens.create("x"),
 }
@@ -105,4 +121,5 @@ async def test_a_method_is_called_and_every_write_names_itself(
     if "request_id" in method.input_type.fields_by_name:
         assert len(request.request_id) == 36
     else:
-        assert method.name.startswith(("Get", "List", "Watch", "CreateToken", "RevokeToken", "Upload"))
+        reads = ("Get", "List", "Watch", "Explain", "Simulate")
+        assert method.name.startswith((*reads, "CreateToken", "RevokeToken", "Upload"))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cirra_sdk.cli.command import Globals, command
-from cirra_sdk.cli.commands import compute, host, identity, image, network, operation, server, session
+from cirra_sdk.cli.commands import compute, host, identity, image, network, operation, placement, server, session
 
 app = typer.Typer(
     name="cirra",
@@ -33,6 +33,7 @@ def root(
     ctx.obj = Globals(cloud, project, user)
 
 
+server.app.add_typer(placement.server_groups)
 for noun in (
     server.app,
     image.app,
@@ -48,6 +49,9 @@ for noun in (
     identity.quotas,
     host.hosts,
     host.services,
+    placement.aggregates,
+    placement.availability,
+    placement.placement,
     session.tokens,
 ):
     app.add_typer(noun)

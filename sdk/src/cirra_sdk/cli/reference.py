@@ -42,9 +42,17 @@ def reference() -> Iterator[str]:
             yield f"### cirra {name}"
             yield entry.help
             yield ""
-            for verb, command in entry.commands.items():
-                yield from _command(f"cirra {name} {verb}", command)
+            yield from _verbs(f"cirra {name}", entry)
             yield ""
+
+
+def _verbs(name: str, group: Any) -> Iterator[str]:
+    """Those of a noun of two words ("server group") stand with its first."""
+    for verb, entry in group.commands.items():
+        if hasattr(entry, "commands"):
+            yield from _verbs(f"{name} {verb}", entry)
+        else:
+            yield from _command(f"{name} {verb}", entry)
 
 
 def _command(name: str, command: Any) -> Iterator[str]:

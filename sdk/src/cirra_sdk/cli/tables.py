@@ -141,9 +141,9 @@ STUCK_OPERATIONS = (
 )
 
 
-def _of(message: Any, what: str) -> str:
-    """Used of what there is."""
-    return f"{getattr(message.usage, what)}/{getattr(message.inventory, what)}"
+def _of(host: Any, what: str) -> str:
+    """Used of what may be claimed."""
+    return f"{getattr(host.usage, what)}/{getattr(host.capacity, what)}"
 
 
 HOSTS = (
@@ -157,6 +157,26 @@ HOSTS = (
     Column("Runs", lambda host: ", ".join(host.inventory.virt_types)),
     Column("Instances", lambda host: host.usage.instances, right=True),
     _enum("Evacuation", "evacuation"),
+)
+AGGREGATES = (
+    _ID,
+    _NAME,
+    _field("Zone", "availability_zone"),
+    Column("Hosts", lambda aggregate: ", ".join(aggregate.hosts)),
+    Column(
+        "Metadata", lambda aggregate: ", ".join(f"{key}={text}" for key, text in sorted(aggregate.metadata.items()))
+    ),
+)
+ZONES = (
+    _field("Name", "name"),
+    _yes("Available", "available"),
+    Column("Hosts", lambda zone: ", ".join(zone.hosts)),
+)
+SERVER_GROUPS = (
+    _ID,
+    _NAME,
+    Column("Policy", lambda group: enum_text(group, "policy").replace("_", "-").lower()),
+    Column("Members", lambda group: len(group.members), right=True),
 )
 SERVICES = (
     _field("Service", "service"),

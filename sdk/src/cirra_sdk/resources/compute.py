@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from cirra.compute.v1 import compute_pb2 as pb
 from cirra.compute.v1.compute_pb2_grpc import ComputeServiceStub
+from cirra.compute.v1.server_group_pb2 import ServerGroup
 from cirra.image.v1.image_pb2 import Image
 from cirra.network.v1.network_pb2 import Network
 from cirra.operations.v1.operations_pb2 import Operation
@@ -81,12 +82,15 @@ class Instances(Readable[pb.Instance]):
         metadata: Mapping[str, str] | None = None,
         tags: Iterable[str] = (),
         availability_zone: str = "",
+        server_group: ServerGroup | str = "",
+        hints: Mapping[str, str] | None = None,
         request_id: str | None = None,
     ) -> Operation:
         """Begins to build one; the operation's `target` is its name. One NIC for each of *nics*, then *networks*.
 
-        *user_data*: what cloud-init shall run. Raises NotFound, InvalidArgument, ResourceExhausted for a quota;
-        that no host has room is told by the operation.
+        *user_data*: what cloud-init shall run. *availability_zone*: also "zone:host", for an administrator. *hints*: to
+        the scheduler, as nova calls them; *server_group* is one of them. Raises NotFound, InvalidArgument,
+        ResourceExhausted for a quota; that no host has room is told by the operation.
         """
         instance = pb.Instance(
             display_name=display_name,
@@ -99,8 +103,14 @@ class Instances(Readable[pb.Instance]):
             tags=tags,
             availability_zone=availability_zone,
         )
+        scheduler_hints = dict(hints or {})
+        if server_group:
+            scheduler_hints["group"] = name_of(server_group)
         operation: Operation = await self._call(
-            "CreateInstance", instance=instance, request_id=request_id_or_new(request_id)
+            "CreateInstance",
+            instance=instance,
+            scheduler_hints=scheduler_hints,
+            request_id=request_id_or_new(request_id),
         )
         return operation
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from cirra.placement.v1 import placement_pb2 as pb
 from cirra.placement.v1.placement_pb2_grpc import HostServiceStub
@@ -28,6 +30,36 @@ class Hosts(Readable[pb.Host]):
         """It takes no new guests; those that it has go on."""
         changed: pb.Host = await self._call(
             "DisableHost", name=name_of(name), reason=reason, request_id=request_id_or_new(request_id)
+        )
+        return changed
+
+    async def update(
+        self,
+        name: pb.Host | str,
+        *,
+        cpu_allocation_ratio: float | None = None,
+        ram_allocation_ratio: float | None = None,
+        disk_allocation_ratio: float | None = None,
+        reserved_vcpus: int | None = None,
+        reserved_memory_mib: int | None = None,
+        reserved_disk_gib: int | None = None,
+        request_id: str | None = None,
+    ) -> pb.Host:
+        """Sets what is named. A ratio of 0: that of its aggregates, else the cloud's."""
+        told = {
+            "vcpu_allocation_ratio": cpu_allocation_ratio,
+            "memory_allocation_ratio": ram_allocation_ratio,
+            "disk_allocation_ratio": disk_allocation_ratio,
+            "reserved_vcpus": reserved_vcpus,
+            "reserved_memory_mib": reserved_memory_mib,
+            "reserved_disk_gib": reserved_disk_gib,
+        }
+        wanted: dict[str, Any] = {field: value for field, value in told.items() if value is not None}
+        changed: pb.Host = await self._call(
+            "UpdateHost",
+            host=pb.Host(name=name_of(name), inventory=pb.Inventory(**wanted)),
+            update_mask=FieldMask(paths=[f"inventory.{field}" for field in wanted]),
+            request_id=request_id_or_new(request_id),
         )
         return changed
 

@@ -8,7 +8,14 @@ import typer
 
 from cirra_sdk.cli import options
 from cirra_sdk.cli.command import Session, command, group
+from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.waiting import take
+
+Ratio = Annotated[
+    float | None,
+    typer.Option(metavar="RATIO", min=0, help="0: none of its own, but that of its aggregates or the cloud's."),
+]
+Reserved = Annotated[int | None, typer.Option(metavar="N", min=0, help="Kept for the host itself.")]
 
 hosts = group("host", "Machines that run servers (administrators).")
 services = group("service", "The parts that run the cloud (administrators).")
@@ -48,6 +55,41 @@ async def approve_evacuation(
 ) -> None:
     """Say that a host is dead which fell silent together with others, so that its servers may go elsewhere."""
     session.output.resource(await session.client.hosts.approve_evacuation(name, reason))
+
+
+@command(hosts, "set")
+async def set_host(
+    session: Session,
+    *,
+    name: options.Name,
+    cpu_allocation_ratio: Ratio = None,
+    ram_allocation_ratio: Ratio = None,
+    disk_allocation_ratio: Ratio = None,
+    reserved_vcpus: Reserved = None,
+    reserved_ram: Annotated[int | None, typer.Option(metavar="MIB", min=0, help="Kept for the host itself.")] = None,
+    reserved_disk: Annotated[int | None, typer.Option(metavar="GIB", min=0, help="Kept for the host itself.")] = None,
+) -> None:
+    """Set how many times over a host's resources are given away, and what is kept for itself."""
+    told = (
+        cpu_allocation_ratio,
+        ram_allocation_ratio,
+        disk_allocation_ratio,
+        reserved_vcpus,
+        reserved_ram,
+        reserved_disk,
+    )
+    if all(value is None for value in told):
+        raise UsageError("nothing to set: give a ratio, such as --cpu-allocation-ratio 4, or a reserved amount")
+    changed = await session.client.hosts.update(
+        name,
+        cpu_allocation_ratio=cpu_allocation_ratio,
+        ram_allocation_ratio=ram_allocation_ratio,
+        disk_allocation_ratio=disk_allocation_ratio,
+        reserved_vcpus=reserved_vcpus,
+        reserved_memory_mib=reserved_ram,
+        reserved_disk_gib=reserved_disk,
+    )
+    session.output.resource(changed)
 
 
 @command(hosts, "enroll-token")

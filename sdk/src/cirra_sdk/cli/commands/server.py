@@ -47,6 +47,16 @@ Tags = Annotated[
     list[str],
     typer.Option("--tag", default_factory=list, show_default=False, help="A label to put on it; may be repeated."),
 ]
+Hints = Annotated[
+    list[str],
+    typer.Option(
+        "--hint",
+        metavar="KEY=VALUE",
+        default_factory=list,
+        show_default=False,
+        help="To the scheduler: group=SERVER-GROUP; may be repeated.",
+    ),
+]
 UserData = Annotated[Path | None, typer.Option(metavar="FILE", help="What cloud-init shall run; -: stdin.")]
 
 
@@ -63,7 +73,10 @@ async def create(
     user_data: UserData = None,
     properties: options.Properties,
     tag: Tags,
-    availability_zone: Annotated[str, typer.Option(help="Where.")] = "",
+    availability_zone: Annotated[
+        str, typer.Option(metavar="ZONE[:HOST]", help="Where; ZONE:HOST names the one host (administrators).")
+    ] = "",
+    hint: Hints,
     wait: options.Wait = False,
     timeout_s: options.Timeout = 0,
 ) -> None:
@@ -79,6 +92,7 @@ async def create(
         metadata=options.pairs(properties),
         tags=tag,
         availability_zone=availability_zone,
+        hints=options.pairs(hint, "--hint"),
     )
     if wait:
         await waited(session, operation, timeout_s)

@@ -7,6 +7,7 @@ from dataclasses import field
 from uuid import UUID
 
 from cirra.placement.v1 import events_pb2 as pb
+from cirra.placement.v1 import placement_pb2 as public
 from core.aggregate import Aggregate, applies, constrains
 from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound
 from core.eventlog.types import Constraint, UniqueClaim, UniqueRelease
@@ -31,10 +32,10 @@ class HostAggregate(Aggregate, kind="aggregate"):
         return f"aggregates/{self.id}"
 
     @property
-    def membership(self) -> pb.AggregateMembership:
+    def membership(self) -> public.AggregateMembership:
         """What a host in it has of it."""
         ratios = {_RATIOS[key]: float(value) for key, value in self.metadata.items() if key in _RATIOS}
-        return pb.AggregateMembership(
+        return public.AggregateMembership(
             aggregate_id=str(self.id),
             display_name=self.display_name,
             availability_zone=self.availability_zone,

@@ -48,7 +48,7 @@ class Host(Aggregate, kind="host"):
     name: str = ""
     # Of its enrolment; that of an aggregate goes before it.
     home_zone: str = ""
-    memberships: dict[str, pb.AggregateMembership] = field(default_factory=dict)
+    memberships: dict[str, public.AggregateMembership] = field(default_factory=dict)
     ratios: Ratios = DEFAULT_RATIOS
     inventory: public.Inventory = field(default_factory=public.Inventory)
     enabled: bool = True
@@ -79,7 +79,7 @@ class Host(Aggregate, kind="host"):
                 pb.HostInventoryChanged(host=self.name, inventory=inventory, capacity=capacity, ratios=ratios.message())
             )
 
-    def join(self, membership: pb.AggregateMembership, default: Ratios = DEFAULT_RATIOS) -> None:
+    def join(self, membership: public.AggregateMembership, default: Ratios = DEFAULT_RATIOS) -> None:
         """It is in an aggregate now, or that one has changed. Raises FailedPrecondition when it is in another zone."""
         others = (each for key, each in self.memberships.items() if key != membership.aggregate_id)
         for other in others:
@@ -97,7 +97,7 @@ class Host(Aggregate, kind="host"):
             left = {key: each for key, each in self.memberships.items() if key != aggregate_id}
             self._record_memberships(left, default)
 
-    def _record_memberships(self, memberships: Mapping[str, pb.AggregateMembership], default: Ratios) -> None:
+    def _record_memberships(self, memberships: Mapping[str, public.AggregateMembership], default: Ratios) -> None:
         ratios = self._ratios(self.inventory, memberships, default)
         zones = (each.availability_zone for each in memberships.values() if each.availability_zone)
         self.record(
@@ -112,7 +112,7 @@ class Host(Aggregate, kind="host"):
 
     @staticmethod
     def _ratios(
-        inventory: public.Inventory, memberships: Mapping[str, pb.AggregateMembership], default: Ratios
+        inventory: public.Inventory, memberships: Mapping[str, public.AggregateMembership], default: Ratios
     ) -> Ratios:
         of_aggregates = smallest(Ratios.of_message(each.ratios) for each in memberships.values())
         return Ratios.of_inventory(inventory).or_else(of_aggregates).or_else(default)
