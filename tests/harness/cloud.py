@@ -223,6 +223,7 @@ class Cloud:
         """They do again at once what they are told."""
         for host in self.hosts:
             host.failing.clear()
+            host.failing_removal.clear()
             for event in host.holding.values():
                 event.set()
             host.holding.clear()

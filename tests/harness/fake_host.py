@@ -18,7 +18,7 @@ AGENTS = ("compute", "net")
 class FakeHost:
     """`domains` and `ports`: what is on it. `failing`: kind → the failure that is reported instead of acting.
 
-    `holding`: kind → an event that is waited for before acting.
+    `failing_removal`: the same of what shall be absent. `holding`: kind → an event that is waited for before acting.
     """
 
     name: str
@@ -29,6 +29,7 @@ class FakeHost:
     domains: dict[str, agent.DesiredObject] = field(default_factory=dict)
     ports: dict[str, agent.DesiredObject] = field(default_factory=dict)
     failing: dict[str, agent.Failure] = field(default_factory=dict)
+    failing_removal: dict[str, agent.Failure] = field(default_factory=dict)
     holding: dict[str, asyncio.Event] = field(default_factory=dict)
     told: list[agent.DesiredObject] = field(default_factory=list)
     _sequence: int = 0
@@ -70,8 +71,9 @@ class FakeHost:
         report = agent.Report(kind=desired.kind, generation=desired.generation)
         if desired.kind in self.holding and not desired.absent:
             await self.holding[desired.kind].wait()
-        if desired.kind in self.failing and not desired.absent:
-            report.failure.CopyFrom(self.failing[desired.kind])
+        failing = self.failing_removal if desired.absent else self.failing
+        if desired.kind in failing:
+            report.failure.CopyFrom(failing[desired.kind])
         elif desired.kind == "domain":
             report.domain.state = self._domain(desired)
         else:
