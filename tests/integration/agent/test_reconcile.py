@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from nats.aio.msg import Msg
 
-from cirra.agent.v1.desired_pb2 import DOMAIN_STATE_ABSENT, Heartbeat, InventoryObserved
-from tests.integration.agent.world import Shelf, World, domain, until
+from cirra.agent.v1.desired_pb2 import DOMAIN_STATE_ABSENT, Heartbeat, InventoryObserved, Orphan, Report
+from tests.integration.agent.world import HOST, Shelf, World, domain, until
 
 OFTEN = {"difference_interval_s": 0.05, "full_interval_s": 0.2}
 
@@ -90,17 +90,32 @@ async def test_a_removal_is_confirmed_until_the_conductor_has_heard(world: World
     assert len(world.reports_on("a")) == count
 
 
-async def test_an_orphan_is_reported_once_and_left_alone(world: World) -> None:
+def orphans_told(world: World) -> list[list[str]]:
+    """Of each report of orphans, their ids."""
+    reports = [report for report in world.reports_on(HOST) if report.WhichOneof("facts") == "orphans"]
+    return [[orphan.object_id for orphan in report.orphans.orphans] for report in reports]
+
+
+async def test_orphans_are_told_as_a_list_whenever_it_changes_and_are_left_alone(world: World) -> None:
     shelf = Shelf()
     shelf.things = {"stray": 0}
     await world.start_agent(shelf, **OFTEN)
     await build(world, shelf, "a")
-    await until(lambda: world.reports_on("stray"), "the orphan is reported")
+    await until(lambda: orphans_told(world) == [["stray"]], "the orphan is told")
     asked = len(world.conductor.asked)
     await until(lambda: len(world.conductor.asked) > asked + 8, "some more comparisons")
-    assert [report.WhichOneof("facts") for report in world.reports_on("stray")] == ["orphan"]
-    assert "stray" in shelf.things
-    assert not any(report.WhichOneof("facts") == "orphan" for report in world.reports_on("a"))
+    assert orphans_told(world) == [["stray"]], "once"
+    shelf.foreign = [Orphan(kind="domain", object_id="another's", description="not ours")]
+    await until(lambda: orphans_told(world)[1:] == [["another's", "stray"]], "another one came")
+    # What can't be looked at has not gone.
+    shelf.dark = True
+    asked = len(world.conductor.asked)
+    await until(lambda: len(world.conductor.asked) > asked + 8, "some more comparisons")
+    assert len(orphans_told(world)) == 2
+    shelf.dark, shelf.foreign = False, []
+    del shelf.things["stray"]
+    await until(lambda: orphans_told(world)[2:] == [[]], "a person has tidied up")
+    assert shelf.calls_for("stray") == [] == shelf.calls_for("another's")
 
 
 async def test_what_only_a_command_named_so_far_is_no_orphan(world: World) -> None:
@@ -187,6 +202,9 @@ async def test_heartbeats_inventory_and_background(world: World) -> None:
     async def inventory() -> InventoryObserved:
         return InventoryObserved(vcpus=vcpus, virt_types=["simulated"])
 
+    def inventories() -> list[Report]:
+        return [report for report in world.reports_on("h1") if report.HasField("inventory")]
+
     async def background() -> None:
         await stop.wait()
 
@@ -198,12 +216,12 @@ async def test_heartbeats_inventory_and_background(world: World) -> None:
     first = beats[0].sequence
     assert [beat.sequence for beat in beats[:3]] == [first, first + 1, first + 2]
     assert (beats[0].component, beats[0].instance, beats[0].boot_id) == ("compute", "h1", "boot-1")
-    await until(lambda: len(world.reports_on("h1")) == 1, "the inventory is reported")
+    await until(lambda: len(inventories()) == 1, "the inventory is reported")
     await asyncio.sleep(0.3)
-    assert len(world.reports_on("h1")) == 1, "and not again while it is the same"
+    assert len(inventories()) == 1, "and not again while it is the same"
     vcpus = 8
-    await until(lambda: len(world.reports_on("h1")) == 2, "its change is reported")
-    assert [report.inventory.vcpus for report in world.reports_on("h1")] == [4, 8]
+    await until(lambda: len(inventories()) == 2, "its change is reported")
+    assert [report.inventory.vcpus for report in inventories()] == [4, 8]
     # A part that ends takes the agent down: it must not look healthy.
     stop.set()
     await until(agent.task.done, "the agent ends")

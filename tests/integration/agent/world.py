@@ -18,6 +18,7 @@ from cirra.agent.v1.desired_pb2 import (
     DOMAIN_STATE_RUNNING,
     DesiredObject,
     DomainObserved,
+    Orphan,
     Report,
 )
 from core.agent.handler import AgentFailure
@@ -35,6 +36,7 @@ from core.bus import (
     ensure_streams,
     publish_command,
 )
+from core.errors import Unavailable
 from core.natsauth.keys import NatsKeys
 from core.pki.authority import Authority, new_key_and_request
 from core.pki.files import write_private
@@ -65,6 +67,9 @@ class Shelf:
 
     def __init__(self) -> None:
         self.things: dict[str, int] = {}
+        self.foreign: list[Orphan] = []
+        # Nobody can look at it now.
+        self.dark = False
         self.calls: list[tuple[str, str, int]] = []
         self.open = asyncio.Event()
         self.open.set()
@@ -88,7 +93,12 @@ class Shelf:
         return DomainObserved(state=DOMAIN_STATE_RUNNING if there else DOMAIN_STATE_ABSENT, disk_present=there)
 
     async def known_objects(self) -> set[str]:
+        if self.dark:
+            raise Unavailable("the shelf is in the dark")
         return set(self.things)
+
+    async def strangers(self) -> list[Orphan]:
+        return list(self.foreign)
 
     def calls_for(self, object_id: str) -> list[tuple[str, int]]:
         return [(verb, generation) for verb, each, generation in self.calls if each == object_id]

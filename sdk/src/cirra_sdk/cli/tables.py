@@ -156,6 +156,7 @@ HOSTS = (
     Column("Disk GiB", lambda host: _of(host, "disk_gib"), right=True),
     Column("Runs", lambda host: ", ".join(host.inventory.virt_types)),
     Column("Instances", lambda host: host.usage.instances, right=True),
+    Column("Orphans", lambda host: len(host.orphans), right=True),
     _enum("Evacuation", "evacuation"),
 )
 AGGREGATES = (

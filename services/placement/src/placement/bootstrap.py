@@ -14,7 +14,7 @@ from core.rpc.authorization import services_only
 from core.rpc.server import serve
 from core.service import Lifetime
 from placement.aggregates.administration import HostAdministration
-from placement.hosts.inventory import FACT, InventoryReports
+from placement.hosts.inventory import FACTS, HostReports
 from placement.hosts.live_view import LiveView
 from placement.liveness.detector import Detector
 from placement.liveness.ears import Ears
@@ -33,7 +33,7 @@ async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
     plane = await open_plane(lifetime, "placement", settings)
     bus = plane.bus
     await ensure_streams(bus)
-    await ensure_report_consumer(bus, CONSUMER, [FACT])
+    await ensure_report_consumer(bus, CONSUMER, FACTS)
 
     view = LiveView()
     lifetime.start(view.follow(EventTail(bus, plane.log)), "view")
@@ -44,11 +44,11 @@ async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
         bus,
         bus.subjects.reports_stream,
         CONSUMER,
-        InventoryReports(plane.repository, default=settings.ratios),
+        HostReports(plane.repository, default=settings.ratios),
         ordered_by=lambda received: received.subject,
-        ensure=lambda: ensure_report_consumer(bus, CONSUMER, [FACT]),
+        ensure=lambda: ensure_report_consumer(bus, CONSUMER, FACTS),
     )
-    lifetime.start(reports.run(), "inventory reports")
+    lifetime.start(reports.run(), "host reports")
 
     scheduler = Scheduler(
         installed(FILTERS, without=settings.disabled_filters),

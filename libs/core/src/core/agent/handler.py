@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from google.protobuf.message import Message
 
-from cirra.agent.v1.desired_pb2 import DesiredObject, Failure
+from cirra.agent.v1.desired_pb2 import DesiredObject, Failure, Orphan
 from core.errors import CirraError
 
 
@@ -68,3 +69,9 @@ class Handler(Protocol):
 
     async def known_objects(self) -> set[str]:
         """Ids of the objects on this host that are Cirra's. One that the cloud never named is reported, not touched."""
+
+    async def strangers(self) -> Sequence[Orphan]:
+        """What else is in this handler's field, and no wish can name: another's guest, a network without ports.
+
+        It is reported, not touched.
+        """

@@ -13,7 +13,7 @@ from typing import Literal
 import structlog
 from google.protobuf.message import Message
 
-from cirra.agent.v1.desired_pb2 import DesiredObject, OrphanSeen
+from cirra.agent.v1.desired_pb2 import DesiredObject
 from core import metrics, telemetry
 from core.agent.generations import GenerationStore, Key, key_of, wish_of
 from core.agent.handler import AgentFailure, Handler
@@ -111,16 +111,6 @@ class Objects:
         waits = self._store.is_observing and desired.epoch >= self._store.told_epoch
         if waits or desired.epoch > self._store.epoch:
             raise HostObserveOnly(self._store.epoch, max(desired.epoch, self._store.told_epoch))
-
-    async def report_orphans(self, known: dict[str, set[str]], listed: set[Key]) -> None:
-        """Tell of objects on this host (*known*, by kind) that the cloud neither lists nor ever named here."""
-        for kind, object_ids in known.items():
-            for object_id in sorted(object_ids):
-                if (kind, object_id) in listed or self._store.knows(kind, object_id):
-                    continue
-                seen = OrphanSeen(description=f"{kind} {object_id} is on this host and the cloud has no record of it")
-                if await self._reporter.report(kind, object_id, seen, generation=0):
-                    _log.warning("orphan", kind=kind, object_id=object_id)
 
     async def _act(self, handler: Handler, desired: DesiredObject, cause: Cause) -> Message:
         verb = "remove" if desired.absent else "ensure"

@@ -14,8 +14,9 @@ from contextlib import suppress
 
 import structlog
 
-from cirra.agent.v1.desired_pb2 import DesiredObject
+from cirra.agent.v1.desired_pb2 import DesiredObject, OrphansObserved
 from cirra.agent.v1.host_pb2 import GetDesiredStateRequest, GetDesiredStateResponse
+from core.agent import orphans
 from core.agent.contents import ContentsReporter
 from core.agent.generations import Key, key_of
 from core.agent.link import AgentLink
@@ -72,7 +73,7 @@ class Reconciler:
         """Ask, and begin to make it so."""
         full = self._since == 0 or self._monotonic() >= self._full_due
         # Looked at before the question: what a command makes in between must not be taken for an orphan.
-        known = await self._known_objects() if full else {}
+        found = await orphans.find(self._objects.handlers) if full else None
         answer = await self._until_answered(0 if full else self._since)
         await self._link.store.hear(answer.epoch, answer.accepted_epoch)
         if self._link.store.is_observing:
@@ -81,7 +82,7 @@ class Reconciler:
         await self._take_in(answer)
         if full and answer.complete:
             self._full_due = self._monotonic() + self._link.settings.full_interval_s
-            await self._after_full(answer, known)
+            await self._after_full(answer, found)
 
     async def _until_answered(self, since: int) -> GetDesiredStateResponse:
         pause = _FIRST_PAUSE_S
@@ -114,20 +115,17 @@ class Reconciler:
         self.fresh.set()
         await self._contents.report(answer.epoch)
 
-    async def _after_full(self, answer: GetDesiredStateResponse, known: dict[str, set[str]]) -> None:
+    async def _after_full(self, answer: GetDesiredStateResponse, found: orphans.Found | None) -> None:
         listed = {key_of(desired) for desired in answer.objects}
         for kind, object_id in await self._link.store.prune(listed):
             self._link.reporter.forget(kind, object_id)
-        await self._objects.report_orphans(known, listed)
+        if found is not None:
+            await self._report_orphans(orphans.orphans_among(found, listed, self._link.store))
 
-    async def _known_objects(self) -> dict[str, set[str]]:
-        known: dict[str, set[str]] = {}
-        for handler in self._objects.handlers:
-            try:
-                known[handler.kind] = await handler.known_objects()
-            except CirraError as error:
-                _log.warning("can't look for orphans", kind=handler.kind, reason=error.reason, error=error.message)
-        return known
+    async def _report_orphans(self, seen: OrphansObserved) -> None:
+        is_news = await self._link.reporter.report("orphans", self._link.host, seen, generation=0)
+        if is_news and seen.orphans:
+            _log.warning("orphans are left alone", found=[f"{it.kind} {it.object_id}" for it in seen.orphans])
 
     def _want(self, desired: DesiredObject) -> None:
         """Have it made so, after what is being done to the object now; a newer wish replaces one that waits."""

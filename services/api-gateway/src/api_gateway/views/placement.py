@@ -67,6 +67,20 @@ def _allocate(host: pb.Host, message: events.HostInventoryChanged | events.HostA
         setattr(host.capacity, name, getattr(message.capacity, name))
 
 
+@HOST.on(events.HostOrphansChanged)
+def _orphans_changed(host: pb.Host, event: RecordedEvent, message: events.HostOrphansChanged) -> None:
+    """What was seen before keeps the time at which it was seen first."""
+    seen = {(it.agent, it.kind, it.object_id): it.see_time for it in host.orphans}
+    kept = [it for it in host.orphans if it.agent != message.agent]
+    del host.orphans[:]
+    host.orphans.extend(sorted([*kept, *message.orphans], key=lambda it: (it.agent, it.kind, it.object_id)))
+    for it in host.orphans:
+        if (it.agent, it.kind, it.object_id) in seen:
+            it.see_time.CopyFrom(seen[it.agent, it.kind, it.object_id])
+        elif it.agent == message.agent:
+            it.see_time.FromDatetime(event.recorded_at)
+
+
 @HOST.on(events.HostEnabled)
 def _enabled(host: pb.Host, event: RecordedEvent, message: events.HostEnabled) -> None:
     host.enabled = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,6 +68,10 @@ class HypervisorDriver(Protocol):
 
     async def guests(self) -> set[str]:
         """The instances that have a guest here, in whatever state. Guests that are not Cirra's are left out."""
+        ...
+
+    async def foreign_guests(self) -> Mapping[str, str]:
+        """The guests that are not Cirra's: id → name. They are nobody's business but their owner's."""
         ...
 
     async def observe(self, instance_id: str) -> Guest | None:

@@ -11,7 +11,7 @@ import asyncio
 import fnmatch
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -103,6 +103,10 @@ class SimulatedDriver:
 
     async def guests(self) -> set[str]:
         return {name for name in self._state.instance_ids() if self._load(name) is not None}
+
+    async def foreign_guests(self) -> Mapping[str, str]:
+        folder = self._foreign
+        return {file.name: f"foreign-{file.name}" for file in folder.iterdir()} if folder.is_dir() else {}
 
     async def observe(self, instance_id: str) -> Guest | None:
         found = self._load(instance_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -17,6 +17,7 @@ from cirra.agent.v1.desired_pb2 import (
     DesiredObject,
     DomainObserved,
     DomainSpec,
+    Orphan,
 )
 from compute_agent.drivers.base import Disk, Guest, HypervisorDriver
 from compute_agent.errors import disk_missing, disk_out_of_reach, storage_failed
@@ -86,6 +87,13 @@ class DomainHandler:
     async def known_objects(self) -> set[str]:
         """All instances of which this host has a guest or a folder."""
         return await self._driver.guests() | await asyncio.to_thread(self._state.instance_ids)
+
+    async def strangers(self) -> Sequence[Orphan]:
+        """Guests of others': they use what the cloud believes to be free."""
+        return [
+            Orphan(kind=self.kind, object_id=guest_id, description=f"guest {name}, not made by Cirra")
+            for guest_id, name in (await self._driver.foreign_guests()).items()
+        ]
 
     async def observe(self, instance_id: str) -> Observation | None:
         """What has become of a domain since it was made as desired; notes when it has shut itself down.

@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 
 A = TypeVar("A", bound=Aggregate)
 
-FACTS = ("DomainObserved", "PortObserved", "LeaseSeen", "AddressSeen", "MetadataFetched", "OrphanSeen", "Failure")
-"""The facts that the conductor takes in; inventory is placement's."""
+FACTS = ("DomainObserved", "PortObserved", "LeaseSeen", "AddressSeen", "MetadataFetched", "Failure")
+"""The facts that the conductor takes in; inventory and orphans are placement's."""
 
 
 class ReportHandler:
@@ -39,7 +39,6 @@ class ReportHandler:
             "lease": self._lease,
             "address": self._address,
             "metadata": self._metadata,
-            "orphan": self._orphan,
         }
 
     async def __call__(self, received: Received) -> None:
@@ -77,13 +76,4 @@ class ReportHandler:
     async def _metadata(self, report: agent.Report, instance_id: UUID) -> None:
         await self._repository.change(
             Instance, instance_id, lambda it: it.metadata_was_fetched(report.host, report.metadata)
-        )
-
-    async def _orphan(self, report: agent.Report, object_id: UUID) -> None:
-        log.warning(
-            "orphan on a host: left alone",
-            host=report.host,
-            kind=report.kind,
-            object_id=str(object_id),
-            description=report.orphan.description,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -119,6 +119,9 @@ class NetworkDriver(Protocol):
 
     async def known_ports(self) -> frozenset[str]:
         """Ids of all ports of which something is here, also those that no record tells of."""
+
+    async def portless_networks(self) -> Mapping[str, Sequence[str]]:
+        """Networks of which something is here although none of their ports is: id → what ("bridge brq…", "dnsmasq")."""
 
     async def leases(self) -> Sequence[Lease]:
         """The living leases of active ports of this host."""

@@ -12,7 +12,7 @@ import asyncio
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -105,6 +105,9 @@ class SimulatedDriver:
 
     async def known_ports(self) -> frozenset[str]:
         return frozenset(self._ports)
+
+    async def portless_networks(self) -> Mapping[str, Sequence[str]]:
+        return {}
 
     async def leases(self) -> Sequence[Lease]:
         return [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
-from cirra.agent.v1.desired_pb2 import DesiredObject, PortObserved
+from cirra.agent.v1.desired_pb2 import DesiredObject, Orphan, PortObserved
 from core.agent.handler import AgentFailure
 from core.agent.state_folder import StateFolder
 from core.errors import InvalidArgument
@@ -73,6 +74,13 @@ class PortHandler:
 
     async def known_objects(self) -> set[str]:
         return set(await self._driver.known_ports())
+
+    async def strangers(self) -> Sequence[Orphan]:
+        """Networks that none of this host's ports is on."""
+        return [
+            Orphan(kind="network", object_id=network_id, description=", ".join(parts))
+            for network_id, parts in (await self._driver.portless_networks()).items()
+        ]
 
 
 def _port(desired: DesiredObject) -> Port:

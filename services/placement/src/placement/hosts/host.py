@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from enum import Enum
 from uuid import UUID
@@ -55,6 +55,8 @@ class Host(Aggregate, kind="host"):
     disabled_reason: str = ""
     health: Health = Health.ENROLLED
     boot_ids: dict[str, str] = field(default_factory=dict)
+    # By the agent that found them.
+    orphans: dict[str, list[public.HostOrphan]] = field(default_factory=dict)
     evacuation: Evacuation = Evacuation.NONE
 
     @property
@@ -117,6 +119,11 @@ class Host(Aggregate, kind="host"):
         of_aggregates = smallest(Ratios.of_message(each.ratios) for each in memberships.values())
         return Ratios.of_inventory(inventory).or_else(of_aggregates).or_else(default)
 
+    def set_orphans(self, agent_name: str, orphans: Sequence[public.HostOrphan]) -> None:
+        """All that this agent finds there: what it found before and doesn't name is gone."""
+        if list(orphans) != self.orphans.get(agent_name, []):
+            self.record(pb.HostOrphansChanged(host=self.name, agent=agent_name, orphans=orphans))
+
     def enable(self) -> None:
         if not self.enabled:
             self.record(pb.HostEnabled(host=self.name))
@@ -168,6 +175,10 @@ class Host(Aggregate, kind="host"):
     def _aggregates_changed(self, event: pb.HostAggregatesChanged) -> None:
         self.memberships = {each.aggregate_id: each for each in event.aggregates}
         self.ratios = Ratios.of_message(event.ratios)
+
+    @applies(pb.HostOrphansChanged)
+    def _orphans_changed(self, event: pb.HostOrphansChanged) -> None:
+        self.orphans[event.agent] = list(event.orphans)
 
     @applies(pb.HostEnabled)
     def _enabled(self, event: pb.HostEnabled) -> None:

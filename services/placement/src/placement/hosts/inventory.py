@@ -1,4 +1,4 @@
-"""What the agents of a host report of it, merged into its inventory."""
+"""What the agents of a host report of it: its inventory, merged, and what on it is nobody's."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from core.repository import Repository
 from placement.hosts.capacity import Ratios
 from placement.hosts.host import Host
 
-FACT = "InventoryObserved"
+FACTS = ("InventoryObserved", "OrphansObserved")
 
 
-class InventoryReports:
-    """Handles the reports with that fact; the conductor takes all others. `default`: the cloud's allocation ratios."""
+class HostReports:
+    """Handles the reports with these facts; the conductor takes all others. `default`: the cloud's allocation ratios."""
 
     def __init__(self, repository: Repository, *, default: Ratios) -> None:
         self._repository = repository
@@ -26,13 +26,20 @@ class InventoryReports:
         report = received.decode(agent.Report)
         _, _, host, agent_name, *_ = received.subject.split(".")
         if (report.host, report.agent) != (host, agent_name):
-            raise Poison(f"an inventory of {host}'s {agent_name} agent speaks for another")
+            raise Poison(f"a report of {host}'s {agent_name} agent speaks for another")
+
+        def decide(it: Host) -> None:
+            if report.HasField("orphans"):
+                it.set_orphans(agent_name, [_orphan(agent_name, orphan) for orphan in report.orphans.orphans])
+            else:
+                it.set_inventory(merged(it.inventory, agent_name, report.inventory), self._default)
+
         with acting(actor=f"host/{host}/{agent_name}"):
-            await self._repository.change(
-                Host,
-                host_aggregate_id(host),
-                lambda it: it.set_inventory(merged(it.inventory, agent_name, report.inventory), self._default),
-            )
+            await self._repository.change(Host, host_aggregate_id(host), decide)
+
+
+def _orphan(agent_name: str, seen: agent.Orphan) -> public.HostOrphan:
+    return public.HostOrphan(agent=agent_name, kind=seen.kind, object_id=seen.object_id, description=seen.description)
 
 
 def merged(known: public.Inventory, agent_name: str, seen: agent.InventoryObserved) -> public.Inventory:

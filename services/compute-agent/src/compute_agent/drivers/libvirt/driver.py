@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,6 +79,9 @@ class LibvirtDriver:
 
     async def guests(self) -> set[str]:
         return await self._do("list", guest.ours)
+
+    async def foreign_guests(self) -> Mapping[str, str]:
+        return await self._do("list", guest.foreign)
 
     async def observe(self, instance_id: str) -> Guest | None:
         return await self._do("observe", functools.partial(guest.observe, instance_id=instance_id))

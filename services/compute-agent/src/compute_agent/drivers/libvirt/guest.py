@@ -56,6 +56,11 @@ def ours(connection: Any) -> set[str]:
     return {domain.UUIDString() for domain in connection.listAllDomains() if _is_ours(domain)}
 
 
+def foreign(connection: Any) -> dict[str, str]:
+    """The guests that are not Cirra's: id → name."""
+    return {domain.UUIDString(): domain.name() for domain in connection.listAllDomains() if not _is_ours(domain)}
+
+
 def define(connection: Any, instance_id: str, definition: str) -> None:
     """Makes the persistent definition say `definition`; what runs goes on as it is."""
     domain = _find(connection, instance_id)

@@ -13,6 +13,7 @@ from pathlib import Path
 from core.ids import tap_device
 from net_agent.drivers.base import ABSENT, DriverInfo, Lease, Neighbour, NetworkFault, PortState
 from net_agent.drivers.linux import bridge, dhcp_link, tap
+from net_agent.drivers.linux.census import network_parts
 from net_agent.drivers.linux.faults import kernel_faults
 from net_agent.drivers.linux.firewall import Firewall
 from net_agent.drivers.linux.namespace import Namespaces
@@ -106,6 +107,12 @@ class LinuxDriver:
     async def known_ports(self) -> frozenset[str]:
         recorded = (port.port_id for port in self._records.ports())
         return frozenset(recorded) | (await self._plugged()).keys()
+
+    async def portless_networks(self) -> Mapping[str, Sequence[str]]:
+        # Looked at first: a port's record comes before the first thing of its network, and goes after the last.
+        found = await self._namespaces.on_host(lambda: network_parts(self._records.folder))
+        known = {port.network.network_id for port in self._records.ports()}
+        return {network_id: parts for network_id, parts in found.items() if network_id not in known}
 
     async def leases(self) -> Sequence[Lease]:
         found = []

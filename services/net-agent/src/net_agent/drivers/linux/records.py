@@ -27,13 +27,13 @@ class Records:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._ports: dict[str, Port] = {}
         self._networks: dict[str, Network] = {}
         self._loaded = False
 
     def network_folder(self, network_id: str) -> Path:
-        return self._folder / network_id
+        return self.folder / network_id
 
     def port(self, port_id: str) -> Port | None:
         self._load()
@@ -50,16 +50,16 @@ class Records:
 
     def network_ids(self) -> frozenset[str]:
         """Also of networks of which nothing but a folder is left."""
-        if not self._folder.is_dir():
+        if not self.folder.is_dir():
             return frozenset()
-        folders = (entry.name for entry in self._folder.iterdir() if entry.is_dir())
+        folders = (entry.name for entry in self.folder.iterdir() if entry.is_dir())
         return frozenset(name for name in folders if parse_uuid(name) is not None)
 
     def keep(self, port: Port) -> Network:
         """Returns the network as it shall be: of two descriptions of one generation, the later one."""
         self._load()
         folder = self.network_folder(port.network.network_id)
-        for each in (self._folder, folder, folder / "ports"):
+        for each in (self.folder, folder, folder / "ports"):
             make_folder(each)
         network = self._networks.get(port.network.network_id)
         if network is None or port.network.generation >= network.generation:
@@ -88,12 +88,12 @@ class Records:
 
     def _load(self) -> None:
         """Once; not before the folder is there."""
-        if self._loaded or not self._folder.is_dir():
+        if self._loaded or not self.folder.is_dir():
             return
-        for path in sorted(self._folder.glob("*/network.json")):
+        for path in sorted(self.folder.glob("*/network.json")):
             spec = json_format.Parse(path.read_text(), desired_pb2.NetworkSpec())
             self._networks[spec.network_id] = network_from_spec(spec)
-        for path in sorted(self._folder.glob("*/ports/*.json")):
+        for path in sorted(self.folder.glob("*/ports/*.json")):
             port = port_from_spec(json_format.Parse(path.read_text(), desired_pb2.PortSpec()))
             self._ports[port.port_id] = port
             self._networks.setdefault(port.network.network_id, port.network)
