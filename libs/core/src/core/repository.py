@@ -19,10 +19,11 @@ from eventsourcing.utils import resolve_topic
 import core.epochs  # noqa: F401 - registers its event, which every log may hold
 from core.aggregate import Aggregate, constraints_of, schema_version, upcast
 from core.errors import CirraError, Conflict, NotFound
-from core.eventlog.errors import LimitExceeded, UniqueViolation, VersionConflict
+from core.eventlog.errors import LimitExceeded, LogUnavailable, UniqueViolation, VersionConflict
 from core.eventlog.log import EventLog
 from core.eventlog.types import Append, Appended, Constraint, Context, NewEvent, RecordedEvent, UniqueClaim
 from core.ids import uuid7
+from core.remembered import Remembered
 from core.sealing import Keyring
 
 A = TypeVar("A", bound=Aggregate)
@@ -50,6 +51,7 @@ class Repository:
         self._log = log
         self._keyring = keyring
         self._context = context
+        self.remembered = Remembered(lambda: log.connections)
 
     @property
     def log(self) -> EventLog:
@@ -58,19 +60,10 @@ class Repository:
     async def find(self, aggregate_class: type[A], aggregate_id: UUID, *, up_to: int | None = None) -> A | None:
         """The aggregate as the log has it, or as it was at position `up_to`; None if nothing happened to it."""
         recorded = await self._log.read_aggregate(aggregate_id, up_to_position=up_to)
-        aggregate: A | None = None
-        for entry in recorded:
-            event_class = aggregate_class.event_classes.get(entry.type)
-            if event_class is None:
-                raise CirraError(f"{aggregate_class.__name__} {aggregate_id} has an event of foreign type {entry.type}")
-            event = cast("Any", event_class)(
-                originator_id=aggregate_id,
-                originator_version=entry.version,
-                timestamp=entry.recorded_at,
-                data=await self._decode(event_class, entry),
-            )
-            aggregate = event.mutate(aggregate)
-        return aggregate
+        events = [await self._domain_event(aggregate_class, entry) for entry in recorded]
+        if up_to is None:
+            self.remembered.keep(aggregate_id, events)
+        return _aggregate(events)
 
     async def load(self, aggregate_class: type[A], aggregate_id: UUID, *, up_to: int | None = None) -> A:
         """As `find`; `NotFound` if nothing happened to it."""
@@ -78,6 +71,15 @@ class Repository:
         if aggregate is None:
             raise NotFound(f"no {aggregate_class.kind} {aggregate_id}")
         return aggregate
+
+    async def recall(self, aggregate_class: type[A], aggregate_id: UUID, *, at_least: int = 0) -> A:
+        """As `load`, or what this process remembers: with all that happened up to position *at_least*, and all that was
+        saved here. For those who are woken by what happens later, or whose append will show that they were wrong."""
+        history = None
+        if self.remembered.position >= at_least:
+            history = self.remembered.history(aggregate_id)
+        found: A | None = _aggregate(history) if history else None
+        return found if found is not None else await self.load(aggregate_class, aggregate_id)
 
     async def save(self, *aggregates: Aggregate) -> Saved:
         """Appends what happened to the aggregates since they were loaded, all or nothing.
@@ -117,6 +119,7 @@ class Repository:
                 await self._keyring.destroy_unused(aggregate_id)
             raise
         for aggregate in aggregates:
+            self._remember(aggregate, appended.recorded_at)
             aggregate.pending_events.clear()
         return Saved(appended.last_position, appended.recorded_at)
 
@@ -125,12 +128,29 @@ class Repository:
     ) -> Appended:
         return await self._log.append(Append(events=tuple(events), constraints=tuple(constraints), context=context))
 
+    def _remember(self, aggregate: Aggregate, recorded_at: datetime) -> None:
+        """As it will be read from the log: in the log's time."""
+        events = [
+            type(event)(
+                originator_id=event.originator_id,
+                originator_version=event.originator_version,
+                timestamp=recorded_at,
+                data=event.data,  # type: ignore[attr-defined]
+            )
+            for event in aggregate.pending_events
+        ]
+        if events:
+            self.remembered.appended(aggregate.id, events)
+
     async def change(self, aggregate_class: type[A], aggregate_id: UUID, decide: Callable[[A], Any]) -> tuple[A, Saved]:
         """Loads, decides, appends; on a version conflict decides again on what is there now.
 
-        `decide` records events on the aggregate, or raises to refuse. Raises `NotFound`, `Conflict` after
-        `MAX_ATTEMPTS`, and what `decide` and `save` raise.
+        `decide` records events on the aggregate, or raises to refuse; it has no other effect. Raises `NotFound`,
+        `Conflict` after `MAX_ATTEMPTS`, and what `decide` and `save` raise.
         """
+        changed = await self._change_remembered(aggregate_id, decide)
+        if changed is not None:
+            return changed
 
         async def once() -> tuple[A, Saved]:
             aggregate = await self.load(aggregate_class, aggregate_id)
@@ -139,14 +159,52 @@ class Repository:
 
         return await again_on_conflict(once)
 
+    async def _change_remembered(self, aggregate_id: UUID, decide: Callable[[Any], Any]) -> tuple[Any, Saved] | None:
+        """A change of what is remembered. None where that may be out of date: it holds only once it is appended."""
+        history = self.remembered.history(aggregate_id)
+        if not history:
+            return None
+        aggregate = _aggregate(history)
+        try:
+            decide(aggregate)
+            if aggregate.pending_events:
+                return aggregate, await self.save(aggregate)
+        except CirraError as error:
+            if isinstance(error, LogUnavailable):
+                raise
+            self.remembered.forget(aggregate_id)
+        return None
+
     async def destroy_secrets(self, aggregate_id: UUID) -> None:
         """After its deletion: nobody can open an aggregate's sensitive fields any more, wherever they were copied."""
+        self.remembered.forget(aggregate_id)
         await self._keyring.destroy(aggregate_id)
+
+    async def _domain_event(self, aggregate_class: type[A], entry: RecordedEvent) -> Any:
+        event_class = aggregate_class.event_classes.get(entry.type)
+        if event_class is None:
+            raise CirraError(
+                f"{aggregate_class.__name__} {entry.aggregate_id} has an event of foreign type {entry.type}"
+            )
+        return cast("Any", event_class)(
+            originator_id=entry.aggregate_id,
+            originator_version=entry.version,
+            timestamp=entry.recorded_at,
+            data=await self._decode(event_class, entry),
+        )
 
     async def _decode(self, event_class: type[Aggregate.Event], entry: RecordedEvent) -> Any:
         message = event_class.message_class.FromString(entry.data)
         upcast(message, entry.schema_version)
         return await self._keyring.unseal(entry.aggregate_id, message)
+
+
+def _aggregate(history: Iterable[Any]) -> Any:
+    """What has become of the aggregate; None when nothing happened."""
+    aggregate = None
+    for event in history:
+        aggregate = event.mutate(aggregate)
+    return aggregate
 
 
 async def again_on_conflict(once: Callable[[], Awaitable[R]]) -> R:

@@ -50,6 +50,8 @@ class EventLog:
         self._writer = writer
         self._watch = watch
         self._quoted = quote_identifier(schema)
+        # That were made to append: behind each new one may be another server, or a restored log.
+        self.connections = 0
 
     @classmethod
     async def open(
@@ -65,6 +67,7 @@ class EventLog:
 
         async def connect_writer() -> asyncpg.Connection:
             connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=WRITER_SETTINGS)
+            log.connections += 1
             # A server's timeline stays as long as its connections do: to ask once for each is enough.
             return await _verified(connection, schema)
 
@@ -73,7 +76,8 @@ class EventLog:
 
         watch = HeadWatch(connect_listener, schema, poll_interval_s=poll_interval_s)
         writer = Writer(connect_writer, schema, patience_s=patience_s, appended=watch.saw)
-        return cls(pool, schema, writer, watch)
+        log = cls(pool, schema, writer, watch)
+        return log
 
     async def close(self) -> None:
         """Finishes what is being appended, for a bounded time, and closes the connections."""
@@ -188,6 +192,11 @@ class EventLog:
     async def confirm_server(self, *, expected: int) -> bool:
         """No event was lost on the way to this server: it takes appends. False when the epoch is not the expected."""
         return bool(await self.pool.fetchval(f"SELECT {self._quoted}.confirm_server($1)", expected))
+
+    @property
+    def known_position(self) -> int:
+        """The log reaches at least this position, as far as this process knows: with all that it has appended."""
+        return self._watch.position
 
     async def wait_beyond(self, position: int, *, timeout: float) -> bool:  # noqa: ASYNC109
         """Waits until the log is longer than `position`: False when it is not after `timeout` seconds."""

@@ -30,6 +30,10 @@ class HeadWatch:
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def position(self) -> int:
+        return self._position
+
     def saw(self, position: int) -> None:
         """The log reaches at least this position."""
         if position > self._position:

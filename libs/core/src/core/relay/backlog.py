@@ -18,6 +18,11 @@ class Backlog:
         self._position = position
         self._ahead: asyncio.Task[list[RecordedEvent]] | None = None
 
+    @property
+    def reads_ahead(self) -> bool:
+        """The last batch was full: the next is on its way."""
+        return self._ahead is not None
+
     async def next(self) -> list[RecordedEvent]:
         """The next events; none at the head of the log."""
         ahead, self._ahead = self._ahead, None

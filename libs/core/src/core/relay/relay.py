@@ -164,14 +164,13 @@ class Relay:
                 if events and not _within_epoch(events, mirrored.epoch):
                     _log.warning("relay.epoch_changed", epoch=mirrored.epoch, position=pipeline.sent)
                     return await pipeline.settle()
-                if events:
-                    told_of_more = False
-                    await pipeline.send(events)
+                await pipeline.send(events)
+                if backlog.reads_ahead:
                     self._reached(pipeline.acked)
                     continue
                 await pipeline.settle()
                 self._reached(pipeline.acked)
-                if told_of_more:  # and there is none: the log became shorter
+                if told_of_more and not events:  # the log became shorter
                     return await asyncio.sleep(_SHORTER_LOG_PAUSE_S)
                 told_of_more = await self._wait_for_more(Mirrored(pipeline.acked, mirrored.epoch))
                 if not told_of_more:

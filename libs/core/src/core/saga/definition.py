@@ -40,7 +40,8 @@ class StepContext(Generic[P]):
     `services`: the conductor's clients and repositories. `error`: why it is undone; `failures`: why this
     and earlier attempts failed, oldest first. `touch()`: progress was made,
     the deadline starts anew. `describe(text)`: a few words for the timeline. `on_host(name)`: where the effect is at
-    work from here on, for who has to find out why it fails.
+    work from here on, for who has to find out why it fails. `since`: a position that the log had reached when this
+    replica took the run up: what its steps remember of others must be at least of then (`Repository.recall`).
     """
 
     saga_id: UUID
@@ -56,6 +57,7 @@ class StepContext(Generic[P]):
     touch: Callable[[], None] = lambda: None
     describe: Callable[[str], None] = lambda text: None
     on_host: Callable[[str], None] = lambda name: None
+    since: int = 0
 
     def result(self, step: str, message_class: type[M], item: str = "") -> M:
         """What an earlier step gave; KeyError if it has not succeeded."""

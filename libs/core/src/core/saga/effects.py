@@ -63,6 +63,7 @@ def context_of(
     failures: tuple[operations_pb2.OperationError, ...] = (),
     touch: Callable[[], None] = lambda: None,
     notes: Notes | None = None,
+    since: int = 0,
 ) -> StepContext[P]:
     """What an effect of a step is given. `failures`: those beside the run's own."""
     told = notes or Notes()
@@ -80,6 +81,7 @@ def context_of(
         touch=touch,
         describe=told.details.append,
         on_host=told.hosts.append,
+        since=since,
     )
 
 

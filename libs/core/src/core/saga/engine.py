@@ -61,9 +61,10 @@ class _Interrupted(Exception):
 
 @dataclass(slots=True)
 class _Running:
-    """A run that this replica is at work on; `effect` is the step's code while it runs."""
+    """A run that this replica is at work on; `effect` is the step's code while it runs. `since`: see StepContext."""
 
     task: asyncio.Task[None]
+    since: int
     effect: asyncio.Task[Any] | None = None
 
 
@@ -127,7 +128,7 @@ class SagaEngine:
         if saga_id in self._running:
             return
         task = asyncio.create_task(self._run(saga_id), name=f"saga-{saga_id}")
-        self._running[saga_id] = _Running(task)
+        self._running[saga_id] = _Running(task, self._repository.log.known_position)
         task.add_done_callback(lambda done: self._finished(saga_id, done))
 
     def _finished(self, saga_id: UUID, task: asyncio.Task[None]) -> None:
@@ -173,7 +174,7 @@ class SagaEngine:
         return adopted
 
     async def _run(self, saga_id: UUID) -> None:
-        run = await self._repository.load(SagaRun, saga_id)
+        run = await self._repository.recall(SagaRun, saga_id)
         saga = self.definition(run)
         params = params_of(saga, run)
         parent = extract({"traceparent": run.traceparent})
@@ -220,7 +221,8 @@ class SagaEngine:
         """Runs a step's effect and records its outcome (saved with what comes next)."""
         step, notes = saga.step(key[0]), Notes()
         deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up, spent=run.steps[key].spent)
-        context = context_of(run, params, self._services, key, attempt, touch=deadline.touch, notes=notes)
+        since = self._running[run.id].since
+        context = context_of(run, params, self._services, key, attempt, touch=deadline.touch, notes=notes, since=since)
         try:
             with observed(saga, step, "do", key[1]):
                 result = await self._interruptible(run.id, deadline.run(with_retries(step.do, context, notes)))

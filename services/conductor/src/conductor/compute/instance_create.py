@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -99,9 +100,10 @@ async def release_claim(ctx: Context) -> None:
 async def bind_port(ctx: Context) -> None:
     services, host = _services(ctx), _host(ctx)
     ctx.on_host(host)
-    instance = await services.repository.load(Instance, _instance_id(ctx))
-    port = await services.repository.load(Port, UUID(ctx.item))
-    network = await services.repository.load(Network, UUID(port.network_id))
+    recall = functools.partial(services.repository.recall, at_least=ctx.since)
+    instance = await recall(Instance, _instance_id(ctx))
+    port = await recall(Port, UUID(ctx.item))
+    network = await recall(Network, UUID(port.network_id))
     wish = port_wish(host, port, network, instance.hostname, ctx.params.instance_id)
     port, _ = await services.repository.change(
         Port, port.id, lambda it: it.bind(host, network_api.PORT_BINDING_STATE_ACTIVE, wish, _turn(ctx))
@@ -186,10 +188,11 @@ async def _tell_domain(ctx: Context, power: agent.DesiredPower.ValueType, *, cre
     """Makes the domain so on its host, and waits until the host has said that it is."""
     repository, host = _services(ctx).repository, _host(ctx)
     ctx.on_host(host)
-    instance = await repository.load(Instance, _instance_id(ctx))
-    image = await repository.load(Image, UUID(instance.image_id))
-    ports = [await repository.load(Port, UUID(port_id)) for port_id in ctx.params.port_ids]
-    networks = [await repository.load(Network, UUID(port.network_id)) for port in ports]
+    recall = functools.partial(repository.recall, at_least=ctx.since)
+    instance = await recall(Instance, _instance_id(ctx))
+    image = await recall(Image, UUID(instance.image_id))
+    ports = [await recall(Port, UUID(port_id)) for port_id in ctx.params.port_ids]
+    networks = [await recall(Network, UUID(port.network_id)) for port in ports]
     spec = domain_spec(instance, image, list(zip(ports, networks, strict=True)), power)
     wish = domain_wish(host, spec, create=create)
     instance, _ = await repository.change(Instance, instance.id, lambda it: it.desire_domain(_turn(ctx), wish))
@@ -198,7 +201,7 @@ async def _tell_domain(ctx: Context, power: agent.DesiredPower.ValueType, *, cre
     await told_and_done(
         _services(ctx), instance.domain, Instance, lambda it: it.observation, lambda facts: facts.state == wanted
     )
-    return await repository.load(Instance, instance.id)
+    return await repository.recall(Instance, instance.id)
 
 
 def _services(ctx: Context) -> Services:
