@@ -24,7 +24,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import NotFoundError
+from nats.js.errors import NotFoundError, ServerError, ServiceUnavailableError
 
 from core.bus.connection import Bus
 from core.bus.subjects import Subjects, consumer_name
@@ -39,6 +39,8 @@ _DEAD_LETTER_MAX_BYTES = 256 * 1024 * 1024
 # The server's default refuses the 1,001st consumer of a stream; there is one for each agent of each host.
 _MAX_COMMAND_CONSUMERS = 100_000
 _DUPLICATE_WINDOW_S = 120.0
+_STREAM_ATTEMPTS = 6
+_STREAM_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,22 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1, settings: StreamSetting
 
 
 async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
-    """Creates the stream, or changes its limits and replicas; its first sequence stays as it is."""
+    """Creates the stream, or changes its limits and replicas; its first sequence stays as it is.
+
+    Raises what JetStream says for the last of `_STREAM_ATTEMPTS`: of two that create a stream in the same moment one
+    may be refused with an error of the server (10049, "error creating store for stream"), and finds it there.
+    """
+    for attempt in range(1, _STREAM_ATTEMPTS + 1):
+        try:
+            return await _ensure_stream(js, config)
+        except (ServerError, ServiceUnavailableError) as error:
+            if attempt == _STREAM_ATTEMPTS:
+                raise
+            log.warning("bus.stream_not_ensured", stream=config.name, error=str(error))
+        await asyncio.sleep(_STREAM_PAUSE_S * attempt)
+
+
+async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
     assert config.name is not None
     try:
         info = await js.stream_info(config.name)

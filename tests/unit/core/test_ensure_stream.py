@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig
+from nats.js.errors import NotFoundError, ServerError
+
+from core.bus.streams import ensure_stream
+
+CONFIG = StreamConfig(name="cell-EVENTS", subjects=["cell.events.>"])
+
+
+class Refusing:
+    """JetStream that is creating the stream for somebody else; `there`: whether that comes to be."""
+
+    def __init__(self, *, there: bool) -> None:
+        self.there = there
+        self.refused = 0
+
+    async def stream_info(self, name: str) -> Any:
+        if self.refused and self.there:
+            return SimpleNamespace(config=CONFIG)
+        raise NotFoundError(code=404)
+
+    async def add_stream(self, config: StreamConfig) -> None:
+        self.refused += 1
+        raise ServerError(code=500, err_code=10049, description="error creating store for stream")
+
+
+async def test_a_stream_that_another_creates_in_the_same_moment_is_found() -> None:
+    server = Refusing(there=True)
+    await ensure_stream(cast(JetStreamContext, server), CONFIG)
+    assert server.refused == 1
+
+
+async def test_a_server_that_goes_on_refusing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.bus.streams._STREAM_PAUSE_S", 0.0)
+    with pytest.raises(ServerError):
+        await ensure_stream(cast(JetStreamContext, Refusing(there=False)), CONFIG)
