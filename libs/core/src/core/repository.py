@@ -131,7 +131,7 @@ class Repository:
     def _remember(self, aggregate: Aggregate, recorded_at: datetime) -> None:
         """As it will be read from the log: in the log's time."""
         events = [
-            type(event)(
+            cast("Any", type(event))(
                 originator_id=event.originator_id,
                 originator_version=event.originator_version,
                 timestamp=recorded_at,

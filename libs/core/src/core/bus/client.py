@@ -60,7 +60,8 @@ class BusClient(Client):
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
-    def _parse_header_lines(self, raw: bytes) -> dict[str, str]:
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
         """As nats-py's, without its care for spaces and for non-ASCII in names: each event has twenty headers, and each
         process reads every event."""
         text = raw.decode("utf-8", "replace")
