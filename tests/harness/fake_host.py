@@ -62,13 +62,17 @@ class FakeHost:
         if self._bus is not None:
             await self._bus.close()
 
+    async def contents(self) -> Contents:
+        """What is on it, for the checker of invariants."""
+        return Contents(domains=set(self.domains), ports=set(self.ports))
+
     async def _handle(self, received: Received) -> None:
         await self.make_so(received.decode(agent.DesiredObject))
 
     async def make_so(self, desired: agent.DesiredObject) -> None:
         """As a command tells, or desired state that is read on the agents' timer."""
         self.told.append(desired)
-        report = agent.Report(kind=desired.kind, generation=desired.generation)
+        report = agent.Report(kind=desired.kind, generation=desired.generation, epoch=desired.epoch)
         if desired.kind in self.holding and not desired.absent:
             await self.holding[desired.kind].wait()
         failing = self.failing_removal if desired.absent else self.failing

@@ -36,14 +36,20 @@ class AccessToken:
 
 
 class Memory:
-    """`position`: the highest seen; 0 when none."""
+    """`position`: the highest seen in `epoch`; 0 when none. A new epoch begins when the log was restored: positions of
+    an earlier one may be of events that are lost."""
 
     def __init__(self) -> None:
-        self.position = 0
+        self.position = self.epoch = 0
         self.token: AccessToken | None = None
 
-    def saw(self, position: int) -> None:
-        self.position = max(self.position, position)
+    def saw(self, position: int, epoch: int = 0) -> None:
+        """*epoch*: 0 when the cloud did not tell."""
+        if epoch > self.epoch:
+            self.position = position if self.epoch else max(self.position, position)
+            self.epoch = epoch
+        elif epoch in (0, self.epoch):
+            self.position = max(self.position, position)
 
     def save(self) -> None:
         """Keep it for the next process, where that is possible."""
@@ -65,17 +71,18 @@ class FileMemory(Memory):
             return
         self.token = stored.token
         if 0 <= self._now() - stored.seen_at < POSITION_LIFETIME_S:
-            self.position = stored.position
+            self.position, self.epoch = stored.position, stored.epoch
 
     def save(self) -> None:
-        """The higher position wins, whoever saw it. Raises OSError."""
+        """The higher position of the later epoch wins, whoever saw it. Raises OSError."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             other = _parse(file.read())
             now = self._now()
-            known = other.position if 0 <= now - other.seen_at < POSITION_LIFETIME_S else 0
-            _write(file, _Stored(max(self.position, known), now, self.token))
+            mine, known = (self.epoch, self.position), (other.epoch, other.position)
+            epoch, position = max(mine, known) if 0 <= now - other.seen_at < POSITION_LIFETIME_S else mine
+            _write(file, _Stored(position, now, self.token, epoch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class _Stored:
     position: int = 0
     seen_at: float = 0.0
     token: AccessToken | None = None
+    epoch: int = 0
 
 
 def _parse(data: bytes) -> _Stored:
@@ -90,7 +98,10 @@ def _parse(data: bytes) -> _Stored:
         fields = json.loads(data)
         token = fields["token"]
         return _Stored(
-            int(fields["position"]), float(fields["seen_at"]), None if token is None else AccessToken(**token)
+            int(fields["position"]),
+            float(fields["seen_at"]),
+            None if token is None else AccessToken(**token),
+            int(fields.get("epoch", 0)),
         )
     except (ValueError, TypeError, KeyError):
         return _Stored()

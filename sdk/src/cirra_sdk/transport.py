@@ -15,6 +15,7 @@ from cirra_sdk.errors import CirraApiError, Conflict, Unauthenticated, Unavailab
 from cirra_sdk.state import Memory
 
 POSITION = "cirra-position"
+EPOCH = "cirra-epoch"
 MIN_POSITION = "cirra-min-position"
 DEFAULT_TIMEOUT_S = 30.0
 # A gateway that restarts is back within this time.
@@ -212,9 +213,14 @@ class Transport:
         return failure
 
     def _saw(self, trailing: Any) -> None:
-        position = dict(trailing or ()).get(POSITION, "")
-        if isinstance(position, str) and position.isascii() and position.isdigit():
-            self.memory.saw(int(position))
+        told = dict(trailing or ())
+        position, epoch = _number(told.get(POSITION)), _number(told.get(EPOCH))
+        if position is not None:
+            self.memory.saw(position, epoch or 0)
+
+
+def _number(text: str | bytes | None) -> int | None:
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else None
 
 
 class _FirstStatus:

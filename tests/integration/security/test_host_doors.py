@@ -21,6 +21,7 @@ from cirra.image.v1 import image_pb2 as image_api
 from conductor.compute.instance import Instance
 from conductor.doors import authorize
 from conductor.hosts.api import TICKET_AUDIENCE, HostAgentServicer
+from conductor.hosts.contents import HostContents
 from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
 from conductor.identity.commands import IdentityCommands
 from conductor.identity.passwords import Passwords
@@ -30,7 +31,8 @@ from core.context import current_context
 from core.errors import DeadlineExceeded, PermissionDenied, Unauthenticated, Unavailable
 from core.eventlog.leases import Leases
 from core.eventlog.log import EventLog
-from core.ids import uuid7
+from core.eventlog.types import Head
+from core.ids import host_aggregate_id, uuid7
 from core.pki.authority import Authority, new_key_and_request
 from core.pki.identity import Identity
 from core.pki.tls import TlsFiles
@@ -41,6 +43,7 @@ from core.rpc.server import serve
 from core.sealing import Keyring
 from core.service import Lifetime
 from core.testing.servers import Cell
+from placement.hosts.host import Host
 
 KEY = os.urandom(32)
 
@@ -75,14 +78,15 @@ async def doors(cell: Cell, authority: Authority, tmp_path: Path) -> AsyncIterat
     await projector.prepare()
     lifetime.start(projector.run(), "desired state")
 
-    async def caught_up() -> int:
-        position = (await log.head()).position
-        assert await projector.wait_for(position, 10)
-        return position
+    async def caught_up() -> Head:
+        head = await log.head()
+        assert await projector.wait_for(head.position, 10)
+        return head
 
     servicer = HostAgentServicer(
         repository,
-        DesiredState(log.pool, schema),
+        DesiredState(log.pool, schema, log.schema),
+        HostContents(log.pool, schema),
         caught_up,
         ticket_key=KEY,
         download_url="https://gateway/images",
@@ -118,8 +122,14 @@ async def _guest_of_host_b(repository: Repository) -> str:
         host="host-b", agent="compute", kind="domain", object_id=str(instance_id), generation=1, domain=spec
     )
     instance.record(InstanceDomainDesired(desired=desired))
-    await repository.save(image, instance)
+    await repository.save(image, instance, _enrolled("host-a"), _enrolled("host-b"))
     return str(image_id)
+
+
+def _enrolled(name: str) -> Host:
+    host = Host.new(host_aggregate_id(name))
+    host.enrol(name, "zone-1")
+    return host
 
 
 async def test_a_host_gets_its_own_desired_state(doors: Doors) -> None:

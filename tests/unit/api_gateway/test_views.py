@@ -67,6 +67,7 @@ def test_no_event_is_without_a_reader_by_accident() -> None:
         "cirra.compute.v1.InstanceDomainDesired",  # a wish; what it leads to is observed
         "cirra.compute.v1.InstanceDeleteRequested",  # the task that follows is shown
         "cirra.compute.v1.InstancePasswordPosted",  # a secret: only who asks for it is told
+        "cirra.operations.v1.EpochRaised",  # each host then tells that it is observe-only
         "cirra.identity.v1.TokenRevoked",
         "cirra.identity.v1.EnrolmentTokenIssued",
         "cirra.identity.v1.EnrolmentTokenUsed",

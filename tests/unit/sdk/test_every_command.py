@@ -20,6 +20,7 @@ WORDS = {"role": "reader", "policy": "affinity"}
 # What is not made of the command's own arguments and required options.
 BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("quota", "set"): ("--vcpus", "1"),
+    ("host", "accept"): ("--all",),
     ("host", "set"): ("--cpu-allocation-ratio", "4"),
     ("aggregate", "set"): ("--zone", "z"),
     ("user", "create"): ("--password-file", "{file}"),

@@ -75,6 +75,8 @@ CALLS: dict[str, Doing] = {
     "GetTimeline": lambda client: client.timeline.get("x"),
     "GetHost": lambda client: client.hosts.get("x"),
     "ListHosts": lambda client: client.hosts.list(),
+    "ListHostDifferences": lambda client: client.hosts.differences("x"),
+    "AcceptHostDifferences": lambda client: client.hosts.accept("x", "etag"),
     "EnableHost": lambda client: client.hosts.enable("x"),
     "DisableHost": lambda client: client.hosts.disable("x", "why"),
     "ApproveEvacuation": lambda client: client.hosts.approve_evacuation("x", "it burnt"),

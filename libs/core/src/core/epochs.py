@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from cirra.operations.v1.epoch_pb2 import EpochRaised
+from cirra.operations.v1.events_pb2 import EpochRaised
 from core.aggregate import Aggregate, applies
 
 

@@ -146,9 +146,15 @@ def _of(host: Any, what: str) -> str:
     return f"{getattr(host.usage, what)}/{getattr(host.capacity, what)}"
 
 
+def _host_state(host: Any) -> str:
+    """As it is heard, and what keeps it from acting."""
+    state = enum_text(host, "state")
+    return f"{state}, observe-only" if host.observe_only else state
+
+
 HOSTS = (
     Column("Name", lambda host: host.name.rpartition("/")[2]),
-    _enum("State", "state"),
+    Column("State", _host_state),
     _yes("Enabled", "enabled"),
     _field("Zone", "availability_zone"),
     Column("vCPUs", lambda host: _of(host, "vcpus"), right=True),
@@ -158,6 +164,13 @@ HOSTS = (
     Column("Instances", lambda host: host.usage.instances, right=True),
     Column("Orphans", lambda host: len(host.orphans), right=True),
     _enum("Evacuation", "evacuation"),
+)
+DIFFERENCES = (
+    _enum("Difference", "kind"),
+    _field("Kind", "object_kind"),
+    _field("ID", "object_id", whole=True),
+    _field("The cloud", "cloud"),
+    _field("The host", "host"),
 )
 AGGREGATES = (
     _ID,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from cirra.placement.v1 import differences_pb2 as differences_pb
 from cirra.placement.v1 import placement_pb2 as pb
 from cirra.placement.v1.placement_pb2_grpc import HostServiceStub
 from cirra_sdk.resources.collection import Readable, name_of, request_id_or_new
@@ -31,6 +32,20 @@ class Hosts(Readable[pb.Host]):
         changed: pb.Host = await self._call(
             "DisableHost", name=name_of(name), reason=reason, request_id=request_id_or_new(request_id)
         )
+        return changed
+
+    async def differences(self, name: pb.Host | str) -> differences_pb.HostDifferences:
+        """What it has against what the log says of it, after a restore. Nothing while it is not observe-only."""
+        request = differences_pb.ListHostDifferencesRequest(name=name_of(name))
+        listed: differences_pb.HostDifferences = await self._transport.unary(self._stub.ListHostDifferences, request)
+        return listed
+
+    async def accept(self, name: pb.Host | str, etag: str, *, request_id: str | None = None) -> pb.Host:
+        """The differences listed with this *etag*: from here on the host does what the log says."""
+        request = differences_pb.AcceptHostDifferencesRequest(
+            name=name_of(name), etag=etag, request_id=request_id_or_new(request_id)
+        )
+        changed: pb.Host = await self._transport.unary(self._stub.AcceptHostDifferences, request)
         return changed
 
     async def update(

@@ -164,7 +164,7 @@ async def _wanted_blobs(store: Store) -> set[str]:
 
 def _caught_up(feed: Feed) -> Callable[[int], Awaitable[None]]:
     async def caught_up(position: int) -> None:
-        if not await feed.wait_for(position, AUTHENTICATION_WAIT_S):
+        if await feed.has(position) and not await feed.wait_for(position, AUTHENTICATION_WAIT_S):
             raise Unavailable(f"position {position} of the log is not known here yet", remedy="try again in a moment")
 
     return caught_up

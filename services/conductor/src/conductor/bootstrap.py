@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
@@ -22,8 +23,10 @@ from conductor.compute.server_group import ServerGroupCommands
 from conductor.doors import authorize
 from conductor.enrolment.commands import Advertised, HostCommands
 from conductor.enrolment.credentials import HostCredentials
+from conductor.hosts.acceptance import HostAcceptance
 from conductor.hosts.api import HostAgentServicer
 from conductor.hosts.commander import Changes, Commander
+from conductor.hosts.contents import HostContents
 from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
 from conductor.hosts.placement_commands import PlacementCommands
 from conductor.hosts.reports import FACTS, ReportHandler
@@ -38,6 +41,7 @@ from conductor.settings import ConductorSettings
 from core.bus import PullLoop
 from core.bus.streams import CommandConsumers, ensure_report_consumer, ensure_streams
 from core.errors import Unavailable
+from core.eventlog.types import Head
 from core.natsauth.keys import AccountName, UserSigner
 from core.natsauth.permissions import AGENTS
 from core.pki.authority import Authority
@@ -65,19 +69,24 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     plane = await open_plane(lifetime, "conductor", settings)
     await ensure_streams(plane.bus, replicas=settings.stream_replicas)
     await ensure_report_consumer(plane.bus, CONSUMER, FACTS)
-    lifetime.start(Relay(plane.log, plane.leases, plane.bus, holder=plane.runner).run(), "relay")
+    relay = Relay(plane.log, plane.leases, plane.bus, holder=plane.runner)
+    lifetime.start(relay.run(), "relay")
+    # Before the log is known to be whole, or a new epoch has begun, nobody is told anything by its word.
+    await relay.wait_whole()
 
     schema = settings.schema_name("conductor")
     desired = await _projector(lifetime, plane, schema, DesiredStateProjection())
     await _projector(lifetime, plane, schema, UnfinishedProjection())
-    desired_state = DesiredState(plane.log.pool, schema)
+    desired_state = DesiredState(plane.log.pool, schema, settings.schema_name("log"))
+    contents = HostContents(plane.log.pool, schema)
+    await contents.prepare()
 
     placement = channel(settings.placement_addresses, plane.tls, server=Identity.service("placement"))
     lifetime.on_stop(placement.close, "placement channel")
     services = Services(
         repository=plane.repository,
         commander=Commander(plane.bus),
-        changes=Changes(),
+        changes=Changes((await plane.log.head()).epoch),
         desired_state=desired_state,
         placement=SchedulingServiceStub(placement),
     )
@@ -92,6 +101,8 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     await ensure_admin(plane.repository, passwords, settings.admin_password_file.read_text().strip())
     await finish_deletions(plane.repository)
 
+    caught_up = _catching_up(plane, desired)
+    acceptance = HostAcceptance(desired_state, contents, services.placement, caught_up)
     doors: list[Service] = [
         (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, passwords)),
         (commands.add_ComputeCommandsServicer_to_server, ComputeCommands(plane.repository, engine)),
@@ -102,10 +113,10 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
             add_OperationCommandsServicer_to_server,
             OperationCommands(plane.repository, Interventions(plane.repository, engine)),
         ),
-        (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, services, consumers)),
+        (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, acceptance, services, consumers)),
         (placement_commands.add_PlacementCommandsServicer_to_server, PlacementCommands(placement)),
         (placement_commands.add_ServerGroupCommandsServicer_to_server, ServerGroupCommands(plane.repository)),
-        (add_HostAgentServiceServicer_to_server, _host_agents(settings, plane, services, desired)),
+        (add_HostAgentServiceServicer_to_server, _host_agents(settings, plane, services, contents, caught_up)),
     ]
     server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
     lifetime.on_stop(server.stop, "server")
@@ -118,24 +129,33 @@ def _reports(plane: Plane, services: Services) -> PullLoop:
         plane.bus,
         plane.bus.subjects.reports_stream,
         CONSUMER,
-        ReportHandler(services),
+        ReportHandler(services, lambda: services.changes.epoch),
         ordered_by=lambda received: received.subject.rsplit(".", 1)[-1],
         ensure=lambda: ensure_report_consumer(plane.bus, CONSUMER, FACTS),
     )
 
 
-def _host_agents(
-    settings: ConductorSettings, plane: Plane, services: Services, desired: Projector
-) -> HostAgentServicer:
-    async def caught_up() -> int:
-        position = (await plane.log.head()).position
-        if not await desired.wait_for(position, CATCH_UP_S):
-            raise Unavailable(f"the desired state of hosts is behind position {position}; try again")
-        return position
+def _catching_up(plane: Plane, desired: Projector) -> Callable[[], Awaitable[Head]]:
+    async def caught_up() -> Head:
+        head = await plane.log.head()
+        if not await desired.wait_for(head.position, CATCH_UP_S):
+            raise Unavailable(f"the desired state of hosts is behind position {head.position}; try again")
+        return head
 
+    return caught_up
+
+
+def _host_agents(
+    settings: ConductorSettings,
+    plane: Plane,
+    services: Services,
+    contents: HostContents,
+    caught_up: Callable[[], Awaitable[Head]],
+) -> HostAgentServicer:
     return HostAgentServicer(
         plane.repository,
         services.desired_state,
+        contents,
         caught_up,
         ticket_key=base64.b64decode(settings.ticket_key_file.read_text()),
         download_url=settings.image_download_url,
@@ -155,7 +175,11 @@ async def _projector(
 
 
 def _host_commands(
-    settings: ConductorSettings, plane: Plane, services: Services, consumers: CommandConsumers
+    settings: ConductorSettings,
+    plane: Plane,
+    acceptance: HostAcceptance,
+    services: Services,
+    consumers: CommandConsumers,
 ) -> HostCommands:
     return HostCommands(
         plane.repository,
@@ -174,6 +198,7 @@ def _host_commands(
         ),
         consumers=consumers,
         placement=services.placement,
+        acceptance=acceptance,
         clock=lambda: plane.log.pool.fetchval("SELECT clock_timestamp()"),
     )
 
@@ -193,7 +218,7 @@ async def _start_engine(
     )
     lifetime.on_stop(engine.stop, "sagas")
     tail = EventTail(plane.bus, plane.log, after=(await plane.log.head()).position)
-    lifetime.start(_watch(tail, services.changes, engine, consumers), "changes")
+    lifetime.start(_watch(tail, services, engine, consumers), "changes")
     lifetime.start(_keep_runner_lease(plane, leased), "runner lease")
     await leased.wait()
     unfinished = UnfinishedSagas(
@@ -203,10 +228,11 @@ async def _start_engine(
     return engine
 
 
-async def _watch(tail: EventTail, changes: Changes, engine: SagaEngine, consumers: CommandConsumers) -> None:
+async def _watch(tail: EventTail, services: Services, engine: SagaEngine, consumers: CommandConsumers) -> None:
     """Wakes what waits for an aggregate, interrupts what is cancelled, keeps consumers for hosts that enrol."""
     async for event in tail:
-        changes.happened(event)
+        services.repository.remembered.happened(event)
+        services.changes.happened(event)
         if event.type == CANCEL_REQUESTED:
             engine.cancel_requested(event.aggregate_id)
         elif event.type == HOST_ENROLLED:

@@ -14,6 +14,7 @@ from core.rpc.authorization import services_only
 from core.rpc.server import serve
 from core.service import Lifetime
 from placement.aggregates.administration import HostAdministration
+from placement.hosts.epochs import mark_observe_only
 from placement.hosts.inventory import FACTS, HostReports
 from placement.hosts.live_view import LiveView
 from placement.liveness.detector import Detector
@@ -39,6 +40,7 @@ async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
     lifetime.start(view.follow(EventTail(bus, plane.log)), "view")
     await view.wait_for((await plane.log.head()).position, timeout_s=60.0)
 
+    lifetime.start(mark_observe_only(plane.repository, view), "observe-only hosts")
     tracker = await _start_detector(lifetime, settings, plane, view)
     reports = PullLoop(
         bus,

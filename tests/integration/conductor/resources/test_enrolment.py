@@ -20,6 +20,9 @@ from cirra.placement.v1 import placement_pb2 as pb
 from cirra.placement.v1 import scheduling_pb2, scheduling_pb2_grpc
 from conductor.enrolment.commands import Advertised, HostCommands
 from conductor.enrolment.credentials import HostCredentials
+from conductor.hosts.acceptance import HostAcceptance
+from conductor.hosts.contents import HostContents
+from conductor.hosts.desired_state import DesiredState
 from core.bus import Bus, CommandConsumers, connect, ensure_streams
 from core.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Unauthenticated
 from core.natsauth.keys import NatsKeys, Nkey, NkeyKind
@@ -122,11 +125,18 @@ async def enrolling(world: World, cell: Cell, authority: Authority, nats_keys: N
             ),
             consumers=CommandConsumers(bus),
             placement=scheduling_pb2_grpc.SchedulingServiceStub(to_placement),
+            acceptance=_acceptance(world, scheduling_pb2_grpc.SchedulingServiceStub(to_placement)),
             clock=clock,
         )
         yield Enrolling(world, commands, placement, clock, bus)
     await bus.close()
     await server.stop(0.1)
+
+
+def _acceptance(world: World, placement: Any) -> HostAcceptance:
+    log, schema = world.repository.log, f"{world.repository.log.schema}_conductor"
+    desired = DesiredState(log.pool, schema, log.schema)
+    return HostAcceptance(desired, HostContents(log.pool, schema), placement, log.head)
 
 
 async def test_a_machine_gets_identities_that_work(

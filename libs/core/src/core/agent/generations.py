@@ -70,8 +70,9 @@ class GenerationStore:
         self._now = now
         self._records: dict[Key, Record] = {}
         self._floors: dict[Key, tuple[int, int]] = {}
-        # The epoch that this host acts in, and the one that it was last told.
+        # The last epoch that this host has acted in, the one that it was last told, and whether to act in that.
         self._epoch = self._told = 0
+        self._acts = True
         self._has_heard = False
         self._fresh_boot_id = ""
         self._version = self._saved = 0
@@ -97,7 +98,7 @@ class GenerationStore:
     @property
     def is_observing(self) -> bool:
         """The log was restored, and nobody has accepted yet what differs here: nothing may be changed."""
-        return self._told != self._epoch
+        return not self._acts
 
     @property
     def may_tidy(self) -> bool:
@@ -109,10 +110,11 @@ class GenerationStore:
 
         An epoch before that in which this host has acted is the log's of even longer ago: nothing is done by it.
         """
-        acts_in = epoch if accepted_epoch == epoch >= self._epoch else self._epoch
+        acts = accepted_epoch == epoch >= self._epoch
+        heard = (epoch if acts else self._epoch, epoch, acts)
         self._has_heard = True
-        if (acts_in, epoch) != (self._epoch, self._told):
-            self._epoch, self._told = acts_in, epoch
+        if heard != (self._epoch, self._told, self._acts):
+            self._epoch, self._told, self._acts = heard
             await self._save()
 
     def noted(self, kind: str) -> set[str]:
@@ -229,6 +231,7 @@ class GenerationStore:
             "boot_id": self._fresh_boot_id,
             "epoch": self._epoch,
             "told_epoch": self._told,
+            "observe_only": not self._acts,
             "objects": objects,
         }
         return json.dumps(content, indent=1).encode()
@@ -240,6 +243,7 @@ class GenerationStore:
                 raise ValueError(f"format {content['format']} is none of {_READABLE}")
             self._fresh_boot_id = content["boot_id"]
             self._epoch, self._told = content.get("epoch", 0), content.get("told_epoch", 0)
+            self._acts = not content.get("observe_only", False)
             for name, entry in content["objects"].items():
                 kind, _, object_id = name.partition("/")
                 self._records[kind, object_id] = Record(**entry)

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from cirra.operations.v1.epoch_pb2 import EpochRaised
+from cirra.operations.v1.events_pb2 import EpochRaised
 from core.eventlog.connections import (
     CONNECT_TIMEOUT_S,
     LIMITS,

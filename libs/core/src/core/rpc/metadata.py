@@ -13,6 +13,8 @@ CORRELATION_ID = "cirra-correlation-id"
 ACTOR = "cirra-actor-bin"
 # Trailing: the position that the answer has read, or that its write got.
 POSITION = "cirra-position"
+# Trailing, beside the position: the log's epoch. A position of an earlier one may be of a history that was lost.
+EPOCH = "cirra-epoch"
 # Sent by a client: the answer must have read at least this position.
 MIN_POSITION = "cirra-min-position"
 STATUS_DETAILS = "grpc-status-details-bin"
@@ -42,10 +44,10 @@ def min_position(context: ServicerContext[Any, Any]) -> int:
     return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
 
 
-def set_position(context: ServicerContext[Any, Any], position: int) -> None:
-    """Send *position* with the answer, beside what is sent already."""
-    others = [(key, value) for key, value in context.trailing_metadata() or () if key != POSITION]
-    context.set_trailing_metadata((*others, (POSITION, str(position))))
+def set_position(context: ServicerContext[Any, Any], position: int, epoch: int) -> None:
+    """Send *position* and the *epoch* that it is of with the answer, beside what is sent already."""
+    others = [(key, value) for key, value in context.trailing_metadata() or () if key not in (POSITION, EPOCH)]
+    context.set_trailing_metadata((*others, (POSITION, str(position)), (EPOCH, str(epoch))))
 
 
 def position_of(trailing: Pairs | None) -> int:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from core.saga.deadline import standing_still
 from core.saga.definition import Abandoned, Saga, Step, StepContext, StepError
 from core.saga.engine import Orphan, SagaEngine
 from core.saga.interventions import Interventions
 from core.saga.state import SagaRun
 
-__all__ = ["Abandoned", "Interventions", "Orphan", "Saga", "SagaEngine", "SagaRun", "Step", "StepContext", "StepError"]
+__all__ = [
+    "Abandoned",
+    "Interventions",
+    "Orphan",
+    "Saga",
+    "SagaEngine",
+    "SagaRun",
+    "Step",
+    "StepContext",
+    "StepError",
+    "standing_still",
+]

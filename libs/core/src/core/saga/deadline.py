@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TypeVar
 
@@ -15,6 +17,20 @@ T = TypeVar("T")
 TICK_S = 0.5
 # More than this between two looks: the process itself stood still, and nothing can have been done.
 LONGEST_LOOK_S = 5.0
+
+
+_at_work: ContextVar[Deadline | None] = ContextVar("deadline of the step at work", default=None)
+
+
+@contextmanager
+def standing_still() -> Iterator[None]:
+    """Within it, the deadline of the step that calls it does not run: it waits for a person, and nothing is late."""
+    deadline = _at_work.get()
+    if deadline is None:
+        yield
+        return
+    with deadline.held():
+        yield
 
 
 class Deadline:
@@ -37,6 +53,18 @@ class Deadline:
         self._since_progress_s, self._total_s = 0.0, spent.total_seconds()
         self._running, self._monotonic = running, monotonic
         self._last = monotonic()
+        self._holds = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """It stands still within."""
+        self._count()
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._count()
+            self._holds -= 1
 
     def touch(self) -> None:
         """Progress was made."""
@@ -44,13 +72,17 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
+        self._count()
+        return self._since_progress_s >= self._limit_s or self._total_s >= self._cap_s
+
+    def _count(self) -> None:
+        """What has passed since the last look counts, or not, as things are now."""
         now = self._monotonic()
-        if self._running():
+        if self._running() and not self._holds:
             passed = min(now - self._last, LONGEST_LOOK_S)
             self._since_progress_s += passed
             self._total_s += passed
         self._last = now
-        return self._since_progress_s >= self._limit_s or self._total_s >= self._cap_s
 
     def _exceeded(self) -> DeadlineExceeded:
         if self._since_progress_s >= self._limit_s:
@@ -59,7 +91,9 @@ class Deadline:
 
     async def run(self, work: Awaitable[T]) -> T:
         """Awaits the work; cancels it and raises `DeadlineExceeded` once the deadline has passed."""
-        task = asyncio.ensure_future(work)
+        token = _at_work.set(self)
+        task = asyncio.ensure_future(work)  # which sees this deadline
+        _at_work.reset(token)
         try:
             while True:
                 done, _ = await asyncio.wait({task}, timeout=TICK_S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,6 +47,46 @@ async def disable(
 ) -> None:
     """Let a host take no new servers; those it has go on."""
     session.output.resource(await session.client.hosts.disable(name, reason))
+
+
+@command(hosts, "differences")
+async def differences(session: Session, *, name: options.Name) -> None:
+    """List what a host has against what the log says of it. After a restore it acts on nothing until you accept it."""
+    from cirra_sdk.cli.tables import DIFFERENCES
+
+    listed = await session.client.hosts.differences(name)
+    if not session.output.is_table:
+        session.output.resource(listed)
+        return
+    session.output.resources([*listed.differences], DIFFERENCES)
+    session.output.note(_what_next(listed))
+
+
+def _what_next(listed: Any) -> str:
+    if not listed.observe_only:
+        return "the host acts: nothing is to be accepted"
+    if listed.awaited_agents:
+        return f"not told yet by: {', '.join(listed.awaited_agents)}; list again"
+    host = listed.name.rpartition("/")[2]
+    return (
+        "what is UNKNOWN stays as it is, what is MISSING will be in ERROR, the rest is made as the cloud says; "
+        f"to accept this: cirra host accept {host} --etag {listed.etag}"
+    )
+
+
+@command(hosts, "accept")
+async def accept(
+    session: Session,
+    *,
+    name: options.Name,
+    etag: Annotated[str, typer.Option(help="Of the list that you have seen.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Whatever differs now, seen or not.")] = False,
+) -> None:
+    """Let a host act again, after a restore, with what differs there as `cirra host differences` lists it."""
+    if bool(etag) == all_:
+        raise UsageError("say what you accept: --etag of `cirra host differences`, or --all")
+    accepted = etag or (await session.client.hosts.differences(name)).etag
+    session.output.resource(await session.client.hosts.accept(name, accepted))
 
 
 @command(hosts, "approve-evacuation")

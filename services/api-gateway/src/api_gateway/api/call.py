@@ -77,7 +77,9 @@ class Servicer:
     async def enter(self, context: Any) -> Call:
         """Begins a call: its caller is known, and what it wants to have been written is in the read model."""
         principal = require_principal()
-        await self.parts.caught_up(min_position(context))
+        position = min_position(context)
+        if await self.parts.feed.has(position):
+            await self.parts.caught_up(position)
         return Call(self.parts, Reader(self.parts.store, principal))
 
 
@@ -90,7 +92,7 @@ def served(
     async def serve(self: Servicer, request: Request, context: Any) -> Response:
         call = await self.enter(context)
         response = await method(self, request, call)
-        set_position(context, call.position)
+        set_position(context, call.position, self.parts.feed.epoch)
         return response
 
     return serve

@@ -9,6 +9,7 @@ from api_gateway.api.fields import Fields
 from api_gateway.api.forward import forwarded, named, the
 from api_gateway.api.read import getter, lister
 from api_gateway.views.placement import HOST
+from cirra.placement.v1 import differences_pb2 as differences
 from cirra.placement.v1 import placement_pb2 as pb
 from cirra.placement.v1 import placement_pb2_grpc
 from cirra.placement.v1.scheduling_pb2 import GetLivenessRequest
@@ -35,10 +36,22 @@ async def _prepare_host(command: pb.UpdateHostRequest, call: Call) -> None:
 class HostService(Servicer, placement_pb2_grpc.HostServiceServicer):
     GetHost = getter(HOST)
     ListHosts = lister(HOST, pb.ListHostsResponse)
+    AcceptHostDifferences = forwarded(lambda conductor: conductor.hosts.AcceptHostDifferences, named(HOST), the(HOST))
     EnableHost = forwarded(lambda conductor: conductor.hosts.EnableHost, named(HOST), the(HOST))
     DisableHost = forwarded(lambda conductor: conductor.hosts.DisableHost, named(HOST), the(HOST))
     UpdateHost = forwarded(lambda conductor: conductor.placement.UpdateHost, _prepare_host, the(HOST))
     ApproveEvacuation = forwarded(lambda conductor: conductor.hosts.ApproveEvacuation, _prepare_approval, the(HOST))
+
+    @served
+    async def ListHostDifferences(
+        self, request: differences.ListHostDifferencesRequest, call: Call
+    ) -> differences.HostDifferences:
+        """Asked of the conductor, which hears what hosts have."""
+        row = await call.reader.find(HOST, request.name)
+        conductor = self.parts.conductor
+        asked = differences.ListHostDifferencesRequest(name=row.resource.name)
+        answer: differences.HostDifferences = await conductor.ask(conductor.hosts.ListHostDifferences, asked)
+        return answer
 
     @served
     async def ListServices(self, request: pb.ListServicesRequest, call: Call) -> pb.ListServicesResponse:

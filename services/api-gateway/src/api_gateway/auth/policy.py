@@ -110,6 +110,8 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
     "cirra.placement.v1.HostService": {
         "GetHost": Need.ADMIN,
         "ListHosts": Need.ADMIN,
+        "ListHostDifferences": Need.ADMIN,
+        "AcceptHostDifferences": Need.ADMIN,
         "EnableHost": Need.ADMIN,
         "DisableHost": Need.ADMIN,
         "UpdateHost": Need.ADMIN,

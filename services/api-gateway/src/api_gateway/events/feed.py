@@ -74,6 +74,8 @@ class Feed:
         self._moved = asyncio.Condition()
         self._started = asyncio.Event()
         self.position = 0
+        # The log's, as far as it is known here.
+        self.epoch = 0
 
     def listen(self, listener: Callable[[RecordedEvent], None]) -> None:
         """Calls it with every event from the start of the feed on. It must be quick."""
@@ -84,7 +86,7 @@ class Feed:
         while True:
             head = await self._event_log.head()
             async with EventTail(self._bus, self._event_log, after=head.position, epoch=head.epoch) as tail:
-                self.position = head.position
+                self.position, self.epoch = head.position, head.epoch
                 self._started.set()
                 try:
                     while True:
@@ -96,6 +98,10 @@ class Feed:
 
     async def wait_started(self) -> None:
         await self._started.wait()
+
+    async def has(self, position: int) -> bool:
+        """Whether the log has the position. A client may remember one of a history that was lost by a restore."""
+        return position <= self.position or position <= (await self._event_log.head()).position
 
     async def wait_for(self, position: int, timeout_s: float) -> bool:
         """True once all events up to the position were delivered; False when they were not in time."""
@@ -128,6 +134,6 @@ class Feed:
                 for subscription in self._subscriptions.get(wanted, ()):
                     subscription.push(event)
         # Before anything is awaited: who subscribes from now on begins after these.
-        self.position = events[-1].position
+        self.position, self.epoch = events[-1].position, events[-1].epoch
         async with self._moved:
             self._moved.notify_all()

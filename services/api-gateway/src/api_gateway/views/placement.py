@@ -93,6 +93,16 @@ def _disabled(host: pb.Host, event: RecordedEvent, message: events.HostDisabled)
     host.disabled_reason = message.reason
 
 
+@HOST.on(events.HostObserveOnly)
+def _observed_only(host: pb.Host, event: RecordedEvent, message: events.HostObserveOnly) -> None:
+    host.observe_only = True
+
+
+@HOST.on(events.HostDifferencesAccepted)
+def _accepted(host: pb.Host, event: RecordedEvent, message: events.HostDifferencesAccepted) -> None:
+    host.observe_only = False
+
+
 @HOST.on(events.HostUp)
 def _up(host: pb.Host, event: RecordedEvent, message: events.HostUp) -> None:
     host.state = pb.HOST_STATE_UP

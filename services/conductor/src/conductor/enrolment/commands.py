@@ -13,12 +13,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cirra.conductor.v1 import commands_pb2_grpc
 from cirra.conductor.v1.commands_pb2 import Accepted
 from cirra.identity.v1.identity_pb2 import Principal
+from cirra.placement.v1 import differences_pb2 as pb_differences
 from cirra.placement.v1 import placement_pb2 as pb
 from cirra.placement.v1.scheduling_pb2 import ApproveHostEvacuationRequest, RegisterHostRequest, SetHostEnabledRequest
 from conductor.access import require_admin
 from conductor.enrolment.credentials import HostCredentials, Issued
 from conductor.enrolment.enrolment import Enrolment, EnrolmentToken, refused_token, used_already
 from conductor.fields import Fields, host_name
+from conductor.hosts.acceptance import HostAcceptance
 from conductor.requests import Commands, Done, Requests
 from core.bus import BusUnavailable
 from core.context import acting
@@ -64,6 +66,7 @@ class HostCommands(Commands, commands_pb2_grpc.HostCommandsServicer):
         advertised: Advertised,
         consumers: Consumers,
         placement: SchedulingServiceAsyncStub,
+        acceptance: HostAcceptance,
         clock: Callable[[], Awaitable[datetime]],
         requests: Requests | None = None,
     ) -> None:
@@ -72,6 +75,7 @@ class HostCommands(Commands, commands_pb2_grpc.HostCommandsServicer):
         self._advertised = advertised
         self._consumers = consumers
         self._placement = placement
+        self._acceptance = acceptance
         self._clock = clock
 
     async def CreateEnrolmentToken(self, request: pb.CreateEnrolmentTokenRequest, context: Any) -> pb.EnrolmentToken:
@@ -133,6 +137,21 @@ class HostCommands(Commands, commands_pb2_grpc.HostCommandsServicer):
                 ApproveHostEvacuationRequest(host=host, reason=request.reason)
             )
         return Accepted(uid=str(host_aggregate_id(host)), name=f"hosts/{host}", position=answer.position)
+
+    async def ListHostDifferences(self, request: pb_differences.ListHostDifferencesRequest, context: Any) -> Any:
+        require_admin(self.requests.principal)
+        return await self._acceptance.list(host_name("name", request.name))
+
+    async def AcceptHostDifferences(
+        self, request: pb_differences.AcceptHostDifferencesRequest, context: Any
+    ) -> Accepted:
+        """Idempotent by nature: a host that was accepted is."""
+        principal = self.requests.principal
+        require_admin(principal)
+        host = host_name("name", request.name)
+        with acting(actor=principal.user_id):
+            position = await self._acceptance.accept(host, request.etag)
+        return Accepted(uid=str(host_aggregate_id(host)), name=f"hosts/{host}", position=position)
 
     async def _set_enabled(self, name: str, enabled: bool, reason: str) -> Accepted:
         """Idempotent by nature: it says what shall be, so its request id needs no memory."""

@@ -11,9 +11,11 @@ import jwt
 
 from cirra.agent.v1 import host_pb2 as api
 from cirra.agent.v1 import host_pb2_grpc
+from conductor.hosts.contents import HostContents
 from conductor.hosts.desired_state import DesiredState
 from conductor.image.image import Image
-from core.errors import PermissionDenied
+from core.errors import PermissionDenied, Unavailable
+from core.eventlog.types import Head
 from core.repository import Repository
 from core.rpc.context import require_host
 
@@ -22,7 +24,7 @@ TICKET_AUDIENCE = "image-download"
 
 
 class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
-    """`caught_up` returns once the projection of desired state has all that is in the log, and tells its position.
+    """`caught_up` returns once the projection of desired state has all that is in the log, and tells the head.
 
     `now`: the time by which gateways judge the tickets that are made here.
     """
@@ -31,7 +33,8 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
         self,
         repository: Repository,
         desired_state: DesiredState,
-        caught_up: Callable[[], Awaitable[int]],
+        contents: HostContents,
+        caught_up: Callable[[], Awaitable[Head]],
         *,
         ticket_key: bytes,
         download_url: str,
@@ -39,6 +42,7 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
     ) -> None:
         self._repository = repository
         self._desired_state = desired_state
+        self._contents = contents
         self._caught_up = caught_up
         self._ticket_key = ticket_key
         self._download_url = download_url.rstrip("/")
@@ -48,11 +52,28 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
         self, request: api.GetDesiredStateRequest, context: grpc.aio.ServicerContext
     ) -> api.GetDesiredStateResponse:
         require_host(request.host)
-        position = await self._caught_up()
+        head = await self._caught_up()
+        standing = await self._desired_state.standing(request.host)
+        answer = api.GetDesiredStateResponse(
+            position=head.position, epoch=standing.epoch, accepted_epoch=standing.accepted_epoch
+        )
+        if standing.observe_only:
+            return answer
+        if standing.epoch != head.epoch:
+            raise Unavailable("the log has begun a new epoch just now; try again")
         # A position of a history that the log no longer has: everything.
-        since = request.since if 0 < request.since <= position else 0
-        objects = await self._desired_state.of_host(request.host, request.agent, since)
-        return api.GetDesiredStateResponse(objects=objects, position=position, complete=since == 0)
+        same_history = request.epoch in (0, head.epoch) and 0 < request.since <= head.position
+        since = request.since if same_history else 0
+        answer.objects.extend(await self._desired_state.of_host(request.host, request.agent, since))
+        answer.complete = since == 0
+        return answer
+
+    async def ReportContents(
+        self, request: api.ReportContentsRequest, context: grpc.aio.ServicerContext
+    ) -> api.ReportContentsResponse:
+        require_host(request.host)
+        await self._contents.put(request)
+        return api.ReportContentsResponse()
 
     async def GetImageDownload(
         self, request: api.GetImageDownloadRequest, context: grpc.aio.ServicerContext

@@ -27,12 +27,17 @@ _VERBS = {"domain": "EnsureDomain", "port": "EnsurePort"}
 
 
 class Changes:
-    """Wakes whoever waits for something to happen to an aggregate. Fed with every event of the log."""
+    """Wakes whoever waits for something to happen to an aggregate. Fed with every event of the log.
 
-    def __init__(self) -> None:
+    `epoch`: the log's, as far as it is known here.
+    """
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.epoch = epoch
         self._waiting: dict[UUID, set[asyncio.Event]] = defaultdict(set)
 
     def happened(self, event: RecordedEvent) -> None:
+        self.epoch = max(self.epoch, event.epoch)
         for waiter in self._waiting.get(event.aggregate_id, ()):
             waiter.set()
 
@@ -63,12 +68,15 @@ class Commander:
         self._bus = bus
 
     @asynccontextmanager
-    async def telling(self, desired: agent.DesiredObject) -> AsyncIterator[None]:
+    async def telling(self, desired: agent.DesiredObject, epoch: int) -> AsyncIterator[None]:
         """Sends it now, and again within the block, with growing pauses: its agent may have died at it, or a conductor
         with the answer in its hands; JetStream may lose what it has acknowledged; and reconcile never does what only
-        a build's command may."""
-        await self._ensure(desired)
-        again = asyncio.create_task(self._keep_telling(desired))
+        a build's command may. `epoch`: the log's, in which the host may act."""
+        told = agent.DesiredObject()
+        told.CopyFrom(desired)
+        told.epoch = epoch
+        await self._ensure(told)
+        again = asyncio.create_task(self._keep_telling(told))
         try:
             yield
         finally:

@@ -5,6 +5,8 @@ A row stays until its host has confirmed that the object is absent, so a host th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import asyncpg
 
 from cirra.agent.v1 import desired_pb2 as agent
@@ -23,7 +25,7 @@ CREATE TABLE desired (
     PRIMARY KEY (host, kind, object_id)
 );
 CREATE INDEX desired_by_position ON desired (host, agent, position);
-CREATE TABLE hosts (host text PRIMARY KEY, down boolean NOT NULL);
+CREATE TABLE hosts (host text PRIMARY KEY, down boolean NOT NULL, accepted_epoch bigint NOT NULL);
 """
 
 _UPSERT = """
@@ -43,6 +45,7 @@ _CONCERNED = frozenset(
         "cirra.placement.v1.HostEnrolled",
         "cirra.placement.v1.HostUp",
         "cirra.placement.v1.HostDown",
+        "cirra.placement.v1.HostDifferencesAccepted",
     )
 )
 
@@ -51,7 +54,7 @@ class DesiredStateProjection(Projection):
     """Projection `conductor-desired`."""
 
     name = "conductor-desired"
-    version = 1
+    version = 2
     ddl = DDL
 
     def concerns(self, event: RecordedEvent) -> bool:
@@ -75,11 +78,13 @@ class DesiredStateProjection(Projection):
                 if port.observed.absent:
                     await self._confirm(connection, port.host, "port", port.generation, event)
             case "cirra.placement.v1.HostEnrolled":
-                await self._host(connection, placement.HostEnrolled.FromString(event.data).host, down=False)
+                await self._enrolled(connection, placement.HostEnrolled.FromString(event.data).host, event.epoch)
             case "cirra.placement.v1.HostUp":
                 await self._host(connection, placement.HostUp.FromString(event.data).host, down=False)
             case "cirra.placement.v1.HostDown":
                 await self._host(connection, placement.HostDown.FromString(event.data).host, down=True)
+            case "cirra.placement.v1.HostDifferencesAccepted":
+                await self._accepted(connection, placement.HostDifferencesAccepted.FromString(event.data))
 
     async def _wish(self, connection: asyncpg.Connection, desired: agent.DesiredObject, event: RecordedEvent) -> None:
         # Only the command of a saga's build step may create: what is kept for reconcile may not.
@@ -110,20 +115,49 @@ class DesiredStateProjection(Projection):
             generation,
         )
 
-    async def _host(self, connection: asyncpg.Connection, host: str, *, down: bool) -> None:
+    async def _enrolled(self, connection: asyncpg.Connection, host: str, epoch: int) -> None:
+        """A new host has nothing to differ in; one that is enrolled again has."""
         await connection.execute(
-            "INSERT INTO hosts VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET down = excluded.down",
-            host,
-            down,
+            "INSERT INTO hosts VALUES ($1, false, $2) ON CONFLICT (host) DO UPDATE SET down = false", host, epoch
         )
+
+    async def _host(self, connection: asyncpg.Connection, host: str, *, down: bool) -> None:
+        await connection.execute("UPDATE hosts SET down = $2 WHERE host = $1", host, down)
+
+    async def _accepted(
+        self, connection: asyncpg.Connection, accepted: placement.HostDifferencesAccepted
+    ) -> None:
+        await connection.execute(
+            "UPDATE hosts SET accepted_epoch = greatest(accepted_epoch, $2) WHERE host = $1",
+            accepted.host,
+            accepted.epoch,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HostStanding:
+    """Whether a host can be told anything. `epoch`: the log's; `accepted_epoch`: 0 for a host that is not known."""
+
+    epoch: int
+    accepted_epoch: int
+    down: bool
+
+    @property
+    def observe_only(self) -> bool:
+        """The log was restored, and nobody has accepted yet what differs there."""
+        return self.accepted_epoch < self.epoch
 
 
 class DesiredState:
     """Reads the projection, in any replica."""
 
-    def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, schema: str, log_schema: str) -> None:
         self._pool = pool
         self._schema = quote_identifier(schema)
+        self._standing = (
+            f"SELECT head.epoch, coalesce(hosts.accepted_epoch, 0), coalesce(hosts.down, false)"
+            f" FROM {quote_identifier(log_schema)}.head LEFT JOIN {self._schema}.hosts ON hosts.host = $1"
+        )
 
     async def of_host(self, host: str, agent_name: str, since: int) -> list[agent.DesiredObject]:
         """The objects whose desired state changed after position `since`; all of them for 0."""
@@ -149,6 +183,7 @@ class DesiredState:
         """Every enrolled host."""
         return [row["host"] for row in await self._pool.fetch(f"SELECT host FROM {self._schema}.hosts ORDER BY host")]
 
-    async def host_is_down(self, host: str) -> bool:
-        down = await self._pool.fetchval(f"SELECT down FROM {self._schema}.hosts WHERE host = $1", host)
-        return bool(down)
+    async def standing(self, host: str) -> HostStanding:
+        """Of a host, now."""
+        rows = await self._pool.fetch(self._standing, host)
+        return HostStanding(*rows[0])

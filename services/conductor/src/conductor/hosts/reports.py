@@ -25,13 +25,16 @@ A = TypeVar("A", bound=Aggregate)
 
 FACTS = ("DomainObserved", "PortObserved", "LeaseSeen", "AddressSeen", "MetadataFetched", "Failure")
 """The facts that the conductor takes in; inventory and orphans are placement's."""
+_ACTED = frozenset(("domain", "port"))
+"""Those that tell what became of a wish."""
 
 
 class ReportHandler:
-    """Handles the messages of the stream of reports."""
+    """Handles the messages of the stream of reports. `epoch`: tells the log's, as this replica knows it."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, epoch: Callable[[], int]) -> None:
         self._services = services
+        self._epoch = epoch
         self._repository = services.repository
         self._by_fact: Mapping[str, Callable[[agent.Report, UUID], Awaitable[None]]] = {
             "domain": self._domain,
@@ -50,6 +53,10 @@ class ReportHandler:
         handle, subject_id = self._by_fact.get(fact), parse_uuid(object_id)
         if handle is None or subject_id is None:
             raise Poison(f"report of unknown kind {fact!r} about {object_id!r}")
+        if fact in _ACTED and 0 < report.epoch < self._epoch():
+            # What was done by a wish that the log may not know; its number says nothing about those of now.
+            log.info("report of an earlier epoch", host=report.host, fact=fact, object_id=object_id, epoch=report.epoch)
+            return
         with acting(actor=f"host/{report.host}/{report.agent}"):
             try:
                 await handle(report, subject_id)

@@ -1,21 +1,36 @@
-"""Waiting until a host has done what it was told, or has said that it can't."""
+"""Waiting until a host has done what it was told, or has said that it can't.
+
+An observe-only host is told nothing: whoever needs it waits, and is not late, until a person has accepted what differs
+there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
 from typing import TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
 
 from cirra.agent.v1 import desired_pb2 as agent
+from conductor.hosts.desired_state import HostStanding
 from conductor.hosts.observation import Observation
 from conductor.services import Services
 from core.aggregate import Aggregate
-from core.saga import StepError
+from core.ids import host_aggregate_id
+from core.saga import StepError, standing_still
 
 A = TypeVar("A", bound=Aggregate)
 F = TypeVar("F", bound=Message)
+
+
+class Answer(Enum):
+    """What became of a wish. OBSERVE_ONLY: the epoch was raised meanwhile; it has to be told again."""
+
+    DONE = auto()
+    DOWN = auto()
+    OBSERVE_ONLY = auto()
 
 
 async def told_and_done(
@@ -29,22 +44,9 @@ async def told_and_done(
 
     Raises `StepError` if the host says that it can't, or goes down.
     """
-    aggregate_id = UUID(desired.object_id)
-
-    async def look() -> bool | None:
-        aggregate = await services.repository.load(aggregate_class, aggregate_id)
-        observation = observation_of(aggregate)
-        if observation is not None and observation.generation >= desired.generation:
-            if observation.failed:
-                raise _refused(desired, observation.failure)
-            if done(observation.facts):
-                return True
-        if await services.desired_state.host_is_down(desired.host):
-            raise StepError(f"{desired.host} went down", reason="HOST_DOWN", reschedule=True)
-        return None
-
-    async with services.commander.telling(desired):
-        await services.changes.until(aggregate_id, look)
+    look = _look(services, desired, aggregate_class, observation_of, done)
+    if await _tell(services, desired, look) is Answer.DOWN:
+        raise StepError(f"{desired.host} went down", reason="HOST_DOWN", reschedule=True)
 
 
 async def gone_or_out_of_reach(
@@ -56,20 +58,66 @@ async def gone_or_out_of_reach(
 ) -> bool:
     """Sends that the object shall be absent and waits for it. False: the host is down; its desired state keeps it
     absent, and the host learns of that when it returns."""
+    look = _look(services, desired, aggregate_class, observation_of, gone)
+    return await _tell(services, desired, look, reachable=False) is Answer.DONE
+
+
+def _look(
+    services: Services,
+    desired: agent.DesiredObject,
+    aggregate_class: type[A],
+    observation_of: Callable[[A], Observation[F] | None],
+    done: Callable[[F], bool],
+) -> Callable[[], Awaitable[Answer | None]]:
     aggregate_id = UUID(desired.object_id)
 
-    async def look() -> bool | None:
-        aggregate = await services.repository.load(aggregate_class, aggregate_id)
+    async def look() -> Answer | None:
+        aggregate = await services.repository.recall(aggregate_class, aggregate_id)
         observation = observation_of(aggregate)
         if observation is not None and observation.generation >= desired.generation:
             if observation.failed:
                 raise _refused(desired, observation.failure)
-            if gone(observation.facts):
-                return True
-        return False if await services.desired_state.host_is_down(desired.host) else None
+            if done(observation.facts):
+                return Answer.DONE
+        standing = await services.desired_state.standing(desired.host)
+        if standing.observe_only:
+            return Answer.OBSERVE_ONLY
+        return Answer.DOWN if standing.down else None
 
-    async with services.commander.telling(desired):
-        return await services.changes.until(aggregate_id, look)
+    return look
+
+
+async def _tell(
+    services: Services,
+    desired: agent.DesiredObject,
+    look: Callable[[], Awaitable[Answer | None]],
+    *,
+    reachable: bool = True,
+) -> Answer:
+    """`reachable`: an observe-only host that is down is waited for: it may be so by a log that is old."""
+    while True:
+        standing = await _told_anything(services, desired.host, reachable)
+        if standing.observe_only:
+            return Answer.DOWN
+        async with services.commander.telling(desired, standing.epoch):
+            answer = await services.changes.until(UUID(desired.object_id), look)
+        if answer is not Answer.OBSERVE_ONLY:
+            return answer
+
+
+async def _told_anything(services: Services, host: str, reachable: bool) -> HostStanding:
+    """Returns once the host may be told something, or, unless it must be `reachable`, is down."""
+
+    async def look() -> HostStanding | None:
+        standing = await services.desired_state.standing(host)
+        out_of_reach = standing.down and not reachable
+        return None if standing.observe_only and not out_of_reach else standing
+
+    found = await look()
+    if found is not None:
+        return found
+    with standing_still():
+        return await services.changes.until(host_aggregate_id(host), look)
 
 
 def _refused(desired: agent.DesiredObject, failure: agent.Failure) -> StepError:

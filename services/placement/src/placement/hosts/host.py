@@ -7,6 +7,7 @@ from dataclasses import field
 from enum import Enum
 from uuid import UUID
 
+from cirra.placement.v1 import differences_pb2 as differences
 from cirra.placement.v1 import events_pb2 as pb
 from cirra.placement.v1 import placement_pb2 as public
 from cirra.placement.v1 import scheduling_pb2 as scheduling
@@ -58,6 +59,9 @@ class Host(Aggregate, kind="host"):
     # By the agent that found them.
     orphans: dict[str, list[public.HostOrphan]] = field(default_factory=dict)
     evacuation: Evacuation = Evacuation.NONE
+    # The last epoch since which it was observe-only, and the last in which what differed there was accepted.
+    observed_epoch: int = 0
+    accepted_epoch: int = 0
 
     @property
     def availability_zone(self) -> str:
@@ -145,6 +149,16 @@ class Host(Aggregate, kind="host"):
         if self.health is not Health.UP or dict(boot_ids) != self.boot_ids:
             self.record(pb.HostUp(host=self.name, boot_ids=dict(boot_ids), term=term))
 
+    def observe_only(self, epoch: int) -> None:
+        """The log has begun that epoch: the host acts on nothing before what differs there is accepted."""
+        if epoch > max(self.observed_epoch, self.accepted_epoch):
+            self.record(pb.HostObserveOnly(host=self.name, epoch=epoch))
+
+    def accept(self, epoch: int, etag: str, listed: Iterable[differences.HostDifference]) -> None:
+        """A person has seen what differs there."""
+        if epoch > self.accepted_epoch:
+            self.record(pb.HostDifferencesAccepted(host=self.name, epoch=epoch, etag=etag, differences=listed))
+
     def hold_evacuation(self, reason: str, silent_hosts: int, *, term: int = 0) -> None:
         """It is DOWN by what may well be no fault of its own. What a person has approved stays approved."""
         if self.evacuation is Evacuation.ALLOWED:
@@ -203,6 +217,14 @@ class Host(Aggregate, kind="host"):
     @applies(pb.HostEvacuationApproved)
     def _evacuation_approved(self, event: pb.HostEvacuationApproved) -> None:
         self.evacuation = Evacuation.APPROVED
+
+    @applies(pb.HostObserveOnly)
+    def _observed_only(self, event: pb.HostObserveOnly) -> None:
+        self.observed_epoch = event.epoch
+
+    @applies(pb.HostDifferencesAccepted)
+    def _accepted(self, event: pb.HostDifferencesAccepted) -> None:
+        self.accepted_epoch = event.epoch
 
     @applies(pb.HostUp)
     def _up(self, event: pb.HostUp) -> None:

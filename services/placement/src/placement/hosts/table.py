@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from cirra.placement.v1 import placement_pb2 as public
 from cirra.placement.v1 import scheduling_pb2 as scheduling
+from placement.hosts.capacity import RESOURCES
 from placement.hosts.labels import Labels, LabelSets, grown
 
 _FIRST_ROWS = 64
-_ARRAYS = ("_up", "_enabled", "_capacity", "_used", "_build_failures")
+_ARRAYS = ("_up", "_enabled", "_observing", "_capacity", "_used", "_build_failures")
 
 
 class HostTable:
-    """One row per host, at the same index everywhere. `capacity` and `used`: in the order of RESOURCES.
+    """One row per host, at the same index everywhere. Resources are in the order of RESOURCES.
 
     `revision` rises whenever anything but a claim changes: what was worked out of the rest may be kept until then.
     """
@@ -33,12 +34,17 @@ class HostTable:
         self.aggregate_metadata: dict[str, Mapping[str, str]] = {}
         # Server group → row → its members there.
         self.groups: dict[str, dict[int, int]] = {}
+        # The log's.
+        self.epoch = 0
         self.revision = 0
         self._index: dict[str, int] = {}
         self._up: NDArray[np.bool_] = np.zeros(_FIRST_ROWS, dtype=np.bool_)
         self._enabled: NDArray[np.bool_] = np.zeros(_FIRST_ROWS, dtype=np.bool_)
+        self._observing: NDArray[np.bool_] = np.zeros(_FIRST_ROWS, dtype=np.bool_)
         self._capacity: NDArray[np.int64] = np.zeros((_FIRST_ROWS, 3), dtype=np.int64)
         self._used: NDArray[np.int64] = np.zeros((_FIRST_ROWS, 3), dtype=np.int64)
+        # What is left of each resource, a piece of memory each, since it is gone through for every request.
+        self._left: list[NDArray[np.float64]] = [np.zeros(_FIRST_ROWS) for _ in RESOURCES]
         self._build_failures: NDArray[np.int64] = np.zeros(_FIRST_ROWS, dtype=np.int64)
         self._attributes: dict[str, tuple[int, Labels]] = {}
 
@@ -55,6 +61,11 @@ class HostTable:
         return self._enabled[: len(self)]
 
     @property
+    def observing(self) -> NDArray[np.bool_]:
+        """Observe-only: the epoch was raised, and nobody has accepted yet what differs there; shape (hosts,)."""
+        return self._observing[: len(self)]
+
+    @property
     def capacity(self) -> NDArray[np.int64]:
         """Shape (hosts, 3)."""
         return self._capacity[: len(self)]
@@ -68,6 +79,10 @@ class HostTable:
     def free(self) -> NDArray[np.int64]:
         """What is left; shape (hosts, 3). Negative where capacity has shrunk below what is used."""
         return self.capacity - self.used
+
+    def left(self, column: int) -> NDArray[np.float64]:
+        """What is left of one resource, as `free` has it; shape (hosts,). Not to be changed."""
+        return self._left[column][: len(self)]
 
     @property
     def build_failures(self) -> NDArray[np.int64]:
@@ -85,6 +100,7 @@ class HostTable:
             row = self._index[host] = len(self)
             for name in _ARRAYS:
                 setattr(self, name, grown(getattr(self, name), row + 1))
+            self._left = [grown(left, row + 1) for left in self._left]  # type: ignore[misc]
             self.names.append(host)
             self.inventories.append(public.Inventory())
             self._enabled[row] = True
@@ -107,9 +123,18 @@ class HostTable:
         self.virt_types.set(row, inventory.virt_types)
         self.physical_networks.set(row, inventory.physical_networks)
 
+    def set_capacity(self, row: int, amounts: tuple[int, ...]) -> None:
+        """What may be claimed of the host in all."""
+        self._capacity[row] = amounts
+        for left, amount, used in zip(self._left, amounts, self._used[row], strict=True):
+            left[row] = amount - used
+
     def take(self, row: int, amounts: tuple[int, ...], group: scheduling.GroupRule | None, sign: int = 1) -> None:
         """A claim comes (sign 1) or goes (-1)."""
-        self._used[row] += np.multiply(amounts, sign)
+        used = self._used[row]
+        for column, (left, amount) in enumerate(zip(self._left, amounts, strict=True)):
+            used[column] += sign * amount
+            left[row] -= sign * amount
         if group is None or not group.group_id:
             return
         members = self.groups.setdefault(group.group_id, {})
@@ -125,6 +150,7 @@ class HostTable:
         other.__dict__.update(self.__dict__)
         for name in _ARRAYS:
             setattr(other, name, getattr(self, name).copy())
+        other._left = [left.copy() for left in self._left]
         other.names, other.inventories = list(self.names), list(self.inventories)
         other._index, other._attributes = dict(self._index), dict(self._attributes)
         other.groups = deepcopy(self.groups)

@@ -10,6 +10,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from cirra.compute.v1 import events_pb2 as compute
+from cirra.operations.v1.events_pb2 import EpochRaised
 from cirra.placement.v1 import events_pb2 as pb
 from cirra.placement.v1 import scheduling_pb2 as scheduling
 from core.eventlog.types import RecordedEvent
@@ -77,18 +78,15 @@ class HostView:
     def _inventory_changed(self, host_id: UUID, message: pb.HostInventoryChanged) -> None:
         row = self.table.row(message.host)
         self.table.set_inventory(row, message.inventory)
-        if message.HasField("capacity"):
-            self.table.capacity[row] = tuple(amounts(message.capacity).values())
-        else:
-            capacity = capacity_of(message.inventory)
-            self.table.capacity[row] = [capacity[resource] for resource in RESOURCES]
+        capacity = amounts(message.capacity) if message.HasField("capacity") else capacity_of(message.inventory)
+        self.table.set_capacity(row, tuple(capacity[resource] for resource in RESOURCES))
         self.table.revision += 1
 
     def _aggregates_changed(self, host_id: UUID, message: pb.HostAggregatesChanged) -> None:
         row = self.table.row(message.host)
         self.table.aggregates.set(row, (each.aggregate_id for each in message.aggregates))
         self.table.zones.set(row, message.availability_zone)
-        self.table.capacity[row] = tuple(amounts(message.capacity).values())
+        self.table.set_capacity(row, tuple(amounts(message.capacity).values()))
         self.table.revision += 1
 
     def _aggregate_described(self, aggregate_id: UUID, message: pb.AggregateCreated | pb.AggregateChanged) -> None:
@@ -98,6 +96,17 @@ class HostView:
     def _aggregate_deleted(self, aggregate_id: UUID, message: pb.AggregateDeleted) -> None:
         self.table.aggregate_metadata.pop(str(aggregate_id), None)
         self.table.revision += 1
+
+    def _epoch_raised(self, message: EpochRaised) -> None:
+        """No host that is known by now acts before it is accepted. At once: their own events come later."""
+        self.table.epoch = message.epoch
+        self.table.observing[:] = True
+        self.table.revision += 1
+
+    def _accepted(self, message: pb.HostDifferencesAccepted) -> None:
+        if message.epoch >= self.table.epoch:
+            self.table.observing[self.table.row(message.host)] = False
+            self.table.revision += 1
 
     def _set_enabled(self, host: str, enabled: bool) -> None:
         self.table.enabled[self.table.row(host)] = enabled
@@ -149,6 +158,8 @@ _CHANGES: tuple[tuple[type[Message], _Change], ...] = (
     (pb.HostUp, lambda view, _, message: view._set_up(message.host, True)),
     (pb.HostSuspected, lambda view, _, message: view._set_up(message.host, False)),
     (pb.HostDown, lambda view, _, message: view._set_up(message.host, False)),
+    (EpochRaised, lambda view, _, message: view._epoch_raised(message)),
+    (pb.HostDifferencesAccepted, lambda view, _, message: view._accepted(message)),
     (pb.AggregateCreated, HostView._aggregate_described),
     (pb.AggregateChanged, HostView._aggregate_described),
     (pb.AggregateDeleted, HostView._aggregate_deleted),

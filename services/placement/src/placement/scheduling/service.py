@@ -112,6 +112,17 @@ class SchedulingServicer(scheduling_pb2_grpc.SchedulingServiceServicer):
         position = saved.position or (await self._repository.log.head()).position
         return api.ApproveHostEvacuationResponse(position=position)
 
+    async def AcceptHost(
+        self, request: api.AcceptHostRequest, context: grpc.aio.ServicerContext
+    ) -> api.AcceptHostResponse:
+        _, saved = await self._repository.change(
+            Host,
+            host_aggregate_id(request.host),
+            lambda host: host.accept(request.epoch, request.etag, request.differences),
+        )
+        position = saved.position or (await self._repository.log.head()).position
+        return api.AcceptHostResponse(position=position)
+
     async def GetLiveness(
         self, request: api.GetLivenessRequest, context: grpc.aio.ServicerContext
     ) -> api.GetLivenessResponse:

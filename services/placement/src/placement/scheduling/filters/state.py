@@ -18,6 +18,17 @@ class ComputeUp:
         return hosts.up
 
 
+class Accepted:
+    """It is not observe-only: nothing differs there since the log was restored, or a person has accepted what does."""
+
+    name = "accepted"
+    ignores_claims = True
+    remedy = "list what differs on the hosts since the restore, and accept it: cirra host differences"
+
+    def mask(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Mask:
+        return ~hosts.observing
+
+
 class Enabled:
     """No operator has disabled it."""
 
