@@ -62,8 +62,7 @@ class ChaosCloud:
         self.layout = Layout(folder)
         self.services: dict[str, Process] = {}
         self.hosts: list[SimulatedHost] = []
-        # Of all clients: what one has written the others read.
-        self.memory = Memory()
+        self._memory = Memory()
         self._stack = stack
 
     async def open(self) -> None:
@@ -81,7 +80,7 @@ class ChaosCloud:
                 self.services[program.name] = Process(program)
         await self._start(list(self.services.values()))
         clouds.write(self.layout, self.gateways[0])
-        self.admin = AsyncClient.of(clouds.admin(self.layout), memory=self.memory, retry_for_s=PATIENCE_S)
+        self.admin = AsyncClient.of(clouds.admin(self.layout), retry_for_s=PATIENCE_S)
         self._stack.push_async_callback(self.admin.close)
         await self._open_hosts(environment)
         await self._usable()
@@ -94,14 +93,14 @@ class ChaosCloud:
 
     async def instances(self) -> list[Instance]:
         """All that there are at the log's end, in whatever state, with their hosts."""
-        self.memory.saw((await self.log.head()).position)
-        return [instance async for instance in self.admin.instances.list()]
+        self._memory.saw((await self.log.head()).position)
+        return [instance async for instance in self.customer.clients[0].instances.list()]
 
     def client_of_customer(self, gateway: int, *, retry_for_s: float) -> AsyncClient:
-        """To be closed."""
+        """To be closed. All of them know what one has written."""
         ca_file = str(secrets.authority_file(self.layout))
         profile = Profile(self.gateways[gateway], ca_file, CUSTOMER, PASSWORD, PROJECT)
-        return AsyncClient.of(profile, memory=self.memory, retry_for_s=retry_for_s)
+        return AsyncClient.of(profile, memory=self._memory, retry_for_s=retry_for_s)
 
     async def _start_servers(self, config: Config) -> None:
         # What fsync is for, the loss of the machine, is not among what happens here.
@@ -135,13 +134,15 @@ class ChaosCloud:
                 await asyncio.sleep(0.1)
 
     async def _new_customer(self) -> Customer:
-
         admin = self.admin
         project = await admin.projects.create(PROJECT)
         await admin.quotas.set(project, dict.fromkeys(("instances", "vcpus", "memory_mib", "ports"), -1))
         user = await admin.users.create(CUSTOMER, PASSWORD)
+        # Administrators are shown on which hosts instances are.
+        await admin.users.grant_role(user, identity.ROLE_ADMIN)
         await admin.users.grant_role(user, identity.ROLE_MEMBER, project)
         flavor = await admin.flavors.create("small", vcpus=1, memory_mib=GUEST_MEMORY_MIB, disk_gib=1)
+        self._memory.saw(admin.position)
         clients = [
             await self._stack.enter_async_context(self.client_of_customer(gateway, retry_for_s=PATIENCE_S))
             for gateway in range(REPLICAS)
