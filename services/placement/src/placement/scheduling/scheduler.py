@@ -26,6 +26,7 @@ SHOWN_SCORES = 5
 # How many hosts a choice has at most: who finds all of them full chooses again.
 TRIED = 8
 _KEPT_MASKS = 128
+_BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Passed:
-    """What filters have left, and how many each removed."""
+    """What filters have left, how many that is, and how many each removed."""
 
     keep: Mask
+    left: int
     results: tuple[scheduling.FilterResult, ...]
 
 
@@ -80,19 +82,25 @@ class Scheduler:
         lasting = self._lasting_mask(hosts, request)
         passed = _filtered(self._passing, hosts, request, lasting.keep)
         decision = scheduling.Decision(hosts_considered=len(hosts), filters=(*lasting.results, *passed.results))
-        rows = np.flatnonzero(passed.keep)
-        if rows.size == 0:
+        if passed.left == 0:
             raise NoValidHost(decision, self._removals(hosts, request, decision))
+        rows = None if passed.left == len(hosts) else np.flatnonzero(passed.keep)
         parts = self._weighed(hosts, request, rows)
-        total = np.add.reduce([*parts.values()]) if parts else np.zeros(rows.size)
-        order = _best(total, TRIED)
-        for place in order[:SHOWN_SCORES]:
-            weights = {name: round(float(part[place]), 4) for name, part in parts.items()}
-            decision.scores.add(host=hosts.names[rows[place]], score=round(float(total[place]), 4), weights=weights)
-        best, rest = list(order[:BEST]), order[BEST:]
+        total = np.zeros(passed.left)
+        for part in parts.values():
+            if part is not None:
+                total += part
+        order = _best(total, TRIED).tolist()
+        names = [hosts.names[place if rows is None else rows[place]] for place in order]
+        for name, place in zip(names[:SHOWN_SCORES], order, strict=False):
+            weights = {
+                weigher: 0.0 if part is None else round(float(part[place]), 4) for weigher, part in parts.items()
+            }
+            decision.scores.add(host=name, score=round(float(total[place]), 4), weights=weights)
+        best, rest = names[:BEST], names[BEST:]
         if shuffled:
             self._random.shuffle(best)
-        return Choice(tuple(hosts.names[rows[place]] for place in (*best, *rest)), decision)
+        return Choice((*best, *rest), decision)
 
     def _lasting_mask(self, hosts: HostTable, request: scheduling.ClaimRequest) -> _Passed:
         """Of the filters that look at no claims: worked out once for equal requests, until a host changes."""
@@ -108,15 +116,16 @@ class Scheduler:
                 self._masks.popitem(last=False)
         return known
 
-    def _weighed(self, hosts: HostTable, request: scheduling.ClaimRequest, rows: NDArray[np.intp]) -> dict[str, Scores]:
-        """Each weigher's part of the score of the rows that are left."""
-        every = rows.size == len(hosts)
-        parts = {}
+    def _weighed(
+        self, hosts: HostTable, request: scheduling.ClaimRequest, rows: NDArray[np.intp] | None
+    ) -> dict[str, Scores | None]:
+        """Each weigher's part of the score of the rows that are left (all, without `rows`); None: the same for all."""
+        parts: dict[str, Scores | None] = {}
         for weigher, multiplier in self._weighers:
             applies: Callable[[scheduling.ClaimRequest], bool] | None = getattr(weigher, "applies", None)
             if applies is None or applies(request):
                 scores = weigher.score(hosts, request)
-                parts[weigher.name] = multiplier * normalised(scores if every else scores[rows])
+                parts[weigher.name] = normalised(scores if rows is None else scores[rows], multiplier)
         return parts
 
     def _removals(
@@ -137,13 +146,13 @@ class Scheduler:
 def _filtered(filters: Iterable[Filter], hosts: HostTable, request: scheduling.ClaimRequest, keep: Mask) -> _Passed:
     """One filter after the other, each on what the ones before have left."""
     results = []
-    there = int(np.count_nonzero(keep))
+    left = there = int(np.count_nonzero(keep))
     for each in filters:
         keep = keep & each.mask(hosts, request)
         left = int(np.count_nonzero(keep))
         results.append(scheduling.FilterResult(filter=each.name, removed=there - left, hosts_in=there, hosts_out=left))
         there = left
-    return _Passed(keep, tuple(results))
+    return _Passed(keep, left, tuple(results))
 
 
 def _kind_of(request: scheduling.ClaimRequest) -> bytes:
@@ -156,11 +165,16 @@ def _kind_of(request: scheduling.ClaimRequest) -> bytes:
 
 
 def _best(total: Scores, count: int) -> NDArray[np.intp]:
-    """The places of the highest scores, best first; without sorting all of them."""
-    if total.size > count:
-        places = np.argpartition(-total, count)[:count]
-        return places[np.argsort(-total[places], kind="stable")]
-    return np.argsort(-total, kind="stable")
+    """The places of the highest scores, best first, without sorting all of them: the best ones are among the blocks
+    whose highest is highest."""
+    places = np.arange(total.size)
+    if total.size > 4 * _BLOCK:
+        whole = total.size - total.size % _BLOCK
+        highest = total[:whole].reshape(-1, _BLOCK).max(axis=1)
+        blocks = np.argsort(-highest, kind="stable")[:count]
+        inside = (blocks[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
+        places = np.concatenate([inside, places[whole:]])
+    return places[np.argsort(-total[places], kind="stable")[:count]]
 
 
 def virt_type_of(hosts: HostTable, host: str, request: scheduling.ClaimRequest) -> str:

@@ -25,7 +25,7 @@ class Weigher(Protocol):
     name: str
 
     def score(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Scores:
-        """One value per host. It looks at its arguments alone."""
+        """One value per host, which nobody changes. It looks at its arguments alone."""
         ...
 
 
@@ -37,8 +37,7 @@ class FreeShare:
         self._column = RESOURCES.index(resource)
 
     def score(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Scores:
-        left = hosts.capacity[:, self._column] - hosts.used[:, self._column]
-        return left.astype(np.float64)
+        return hosts.left(self._column)
 
 
 def vcpus() -> FreeShare:
@@ -96,9 +95,11 @@ def _members(hosts: HostTable, request: scheduling.ClaimRequest) -> Scores:
     return counts
 
 
-def normalised(scores: Scores) -> Scores:
-    """To 0…1; all equal: all 0."""
-    if scores.size == 0:
-        return scores
+def normalised(scores: Scores, multiplier: float = 1.0) -> Scores | None:
+    """To 0…1, times the multiplier. None when all are equal: they don't tell hosts apart."""
     low, high = float(scores.min()), float(scores.max())
-    return np.zeros_like(scores) if high == low else (scores - low) / (high - low)
+    if high == low:
+        return None
+    parts: Scores = scores - low
+    parts *= multiplier / (high - low)
+    return parts

@@ -17,14 +17,15 @@ class Room:
         self._column = RESOURCES.index(resource)
 
     def mask(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Mask:
-        asked = amounts(request.resources)[self.name]
-        enough: Mask = hosts.capacity[:, self._column] - hosts.used[:, self._column] >= asked
+        enough: Mask = hosts.left(self._column) >= amounts(request.resources)[self.name]
         return enough
 
     def describe(self, hosts: HostTable, request: scheduling.ClaimRequest, removed: Mask) -> str:
-        """Of all removed hosts together."""
-        used, there = hosts.used[removed, self._column].sum(), hosts.capacity[removed, self._column].sum()
-        return f"{used} of {there} used, {amounts(request.resources)[self.name]} asked"
+        """Of all removed hosts together, and the most that one of them has left."""
+        used, there = hosts.used[removed, self._column], hosts.capacity[removed, self._column]
+        most = max(0, int((there - used).max()))
+        asked = amounts(request.resources)[self.name]
+        return f"{used.sum()} of {there.sum()} used, at most {most} free, {asked} asked"
 
 
 def vcpus() -> Room:
