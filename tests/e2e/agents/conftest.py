@@ -14,11 +14,14 @@ import pytest_asyncio
 from deployment import guests
 from deployment.demo.key import new_key
 from deployment.demo.tenant import Tenant, make_tenant
-from tests.e2e.agents.host import DataDisk, Host
+from tests.e2e.agents.host import COMMANDS_MAX_AGE_S, DataDisk, Host
 from tests.e2e.cloud import Cloud, running_cloud
 
-# What an agent finds out by itself, it finds out soon.
+# What an agent finds out by itself, it finds out soon; that a host is silent, late: parts that are killed again and
+# again are started again after pauses that grow, and there is no other host to take over.
 _SETTINGS = {
+    "CIRRA_COMMANDS_MAX_AGE_S": str(COMMANDS_MAX_AGE_S),
+    "CIRRA_HEARTBEAT_WINDOW_S": "30",
     "CIRRA_DIFFERENCE_INTERVAL_S": "0.5",
     "CIRRA_FULL_INTERVAL_S": "2",
     "CIRRA_STATE_FOLDER_INTERVAL_S": "0.2",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -13,6 +14,7 @@ from google.protobuf.message import Message
 from cirra.agent.v1.desired_pb2 import DomainState
 from cirra.compute.v1.compute_pb2 import Instance
 from cirra.compute.v1.events_pb2 import InstanceDomainObserved
+from cirra.image.v1.image_pb2 import Image
 from cirra.operations.v1.operations_pb2 import Operation
 from core.ids import dhcp_namespace, last_segment
 from deployment.demo.guest import HttpGuest, wait_login
@@ -90,8 +92,21 @@ class TestGuest:
         return (await self.run(f"dd if=/dev/vda bs=512 skip={_MARK_SECTOR} count=1 2>/dev/null | head -n 1")).strip()
 
 
-async def create(tenant: Tenant) -> Operation:
-    return await tenant.boot(user_data("tiny", "agents"))
+async def create(tenant: Tenant, image: Image | None = None) -> Operation:
+    """Asks for a guest; of the tenant's own image, if no other is named."""
+    return await replace(tenant, image=image or tenant.image).boot(user_data("tiny", "agents"))
+
+
+async def reached(tenant: Tenant, operation: Operation, step: str) -> None:
+    """Returns once that step of the operation has begun."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while step not in await _steps(tenant, operation):
+        assert time.monotonic() < deadline, f"{operation.target} never came to {step}"
+        await asyncio.sleep(0.02)
+
+
+async def _steps(tenant: Tenant, operation: Operation) -> set[str]:
+    return {entry.title for entry in (await tenant.user.timeline.get(operation.target)).entries}
 
 
 async def created(tenant: Tenant, host: Host, operation: Operation) -> TestGuest:

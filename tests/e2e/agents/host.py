@@ -18,6 +18,8 @@ from tests.e2e.cloud import Cloud, eventually
 from tests.e2e.machine import checked
 
 AGENTS = ("compute-agent", "net-agent", "block-agent")
+# How long the bus keeps a command for this cloud's hosts.
+COMMANDS_MAX_AGE_S = 5
 # What agents start and leave alone: the beginning of a process's name → what else its command line holds.
 _GUEST_SIDE = {"qemu-system": "guest=cirra-", "dnsmasq": "/networks/", "python": "net_agent.metadata_proxy"}
 

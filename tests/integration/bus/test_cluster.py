@@ -11,6 +11,7 @@ import nats.errors
 import pytest_asyncio
 
 from core.bus import Bus, connect, ensure_streams
+from core.bus.streams import StreamSettings
 from core.eventlog import EventLog, Leases
 from core.relay import Relay
 
@@ -32,7 +33,7 @@ async def clustered_bus(cluster: NatsCluster, cell_name: str) -> AsyncIterator[B
 
     async def streams_made() -> bool:
         with suppress(nats.errors.Error):  # until the cluster has chosen its leader
-            await ensure_streams(bus, replicas=3)
+            await ensure_streams(bus, settings=StreamSettings(replicas=3))
             return True
         return False
 

@@ -15,8 +15,9 @@ from core.bus import (
     ensure_report_consumer,
     ensure_streams,
 )
-from core.bus.streams import delete_command_consumer, events_config
+from core.bus.streams import delete_command_consumer, events_config, stream_settings
 from core.embedded.nats import EmbeddedNats
+from core.settings import ServiceSettings
 
 from .handling import eventually
 
@@ -38,6 +39,13 @@ async def test_changed_limits_are_applied_and_the_first_sequence_stays(bus: Bus)
     assert (info.config.max_age, info.config.max_bytes, info.config.first_seq) == (60.0, 1_000_000, 1000)
     acknowledged = await bus.js.publish(bus.subjects.events("instance", "i", "X"), b"")
     assert acknowledged.seq == 1000
+
+
+async def test_services_that_share_their_environment_agree_on_the_streams(bus: Bus) -> None:
+    own = ServiceSettings(commands_max_age_s=90.0)
+    await ensure_streams(bus, settings=stream_settings(own))
+    info = await bus.js.stream_info(bus.subjects.commands_stream)
+    assert (info.config.max_age, info.config.num_replicas, info.config.duplicate_window) == (90.0, 1, 90.0)
 
 
 async def test_a_stream_takes_more_consumers_than_the_servers_default(bus: Bus) -> None:

@@ -38,6 +38,10 @@ class ServiceSettings(BaseSettings):
     # A comma-separated list in the environment.
     nats_urls: Annotated[tuple[str, ...], NoDecode] = ("nats://127.0.0.1:4222",)
     nats_credentials: Path | None = None
+    # Of each stream; 3 on a NATS cluster. These two are the same for all services: each sees to the streams.
+    stream_replicas: int = Field(default=1, ge=1)
+    # How long a command waits for its host. What a host misses then, it learns by its desired state.
+    commands_max_age_s: float = Field(default=3600.0, ge=1)
     # Holds cert.pem, key.pem and ca.pem. None: no TLS, for tests of one part alone.
     tls_directory: Path | None = None
     # host:port; port 0 lets the kernel choose, and `ready_file` tells what it chose.

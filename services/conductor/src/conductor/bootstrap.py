@@ -39,7 +39,7 @@ from conductor.operations.unfinished import UnfinishedProjection, UnfinishedSaga
 from conductor.services import Services
 from conductor.settings import ConductorSettings
 from core.bus import PullLoop
-from core.bus.streams import CommandConsumers, ensure_report_consumer, ensure_streams
+from core.bus.streams import CommandConsumers, ensure_report_consumer, ensure_streams, stream_settings
 from core.errors import Unavailable
 from core.eventlog.types import Head
 from core.natsauth.keys import AccountName, UserSigner
@@ -67,7 +67,7 @@ HOST_ENROLLED = "cirra.placement.v1.HostEnrolled"
 
 async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     plane = await open_plane(lifetime, "conductor", settings)
-    await ensure_streams(plane.bus, replicas=settings.stream_replicas)
+    await ensure_streams(plane.bus, settings=stream_settings(settings))
     await ensure_report_consumer(plane.bus, CONSUMER, FACTS)
     relay = Relay(plane.log, plane.leases, plane.bus, holder=plane.runner)
     lifetime.start(relay.run(), "relay")

@@ -29,8 +29,6 @@ class ConductorSettings(ServiceSettings):
     # Of a password's Argon2id hash (RFC 9106): passes over its memory, and how much that is.
     password_time_cost: int = Field(default=3, ge=1)
     password_memory_kib: int = Field(default=64 * 1024, ge=64)
-    # Replicas of each stream; 3 on a NATS cluster.
-    stream_replicas: int = 1
 
     @field_validator("placement_addresses", "advertised_nats_urls", mode="before")
     @classmethod

@@ -7,7 +7,7 @@ import time
 from cirra.placement.v1.administration_pb2_grpc import add_HostAdministrationServiceServicer_to_server
 from cirra.placement.v1.scheduling_pb2_grpc import add_SchedulingServiceServicer_to_server
 from core.bus import PullLoop
-from core.bus.streams import ensure_report_consumer, ensure_streams
+from core.bus.streams import ensure_report_consumer, ensure_streams, stream_settings
 from core.plane import Plane, open_plane
 from core.projection import EventTail
 from core.rpc.authorization import services_only
@@ -33,7 +33,7 @@ SCHEMA = "placement"
 async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
     plane = await open_plane(lifetime, "placement", settings)
     bus = plane.bus
-    await ensure_streams(bus)
+    await ensure_streams(bus, settings=stream_settings(settings))
     await ensure_report_consumer(bus, CONSUMER, FACTS)
 
     view = LiveView()

@@ -1,7 +1,7 @@
 """Streams and consumers: made by services of the control plane alone; hosts can't create any.
 
 EVENTS is a window on the log, bounded and rebuilt at will; COMMANDS keeps the newest command for each object
-for an hour; REPORTS is a work queue; DEADLETTERS keeps poison for a person. What JetStream loses (it
+for an hour, if no other time is set; REPORTS is a work queue; DEADLETTERS keeps poison for a person. What JetStream loses (it
 acknowledges before fsync), the relay and reconcile restore.
 """
 
@@ -28,11 +28,11 @@ from nats.js.errors import NotFoundError, ServerError, ServiceUnavailableError
 
 from core.bus.connection import Bus
 from core.bus.subjects import Subjects, consumer_name
+from core.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
 
 ACK_WAIT_S = 30.0
-_COMMAND_MAX_AGE_S = 3600.0
 _REPORT_MAX_AGE_S = 24 * 3600.0
 _DEAD_LETTER_MAX_AGE_S = 30 * 24 * 3600.0
 _DEAD_LETTER_MAX_BYTES = 256 * 1024 * 1024
@@ -45,9 +45,11 @@ _STREAM_PAUSE_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSettings:
-    """`events_max_age_s` and `events_max_bytes` bound the window that EVENTS keeps of the log."""
+    """`events_max_age_s` and `events_max_bytes` bound the window that EVENTS keeps of the log; a host that is away for
+    longer than `commands_max_age_s` learns of what it missed by its desired state."""
 
     replicas: int = 1
+    commands_max_age_s: float = 3600.0
     events_max_age_s: float = 24 * 3600.0
     events_max_bytes: int = 1024 * 1024 * 1024
 
@@ -77,10 +79,10 @@ def commands_config(subjects: Subjects, settings: StreamSettings) -> StreamConfi
         storage=StorageType.FILE,
         num_replicas=settings.replicas,
         discard=DiscardPolicy.OLD,
-        max_age=_COMMAND_MAX_AGE_S,
+        max_age=settings.commands_max_age_s,
         max_msgs_per_subject=1,
         max_consumers=_MAX_COMMAND_CONSUMERS,
-        duplicate_window=_DUPLICATE_WINDOW_S,
+        duplicate_window=min(_DUPLICATE_WINDOW_S, settings.commands_max_age_s),
     )
 
 
@@ -111,9 +113,14 @@ def dead_letters_config(subjects: Subjects, settings: StreamSettings) -> StreamC
     )
 
 
-async def ensure_streams(bus: Bus, *, replicas: int = 1, settings: StreamSettings | None = None) -> None:
+def stream_settings(settings: ServiceSettings) -> StreamSettings:
+    """As the environment of a service has them."""
+    return StreamSettings(replicas=settings.stream_replicas, commands_max_age_s=settings.commands_max_age_s)
+
+
+async def ensure_streams(bus: Bus, *, settings: StreamSettings | None = None) -> None:
     """Creates what is absent and corrects what differs; safe when several replicas start at once."""
-    settings = replace(settings or StreamSettings(), replicas=replicas)
+    settings = settings or StreamSettings()
     for config in (
         events_config(bus.subjects, settings),
         commands_config(bus.subjects, settings),
