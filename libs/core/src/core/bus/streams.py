@@ -1,8 +1,8 @@
 """Streams and consumers: made by services of the control plane alone; hosts can't create any.
 
 EVENTS is a window on the log, bounded and rebuilt at will; COMMANDS keeps the newest command for each object
-for an hour, if no other time is set; REPORTS is a work queue; DEADLETTERS keeps poison for a person. What JetStream loses (it
-acknowledges before fsync), the relay and reconcile restore.
+for an hour, or as set; REPORTS is a work queue; DEADLETTERS keeps poison for a person. What JetStream loses
+(it acknowledges before fsync), the relay and reconcile restore.
 """
 
 from __future__ import annotations
