@@ -1,4 +1,4 @@
-"""`cirra-deploy`: up, down, status, rebuild, env, demo."""
+"""`cirra-deploy`: up, down, status, rebuild, restored, env, demo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from deployment.guests import GUEST_KINDS
 from deployment.launch import run_supervisor, start_in_background
 from deployment.layout import Layout
 from deployment.libvirtd import LibvirtdError
-from deployment.rebuild import rebuild_all
+from deployment.rebuild import after_restore, rebuild_all
 from deployment.render import console
 from deployment.report import report
 from deployment.servers import servers
@@ -77,15 +77,22 @@ def supervise(state_dir: StateDir = None) -> None:
 def down(
     state_dir: StateDir = None,
     purge: Annotated[bool, typer.Option("--purge", help="Delete the state folder, too")] = False,
+    keep_guests: Annotated[bool, typer.Option("--keep-guests", help="Guests and their networks go on")] = False,
 ) -> None:
     """Stop everything; no guest, network, process or rule of Cirra's is left. Data stay, unless --purge."""
     with clear_errors():
         require_root()
+        if purge and keep_guests:
+            raise CirraError("guests can't be kept without their disks", remedy="leave out --purge or --keep-guests")
         layout = _layout(state_dir, DeploySettings())
         try:
             config = Config.load(layout)
         except NotDeployed:
             tell(f"nothing to stop: no deployment in {layout.root}")
+            return
+        if keep_guests:
+            asyncio.run(ending.stop_around_guests(layout, config, tell))
+            tell("Cirra is down; guests go on")
             return
         asyncio.run(ending.tear_down(layout, config, tell))
         if purge:
@@ -111,6 +118,23 @@ def rebuild(state_dir: StateDir = None) -> None:
         config = Config.load(layout)
         table = ServiceTable(layout, config, servers(layout, config), inherited_environment())
         asyncio.run(rebuild_all(layout, table, typer.echo))
+
+
+@app.command()
+def restored(
+    state_dir: StateDir = None,
+    above: Annotated[int, typer.Option(min=0, help="An epoch that hosts say they have acted in")] = 0,
+) -> None:
+    """Say that Postgres was restored from a backup, when Cirra can't have noticed: a new epoch, all derived data anew.
+
+    Hosts are observe-only then, until what differs there is accepted: `cirra host differences`, `cirra host accept`.
+    """
+    with clear_errors():
+        require_root()
+        layout = _layout(state_dir, DeploySettings())
+        config = Config.load(layout)
+        table = ServiceTable(layout, config, servers(layout, config), inherited_environment())
+        asyncio.run(after_restore(layout, config, table, above, typer.echo))
 
 
 @app.command()

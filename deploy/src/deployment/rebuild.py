@@ -1,4 +1,7 @@
-"""`rebuild`: each service drops its read models and builds them again from the event log, one after the other."""
+"""`rebuild`: each service drops its read models and builds them again from the event log, one after the other.
+
+`restored`: before that, a new epoch of the log begins, and its constraint rows are computed anew.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import asyncio
 from collections.abc import Callable
 
 from core.errors import CirraError
+from deployment.config import Config
 from deployment.layout import Layout
 from deployment.process import Program
+from deployment.servers import servers
 from deployment.services import ServiceTable
 from deployment.supervisor import is_locked
 
@@ -24,10 +29,27 @@ async def rebuild_all(layout: Layout, table: ServiceTable, tell: Callable[[str],
         raise RebuildFailed("Cirra does not run", remedy="start it: make up")
     for program in table.rebuilders():
         tell(f"== {program.name}")
-        await _rebuild(program)
+        await _run(program)
 
 
-async def _rebuild(program: Program) -> None:
+async def after_restore(
+    layout: Layout, config: Config, table: ServiceTable, above: int, tell: Callable[[str], None]
+) -> None:
+    """As `rebuild_all`, after a restore that nothing else can show. *above*: an epoch that hosts have acted in."""
+    if not is_locked(layout):
+        raise RebuildFailed("Cirra does not run", remedy="start it: make up")
+    tell("== new epoch")
+    await _run(table.epoch_raiser(above))
+    # Imports every aggregate there is: nobody else shall wait for that.
+    from deployment.constraints import mend_constraints
+
+    tell("== constraint rows")
+    mended = await mend_constraints(servers(layout, config).postgres_dsn, f"{config.cell}_log", tell)
+    tell(f"{mended} mended")
+    await rebuild_all(layout, table, tell)
+
+
+async def _run(program: Program) -> None:
     process = await asyncio.create_subprocess_exec(
         *program.argv, env=dict(program.environment), stdin=asyncio.subprocess.DEVNULL, cwd="/"
     )

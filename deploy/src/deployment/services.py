@@ -102,6 +102,13 @@ class ServiceTable:
         """For each service that projects, a process beside its replicas that asks for a rebuild and shows it."""
         return [self._rebuilder(service) for service in PROJECTING]
 
+    def epoch_raiser(self, above: int) -> Program:
+        """A process that begins a new epoch of the log, higher than *above* too."""
+        name = "conductor-new-epoch"
+        environment = self._common("conductor", name) | self._specific("conductor", 1) | {"CIRRA_LOG_LEVEL": "critical"}
+        program = self._program("conductor", name, environment)
+        return dataclasses.replace(program, argv=(*program.argv, "--begin-epoch", str(above)))
+
     def _rebuilder(self, service: str) -> Program:
         name = f"{service}-rebuild"
         environment = self._common(service, name) | self._specific(service, 1) | {"CIRRA_LOG_LEVEL": "error"}

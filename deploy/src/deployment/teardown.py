@@ -16,7 +16,7 @@ from deployment.foreign_libvirt import remove_guests
 from deployment.layout import Layout
 from deployment.machine import holder, taken_by
 from deployment.process import Watched
-from deployment.servers import own_servers
+from deployment.servers import OwnServers, own_servers
 from deployment.services import command
 from deployment.settings import inherited_environment
 from deployment.supervisor import end_leftovers, supervisor_pid
@@ -36,13 +36,7 @@ async def tear_down(layout: Layout, config: Config, tell: Callable[[str], None])
 
     Raises DownFailed, and MachineTaken when networks would have to go while another deployment has some here.
     """
-    pid = supervisor_pid(layout)
-    if pid is not None:
-        tell("stopping the services")
-        with contextlib.suppress(ProcessLookupError):
-            await Watched(pid).end(_SUPERVISOR_GRACE_S)
-    for left in await end_leftovers(layout):
-        tell(f"ended process {left}, which no supervisor watched")
+    await end_services(layout, tell)
     own = own_servers(layout, config)
     tell("ending this host's guests")
     if own.libvirtd is not None:
@@ -55,10 +49,35 @@ async def tear_down(layout: Layout, config: Config, tell: Callable[[str], None])
             # It is not ours any more, and what is cleaned up by its marks would be the other's, too.
             raise taken_by(other)
         await _remove_networks(layout)
+    await _end_servers(own)
+    layout.status.unlink(missing_ok=True)
+
+
+async def stop_around_guests(layout: Layout, config: Config, tell: Callable[[str], None]) -> None:
+    """Ends services, libvirtd, NATS and Postgres; guests and their networks go on. Safe to repeat."""
+    await end_services(layout, tell)
+    own = own_servers(layout, config)
+    if own.libvirtd is not None:
+        await asyncio.to_thread(own.libvirtd.stop)
+    await _end_servers(own)
+    layout.status.unlink(missing_ok=True)
+
+
+async def end_services(layout: Layout, tell: Callable[[str], None]) -> None:
+    """The supervisor ends what it has started; then what one of before has left."""
+    pid = supervisor_pid(layout)
+    if pid is not None:
+        tell("stopping the services")
+        with contextlib.suppress(ProcessLookupError):
+            await Watched(pid).end(_SUPERVISOR_GRACE_S)
+    for left in await end_leftovers(layout):
+        tell(f"ended process {left}, which no supervisor watched")
+
+
+async def _end_servers(own: OwnServers) -> None:
     for server in (own.nats, own.postgres):
         if server is not None and server.adopt():
             await server.stop()
-    layout.status.unlink(missing_ok=True)
 
 
 async def _remove_networks(layout: Layout) -> None:

@@ -13,16 +13,26 @@ from core.projection import Progress, Projection, Projector
 from core.service import Bootstrap, Lifetime, SettingsT, run_service
 
 
+def argument_parser(service: str) -> argparse.ArgumentParser:
+    """Of the arguments that `run_or_rebuild` knows."""
+    parser = argparse.ArgumentParser(prog=f"cirra-{service}", description="Settings: environment variables CIRRA_*")
+    parser.add_argument("--rebuild", action="store_true", help="rebuild the read models from the log, and end")
+    return parser
+
+
 def run_or_rebuild(
-    service: str, settings: SettingsT, bootstrap: Bootstrap[SettingsT], projections: Sequence[Projection], schema: str
+    service: str,
+    settings: SettingsT,
+    bootstrap: Bootstrap[SettingsT],
+    projections: Sequence[Projection],
+    schema: str,
+    arguments: argparse.Namespace | None = None,
 ) -> int:
     """A service's `main`: its whole life or, with `--rebuild`, that of its rebuild. Returns the exit code.
 
-    *schema*: of *projections*, without the cell's prefix.
+    *schema*: of *projections*, without the cell's prefix. *arguments*: where the service has more of its own.
     """
-    parser = argparse.ArgumentParser(prog=f"cirra-{service}", description="Settings: environment variables CIRRA_*")
-    parser.add_argument("--rebuild", action="store_true", help="rebuild the read models from the log, and end")
-    if not parser.parse_args().rebuild:
+    if not (arguments or argument_parser(service).parse_args()).rebuild:
         return run_service(service, settings, bootstrap)
 
     async def rebuild(lifetime: Lifetime, settings: SettingsT) -> None:
