@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,9 @@ def configure(service: str, settings: ServiceSettings) -> Telemetry:
     return Telemetry(provider)
 
 
+@cache
 def tracer() -> trace.Tracer:
-    """The tracer of all of Cirra's spans."""
+    """The tracer of all of Cirra's spans. One that is asked for before `configure` follows what that sets."""
     return trace.get_tracer("cirra")
 
 

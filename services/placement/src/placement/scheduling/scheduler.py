@@ -22,6 +22,8 @@ from placement.scheduling.weighers import Scores, Weigher, normalised
 FILTERS = "cirra.placement.filters"
 WEIGHERS = "cirra.placement.weighers"
 BEST = 3
+# Scores that are no further apart are as good as equal: less than any weigher's whole weight.
+ALIKE = 0.5
 SHOWN_SCORES = 5
 # How many hosts a choice has at most: who finds all of them full chooses again.
 TRIED = 8
@@ -76,8 +78,8 @@ class Scheduler:
     def choose(self, hosts: HostTable, request: scheduling.ClaimRequest, *, shuffled: bool = True) -> Choice:
         """The hosts that can take the request, `TRIED` at most, best first.
 
-        Shuffled, at random among the best few first, so that schedulers that decide at the same time don't all run
-        into one host. Raises `NoValidHost`.
+        Shuffled, at random among the best few that are about as good as the best, so that schedulers that decide at
+        the same time don't all run into one host. Raises `NoValidHost`.
         """
         lasting = self._lasting_mask(hosts, request)
         passed = _filtered(self._passing, hosts, request, lasting.keep)
@@ -97,10 +99,12 @@ class Scheduler:
                 weigher: 0.0 if part is None else round(float(part[place]), 4) for weigher, part in parts.items()
             }
             decision.scores.add(host=name, score=round(float(total[place]), 4), weights=weights)
-        best, rest = names[:BEST], names[BEST:]
         if shuffled:
+            alike = sum(total[place] >= total[order[0]] - ALIKE for place in order[:BEST])
+            best, rest = names[:alike], names[alike:]
             self._random.shuffle(best)
-        return Choice((*best, *rest), decision)
+            names = best + rest
+        return Choice(tuple(names), decision)
 
     def _lasting_mask(self, hosts: HostTable, request: scheduling.ClaimRequest) -> _Passed:
         """Of the filters that look at no claims: worked out once for equal requests, until a host changes."""
