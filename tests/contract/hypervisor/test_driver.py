@@ -15,8 +15,8 @@ from cirra.agent.v1.desired_pb2 import (
     DOMAIN_STATE_SHUTOFF,
     DomainObserved,
 )
-from compute_agent.instances import MARKER
 from core.agent.handler import AgentFailure
+from core.agent.state_folder import MARKER
 from tests.contract.hypervisor.rigs import PATIENCE_S, Rig, absent, desired, new_id, until
 
 
@@ -110,12 +110,14 @@ async def test_to_remove_what_never_was_is_success(rig: Rig) -> None:
     assert await rig.handler.remove(absent(new_id(), 1)) == DomainObserved(state=DOMAIN_STATE_ABSENT)
 
 
-async def test_a_guest_of_others_is_neither_seen_nor_touched(rig: Rig) -> None:
+async def test_a_guest_of_others_is_told_and_not_touched(rig: Rig) -> None:
     instance_id = new_id()
     rig.add_foreign(instance_id)
     process = rig.process(instance_id)
     assert process
     assert await rig.driver.guests() == set()
+    [stranger] = await rig.handler.strangers()
+    assert (stranger.kind, stranger.object_id) == ("domain", instance_id) and instance_id in stranger.description
     failure = await failure_of(rig, instance_id, 1, power=DESIRED_POWER_OFF, create=True)
     assert failure.reason == "DOMAIN_FOREIGN"
     assert (await rig.handler.remove(absent(instance_id, 2))).state == DOMAIN_STATE_ABSENT

@@ -238,6 +238,25 @@ async def test_a_host_that_lost_its_records_still_removes_its_ports(linux: Linux
     assert await linux.leftovers() == []
 
 
+async def test_a_network_of_none_of_its_ports_is_told(linux: LinuxHost) -> None:
+    port = make_port(make_network(), 11)
+    await linux.driver.plug(port)
+    assert await linux.driver.portless_networks() == {}
+    # As after a crash in a removal, or a restore of the host's disk: the port is forgotten, its network stands.
+    (linux.folder / "networks" / port.network.network_id / "ports" / f"{port.port_id}.json").unlink()
+    await linux.restart()
+    assert await linux.driver.portless_networks() == {}, "its tap tells that the port is here"
+    await linux.command("ip", "link", "del", port.device)
+    [(network_id, parts)] = (await linux.driver.portless_networks()).items()
+    assert network_id == port.network.network_id
+    assert parts[0] == f"bridge {port.network.bridge}"
+    assert {part.partition("(")[2] for part in parts[1:]} == {"dnsmasq)", "python)"}
+    await linux.driver.plug(port)
+    assert await linux.driver.portless_networks() == {}
+    await linux.driver.unplug(port.port_id)
+    assert await linux.leftovers() == []
+
+
 async def test_half_made_things_of_a_crash_are_completed_and_removed(linux: LinuxHost) -> None:
     port = make_port(make_network(), 11)
     await linux.command("ip", "link", "add", port.network.bridge, "type", "bridge")

@@ -328,6 +328,24 @@ def test_a_host_s_usage_is_the_sum_of_its_claims(history: History) -> None:
     assert (host.name, host.state, host.enabled) == ("hosts/h1", placement.HOST_STATE_ENROLLED, True)
 
 
+def test_orphans_are_each_agents_list_and_keep_the_time_when_they_were_seen_first(history: History) -> None:
+    uid = host_aggregate_id("h1")
+
+    def told(agent_name: str, *ids: str) -> placement_events.HostOrphansChanged:
+        orphans = [placement.HostOrphan(agent=agent_name, kind="domain", object_id=each) for each in ids]
+        return placement_events.HostOrphansChanged(host="h1", agent=agent_name, orphans=orphans)
+
+    created = placement_events.HostEnrolled(host="h1")
+    history.add_all("host", uid, created, told("net", "n"), told("compute", "a"), told("compute", "b", "a"))
+    found = {
+        each.object_id: each.see_time.ToDatetime(BEGIN.tzinfo) for each in _row(history, HOST, uid).resource.orphans
+    }
+    times = [event.recorded_at for event in history.events]
+    assert found == {"n": times[1], "a": times[2], "b": times[3]}
+    history.add("host", uid, told("compute"))
+    assert [each.object_id for each in _row(history, HOST, uid).resource.orphans] == ["n"]
+
+
 def test_a_host_goes_up_and_down(history: History) -> None:
     uid = host_aggregate_id("h1")
     history.add_all(

@@ -111,7 +111,7 @@ class LinuxDriver:
     async def portless_networks(self) -> Mapping[str, Sequence[str]]:
         # Looked at first: a port's record comes before the first thing of its network, and goes after the last.
         found = await self._namespaces.on_host(lambda: network_parts(self._records.folder))
-        known = {port.network.network_id for port in self._records.ports()}
+        known = {port.network.network_id for port in self._records.ports()} | {*(await self._plugged()).values()}
         return {network_id: parts for network_id, parts in found.items() if network_id not in known}
 
     async def leases(self) -> Sequence[Lease]:
