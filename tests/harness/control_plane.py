@@ -32,6 +32,7 @@ from core.saga.state import SagaStatus
 from core.sealing import Keyring
 from core.testing.servers import Cell
 from placement.hosts.host import Health, Host
+from tests.harness.fake_host import FakeHost
 from tests.harness.replicas import WINDOW_S, Replicas
 
 PROJECT = "0197a000-0000-7000-8000-0000000000a1"
@@ -43,6 +44,10 @@ class ControlPlane(Replicas):
     """The running services, and their inner doors as an administrator's client sees them."""
 
     repository: Repository
+
+    def __init__(self, cell: Cell, folder: Path, stack: AsyncExitStack, *, window_s: float = WINDOW_S) -> None:
+        super().__init__(cell, folder, stack, window_s=window_s)
+        self.hosts: list[FakeHost] = []
 
     async def open(self, *, conductors: int, placements: int) -> None:
         self.make_secrets()
@@ -92,6 +97,13 @@ class ControlPlane(Replicas):
     async def register_host(self, host: str) -> None:
         stub = scheduling_pb2_grpc.SchedulingServiceStub(self.dial(self.placement_addresses))
         await stub.RegisterHost(scheduling.RegisterHostRequest(host=host, availability_zone="nova"))
+
+    async def add_host(self, host: FakeHost) -> FakeHost:
+        """Registers and starts it; it is looked at by the checker of invariants, and stopped with the control plane."""
+        await host.start(self.register_host)
+        self._stack.push_async_callback(host.stop)
+        self.hosts.append(host)
+        return host
 
     async def hosts_are_up(self, *names: str) -> None:
         """Returns once the hosts can take guests."""

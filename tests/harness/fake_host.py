@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cirra.agent.v1 import desired_pb2 as agent
 from core.bus import Bus, PullLoop, Received, connect, publish_report
 from core.liveness import HeartbeatPublisher
+from core.testing.invariants_hosts import Contents
 from core.testing.servers import Cell
 
 AGENTS = ("compute", "net")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import asyncpg
 
 from api_gateway.views.projection import GatewayProjection
 from conductor.hosts.desired_state import DesiredStateProjection
@@ -11,7 +14,8 @@ from conductor.operations.unfinished import UnfinishedProjection, runner_lease
 from core.bus import Bus, connect
 from core.eventlog.log import EventLog
 from core.projection.checkpoints import Checkpoints
-from core.testing.invariants import PATIENCE_S, CellUnderCheck, ReadModel, lasting_violations
+from core.testing.invariants import PATIENCE_S, CellUnderCheck, Invariant, ReadModel, lasting_violations, violations
+from core.testing.servers import Cell
 from metadata.documents import DocumentsProjection
 from tests.harness.control_plane import ControlPlane
 
@@ -43,7 +47,8 @@ async def under_check(plane: ControlPlane) -> AsyncIterator[CellUnderCheck]:
     log, cell = plane.repository.log, plane.cell
     bus = await connect(cell.nats_url, cell=cell.name, name="invariants", credentials=cell.credentials)
     try:
-        yield await cell_under_check(log, bus)
+        blobs = plane.blob_folder if plane.gateways else None
+        yield replace(await cell_under_check(log, bus), hosts=plane.hosts, blobs=blobs)
     finally:
         await bus.close()
 
@@ -52,3 +57,32 @@ async def check_invariants(plane: ControlPlane, *, patience_s: float = PATIENCE_
     """Fails with every invariant that does not hold, nor comes to hold soon."""
     async with under_check(plane) as cell:
         await require_sound(cell, patience_s=patience_s)
+
+
+async def check_at_rest(cell: Cell, invariants: Set[Invariant], broken: Set[Invariant]) -> None:
+    """Of a cell whose services have stopped: fails unless exactly those invariants are broken which should be.
+
+    Nothing if there never was a log. *invariants*: those that its log can have; *broken*: what the test breaks.
+    """
+    if not await _has_log(cell):
+        assert not broken, f"there is no log, where the test should have broken {broken}"
+        return
+    log = await EventLog.open(cell.dsn, schema=f"{cell.name}_log", pool_size=2)
+    bus = await connect(cell.nats_url, cell=cell.name, name="invariants", credentials=cell.credentials)
+    try:
+        whole = await cell_under_check(log, bus)
+        found = await violations(replace(whole, invariants=frozenset(invariants)), resting=True)
+    finally:
+        await bus.close()
+        await log.close()
+    if {violation.invariant for violation in found} != broken:
+        should = f"exactly {sorted(each.name for each in broken)}" if broken else "none"
+        raise AssertionError("\n".join([f"of all invariants {should} should be broken:", *map(str, found)]))
+
+
+async def _has_log(cell: Cell) -> bool:
+    connection = await asyncpg.connect(cell.dsn)
+    try:
+        return bool(await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f'"{cell.name}_log".head'))
+    finally:
+        await connection.close()

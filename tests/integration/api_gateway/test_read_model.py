@@ -50,6 +50,7 @@ async def _happen(world: World) -> int:
     )
 
 
+@pytest.mark.breaks("READ_MODEL")
 async def test_a_poison_event_halts_the_read_model_and_reads_say_where(world: World, gateway: Gateway) -> None:
     world.user("root", new_project(), ROLE_ADMIN)
     root = await gateway.login("root")

@@ -30,6 +30,7 @@ from core.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExh
 from core.natsauth.keys import NatsKeys
 from core.pki.identity import Identity
 from core.service import Lifetime
+from core.testing.invariants import Invariant
 from placement.bootstrap import bootstrap as start_placement
 from placement.settings import PlacementSettings
 from tests.integration.api_gateway.world import Client, Gateway, World
@@ -102,6 +103,12 @@ async def _plane(world: World, nats_keys_folder: Path) -> AsyncIterator[None]:
         yield
     finally:
         await plane.close()
+
+
+@pytest.fixture
+def invariants() -> frozenset[Invariant]:
+    """All: here the conductor is real."""
+    return frozenset(Invariant)
 
 
 @pytest.fixture

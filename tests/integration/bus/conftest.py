@@ -11,6 +11,7 @@ import pytest_asyncio
 from core.bus import Bus, connect, ensure_streams
 from core.embedded.nats import EmbeddedNats
 from core.eventlog import EventLog, Leases
+from core.testing.invariants import Invariant
 from core.testing.servers import Cell
 
 
@@ -49,3 +50,9 @@ async def log(cell: Cell) -> AsyncIterator[EventLog]:
 @pytest.fixture
 def leases(log: EventLog) -> Leases:
     return Leases(log.pool, log.schema)
+
+
+@pytest.fixture
+def invariants() -> frozenset[Invariant]:
+    """The logs of these tests hold made-up events, which imply nothing."""
+    return frozenset({Invariant.LOG, Invariant.STREAM})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from core.eventlog import Append, Context, EventLog
 from core.ids import uuid7
 from tests.integration.eventlog.conftest import OpenLog
@@ -67,6 +69,7 @@ async def test_waiting_ends_with_an_append_of_another_replica(open_log: OpenLog)
     assert await reader.wait_beyond(0, timeout=0)
 
 
+@pytest.mark.breaks("LOG")
 async def test_the_poll_finds_what_was_not_notified(open_log: OpenLog) -> None:
     reader = await open_log(poll_interval_s=0.1)
     assert not await reader.wait_beyond(0, timeout=0.3)

@@ -18,6 +18,7 @@ from core.eventlog import EventLog, Leases
 from core.projection import Projector
 from core.relay import Relay
 from core.testing.servers import Cell
+from tests.integration.bus.conftest import invariants as invariants
 
 from .listing import Listing
 

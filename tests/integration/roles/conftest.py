@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.integration.projection.conftest import bus, leases, log
+from tests.integration.projection.conftest import bus, invariants, leases, log
 
-__all__ = ["bus", "leases", "log"]
+__all__ = ["bus", "invariants", "leases", "log"]

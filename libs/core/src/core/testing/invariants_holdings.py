@@ -27,6 +27,8 @@ class _Instance:
     deleted: bool = False
     # Hosts that were told to have it, or to have nothing of it, and have not said that nothing is left.
     present_on: set[str] = field(default_factory=set)
+    # Hosts that have said that they have it, and nothing else since.
+    built_on: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -47,12 +49,13 @@ class _Claim:
 
 
 class Holdings:
-    """The instances, living ports and claims after some events."""
+    """The instances, living ports and claims after some events. `bindings`: port → the hosts that may have it."""
 
     def __init__(self, events: Iterable[RecordedEvent]) -> None:
         self.instances: dict[UUID, _Instance] = {}
         self.ports: dict[UUID, _Port] = {}
         self.claims: dict[UUID, _Claim] = {}
+        self.bindings: dict[UUID, set[str]] = {}
         for event in events:
             match event.aggregate_type:
                 case "instance":
@@ -83,6 +86,10 @@ class Holdings:
             observed = compute.InstanceDomainObserved.FromString(data)
             if observed.observed.state == agent.DOMAIN_STATE_ABSENT and not observed.HasField("failure"):
                 instance.present_on.discard(observed.host)
+            if observed.HasField("failure") or observed.observed.state == agent.DOMAIN_STATE_ABSENT:
+                instance.built_on.discard(observed.host)
+            else:
+                instance.built_on.add(observed.host)
         elif kind == "InstanceDeleted":
             instance.deleted = True
 
@@ -91,6 +98,12 @@ class Holdings:
         if kind == "PortCreated":
             created = network.PortCreated.FromString(event.data)
             self.ports[event.aggregate_id] = _Port(created, created.device_id)
+        elif kind == "PortBindingDesired":
+            host = network.PortBindingDesired.FromString(event.data).host
+            self.bindings.setdefault(event.aggregate_id, set()).add(host)
+        elif kind == "PortBindingRemoved":
+            host = network.PortBindingRemoved.FromString(event.data).host
+            self.bindings.get(event.aggregate_id, set()).discard(host)
         elif kind == "PortDeviceSet":
             self.ports[event.aggregate_id].device_id = network.PortDeviceSet.FromString(event.data).device_id
         elif kind == "PortDeleted":

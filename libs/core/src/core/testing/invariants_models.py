@@ -34,11 +34,13 @@ class ReadModel:
     projection: Projection
 
 
-async def rebuild_differences(log: EventLog, model: ReadModel, events: Sequence[RecordedEvent]) -> list[Violation]:
+async def rebuild_differences(
+    log: EventLog, model: ReadModel, events: Sequence[RecordedEvent], *, resting: bool = False
+) -> list[Violation]:
     """Where the live rows are not those of a rebuild. *events*: all, from position 1 on.
 
-    Both are read at the checkpoint of the live rows; behind the last event is a violation too. The rebuild happens in
-    a schema of a transaction that is rolled back: nobody sees it.
+    Both are read at the checkpoint of the live rows; behind the last event is a violation too, unless its projector is
+    *resting*. The rebuild happens in a schema of a transaction that is rolled back: nobody sees it.
     """
     name = model.projection.name
     state = await Checkpoints(model.schema, name).load(log.pool)
@@ -46,7 +48,7 @@ async def rebuild_differences(log: EventLog, model: ReadModel, events: Sequence[
         return [Violation(Invariant.READ_MODEL, name, f"schema {model.schema} has no checkpoint of it")]
     if state.halted_at is not None:
         return [Violation(Invariant.READ_MODEL, name, f"halted at {state.halted_at}: {state.error}")]
-    if state.position < len(events):
+    if state.position < len(events) and not resting:
         return [Violation(Invariant.READ_MODEL, name, f"at {state.position}, the log at {len(events)}")]
     async with log.pool.acquire() as pooled:
         connection = cast(asyncpg.Connection, pooled)
@@ -54,9 +56,11 @@ async def rebuild_differences(log: EventLog, model: ReadModel, events: Sequence[
         transaction = connection.transaction()
         await transaction.start()
         try:
-            live_at = await Checkpoints(model.schema, name).lock(connection)
-            later = await log.read(after=len(events), limit=live_at.position - len(events) or 1, up_to=live_at.position)
-            rebuilt = await _rebuilt(connection, model.projection, [*events, *later])
+            live_at = (await Checkpoints(model.schema, name).lock(connection)).position
+            later: Sequence[RecordedEvent] = ()
+            if live_at > len(events):
+                later = await log.read(after=len(events), limit=live_at - len(events), up_to=live_at)
+            rebuilt = await _rebuilt(connection, model.projection, [*events[:live_at], *later])
             live = await _rows(connection, model.schema, rebuilt)
         finally:
             await transaction.rollback()
@@ -69,8 +73,11 @@ async def _rebuilt(connection: asyncpg.Connection, projection: Projection, event
     await connection.execute(f"CREATE SCHEMA {scratch}")
     await connection.execute(f"SET LOCAL search_path TO {scratch}")
     await connection.execute(projection.ddl)
+    projection.forget()  # rows that it remembers are of another rebuild
     for event in events:
-        await projection.apply(connection, event)
+        if projection.concerns(event):
+            await projection.apply(connection, event)
+    await projection.flush(connection)
     tables = [record["tablename"] for record in await connection.fetch(_TABLES, scratch)]
     return await _rows(connection, scratch, tables)
 

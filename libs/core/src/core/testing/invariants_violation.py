@@ -17,6 +17,8 @@ class Invariant(Enum):
     CLAIM = "capacity is held by living instances where they are, or by guests that are still to be cleaned"
     PORT = "a port's device lives; an address or MAC in use has a living port"
     USAGE = "what is counted is what there is"
+    HOST = "a host has the guests and ports that were made there, and nothing else"
+    FILE = "an image that is active has its blob, whole"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class Cell:
         self.keys = keys
         self._folder = folder
         self._connections: list[Client] = []
+        self._at_end: list[Callable[[], Awaitable[None]]] = []
 
     @property
     def credentials(self) -> Path:
@@ -90,11 +91,19 @@ class Cell:
         self._write_credentials(path, identity, permissions, account)
         return await self._connect(path, inbox_prefix(identity), on_error)
 
+    def at_end(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Has *look* called before the cell is dropped, when all that the test has started in it has ended."""
+        self._at_end.append(look)
+
     async def close(self) -> None:
-        """Close the connections, drop the cell's streams and schemas."""
-        await self.close_connections()
-        await self._drop_streams()
-        await self._drop_schemas()
+        """Take the last looks, close the connections, drop the cell's streams and schemas."""
+        try:
+            for look in self._at_end:
+                await look()
+        finally:
+            await self.close_connections()
+            await self._drop_streams()
+            await self._drop_schemas()
 
     async def close_connections(self) -> None:
         """Close what ``connect`` opened; enough where the servers end with the test."""
