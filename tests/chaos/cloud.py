@@ -34,6 +34,7 @@ from deployment.services import ServiceTable, port_names
 from tests.chaos.customer import Customer
 from tests.chaos.hosts import SimulatedHost
 from tests.chaos.processes import Process
+from tests.harness.clocks import with_clock, wrong_clock
 from tests.harness.disks import qcow2
 
 CELL = "chaos"
@@ -52,14 +53,18 @@ _LEFT_OUT = frozenset({"metadata-2"})
 
 
 class ChaosCloud:
-    """`services`: by their replica's name; `hosts` in order. `log` and `bus` are the tests' own."""
+    """`services`: by their replica's name; `hosts` in order. `log` and `bus` are the tests' own.
+
+    `clocks`: by how much those of replicas and hosts are wrong (`tests.harness.clocks`).
+    """
 
     log: EventLog
     bus: Bus
     customer: Customer
 
-    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, stack: AsyncExitStack, clocks: Mapping[str, str] | None = None) -> None:
         self.layout = Layout(folder)
+        self.clocks = dict(clocks or {})
         self.services: dict[str, Process] = {}
         self.hosts: list[SimulatedHost] = []
         self._memory = Memory()
@@ -77,7 +82,7 @@ class ChaosCloud:
         self.gateways = table.addresses.gateway
         for program in table.control_plane():
             if program.name not in _LEFT_OUT:
-                self.services[program.name] = Process(program)
+                self.services[program.name] = Process(with_clock(program, self.clocks.get(program.name, "")))
         await self._start(list(self.services.values()))
         clouds.write(self.layout, self.gateways[0])
         self.admin = AsyncClient.of(clouds.admin(self.layout), retry_for_s=PATIENCE_S)
@@ -119,7 +124,8 @@ class ChaosCloud:
 
     async def _open_hosts(self, environment: Mapping[str, str]) -> None:
         for name in HOSTS:
-            host = SimulatedHost(self.layout, name, CELL, environment)
+            clock = wrong_clock(self.clocks.get(name, ""))
+            host = SimulatedHost(self.layout, name, CELL, {**environment, **clock})
             token = await self.admin.enrolment_tokens.create(name, ttl_seconds=300)
             ca_file = secrets.authority_file(self.layout)
             await enroll(self.gateways[0], ca_file, name, token.token, host.identity)
@@ -178,9 +184,9 @@ def _environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def chaos_cloud(folder: Path) -> AsyncIterator[ChaosCloud]:
+async def chaos_cloud(folder: Path, clocks: Mapping[str, str] | None = None) -> AsyncIterator[ChaosCloud]:
     """Up until the block ends."""
     async with AsyncExitStack() as stack:
-        cloud = ChaosCloud(folder, stack)
+        cloud = ChaosCloud(folder, stack, clocks)
         await cloud.open()
         yield cloud

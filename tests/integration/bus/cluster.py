@@ -17,10 +17,14 @@ SIZE = 3
 
 
 class NatsCluster:
-    """An async context manager. `kill` and `start` work on one server, by its name (`n0` … `n2`)."""
+    """An async context manager. `kill`, `start`, `pause`, `resume` work on one server, by its name (`n0` … `n2`).
 
-    def __init__(self, folder: Path) -> None:
+    `advertise`: clients are told of the other servers, and move to them.
+    """
+
+    def __init__(self, folder: Path, *, advertise: bool = True) -> None:
         self._folder = folder
+        self._advertise = advertise
         self._ports = {f"n{number}": free_port() for number in range(SIZE)}
         self._routes = {name: free_port() for name in self._ports}
         self._processes: dict[str, Process] = {}
@@ -28,6 +32,13 @@ class NatsCluster:
     @property
     def urls(self) -> list[str]:
         return [f"nats://{LOOPBACK}:{port}" for port in self._ports.values()]
+
+    @property
+    def names(self) -> list[str]:
+        return [*self._ports]
+
+    def url(self, name: str) -> str:
+        return f"nats://{LOOPBACK}:{self._ports[name]}"
 
     async def __aenter__(self) -> NatsCluster:
         await asyncio.gather(*map(self.start, self._ports))
@@ -48,6 +59,7 @@ class NatsCluster:
                     "cluster": {
                         "name": "test",
                         "listen": f"{LOOPBACK}:{self._routes[name]}",
+                        "no_advertise": not self._advertise,
                         "routes": [f"nats://{LOOPBACK}:{port}" for port in self._routes.values()],
                     },
                 }
@@ -61,6 +73,13 @@ class NatsCluster:
         process = self._processes.pop(name)
         process.send_signal(signal.SIGKILL)
         await process.wait()
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP: it takes connections and answers nothing."""
+        self._processes[name].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        self._processes[name].send_signal(signal.SIGCONT)
 
 
 async def leader_of(bus: Bus, stream: str) -> str:

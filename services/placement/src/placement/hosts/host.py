@@ -23,6 +23,7 @@ from placement.hosts.capacity import (
     capacity_scope,
     smallest,
 )
+from placement.liveness.term import of_term
 
 
 class Health(Enum):
@@ -246,3 +247,7 @@ def _capacity_by_aggregates(host_id: UUID, event: pb.HostAggregatesChanged) -> I
 def _limits(host: str, capacity: Mapping[str, int]) -> Iterable[Constraint]:
     for resource in RESOURCES:
         yield CounterLimit(capacity_scope(resource), host, capacity[resource])
+
+
+for _declared in (pb.HostSuspected, pb.HostDown, pb.HostUp, pb.HostEvacuationHeld):
+    constrains(_declared)(of_term)

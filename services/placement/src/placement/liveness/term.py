@@ -8,6 +8,7 @@ earlier one is refused in its own transaction, however long it was under way.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 from cirra.placement.v1 import events_pb2 as pb
@@ -17,8 +18,6 @@ from core.eventlog.types import Constraint, UniqueClaim, UniqueRelease
 SCOPE = "detector"
 KEY = "term"
 DETECTOR_ID = UUID("8f2c1a52-6f0e-5d44-9d7e-0d1f6e7c3b11")
-
-Transition = pb.HostSuspected | pb.HostDown | pb.HostUp | pb.HostEvacuationHeld
 
 
 class DetectorTerm(Aggregate, kind="detector"):
@@ -45,11 +44,7 @@ def _one_term(detector_id: UUID, event: pb.DetectorTookOver) -> Iterator[Constra
     yield UniqueClaim(SCOPE, KEY, str(event.term))
 
 
-def of_term(event: Transition) -> Iterator[Constraint]:
-    """The event counts only in its detector's term; one without (0) was not a detector's."""
+def of_term(host_id: UUID, event: Any) -> Iterator[Constraint]:
+    """Of a transition that a detector declares: it counts only in its `term`; one without was not a detector's."""
     if event.term:
         yield UniqueClaim(SCOPE, KEY, str(event.term))
-
-
-for _transition in (pb.HostSuspected, pb.HostDown, pb.HostUp, pb.HostEvacuationHeld):
-    constrains(_transition)(lambda host_id, event: of_term(event))

@@ -1,0 +1,188 @@
+"""What a detector hears and says: hosts that beat or fall silent, and the log of what was declared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+
+from cirra.placement.v1 import events_pb2 as pb
+from cirra.placement.v1 import scheduling_pb2 as api
+from cirra.placement.v1 import scheduling_pb2_grpc
+from core.bus import Bus, connect
+from core.bus.streams import ensure_streams
+from core.context import current_context
+from core.eventlog import EventLog, Leases
+from core.ids import host_aggregate_id
+from core.liveness import HeartbeatPublisher
+from core.relay import Relay
+from core.repository import Repository
+from core.rpc.client import channel
+from core.sealing import Keyring
+from placement.hosts.host import Health, Host
+from placement.liveness.term import DETECTOR_ID, DetectorTerm
+from placement.liveness.tracker import NEEDED_AGENTS
+from tests.integration.liveness.replicas import Replica
+
+BEAT_S = 0.2
+PATIENCE_S = 60.0
+# A lease that runs out, and the wait for it.
+TAKEOVER_S = 10.0
+
+
+class BeatingHost:
+    """Enrolled, and heard as long as it is not `silent`. Both agents over one connection, to the given servers."""
+
+    def __init__(self, name: str, bus: Bus, boot_id: str = "boot-1") -> None:
+        self.name = name
+        self.bus = bus
+        self.boot_id = boot_id
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def beat(self) -> None:
+        for agent in NEEDED_AGENTS:
+            publisher = HeartbeatPublisher.for_agent(
+                self.bus, host=self.name, agent=agent, boot_id=self.boot_id, interval_s=BEAT_S, version="1.2.3"
+            )
+            self._tasks.append(asyncio.create_task(publisher.run(), name=f"{agent} of {self.name}"))
+
+    async def silence(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A transition in the log, in short."""
+
+    host: str
+    event: str
+    message: Any
+
+
+class World:
+    def __init__(
+        self,
+        log: EventLog,
+        repository: Repository,
+        bus: Bus,
+        cell: str,
+        credentials: Path | None,
+        stack: AsyncExitStack,
+    ) -> None:
+        self.log = log
+        self.repository = repository
+        self.bus = bus
+        self._cell = cell
+        self._credentials = credentials
+        self._stack = stack
+
+    async def host(self, name: str, servers: Sequence[str] = ()) -> BeatingHost:
+        """A new one, which beats. `servers`: the NATS servers that its agents know; those of the world by default."""
+        await self.enrol(name)
+        bus = await connect(
+            list(servers or self.bus.servers), cell=self._cell, name=name, credentials=self._credentials
+        )
+        self._stack.push_async_callback(bus.close)
+        beating = BeatingHost(name, bus)
+        beating.beat()
+        self._stack.push_async_callback(beating.silence)
+        return beating
+
+    async def enrol(self, name: str) -> None:
+        host = Host.new(host_aggregate_id(name))
+        host.enrol(name, "nova")
+        await self.repository.save(host)
+
+    async def hosts(self, *names: str, servers: Sequence[str] = ()) -> list[BeatingHost]:
+        """New ones; returns when all are UP."""
+        hosts = [await self.host(name, servers) for name in names]
+        for host in hosts:
+            await self.until(host, Health.UP)
+        return hosts
+
+    async def health(self, host: BeatingHost) -> Health:
+        return (await self.aggregate(host)).health
+
+    async def aggregate(self, host: BeatingHost) -> Host:
+        return await self.repository.load(Host, host_aggregate_id(host.name))
+
+    async def until(self, host: BeatingHost, health: Health, timeout_s: float = PATIENCE_S) -> Host:
+        return await self.until_host(host, lambda found: found.health is health, timeout_s)
+
+    async def until_host(self, host: BeatingHost, holds: Callable[[Host], bool], timeout_s: float = PATIENCE_S) -> Host:
+        async with asyncio.timeout(timeout_s):
+            while not holds(found := await self.aggregate(host)):  # noqa: ASYNC110 — the log is asked
+                await asyncio.sleep(0.05)
+        return found
+
+    async def until_boot(self, host: BeatingHost, boot_id: str, timeout_s: float) -> None:
+        """Until the log knows that the agents are of that boot."""
+        told = dict.fromkeys(NEEDED_AGENTS, boot_id)
+        await self.until_host(host, lambda it: it.boot_ids == told, timeout_s)
+
+    async def position(self) -> int:
+        return (await self.log.head()).position
+
+    async def declared(self, after: int) -> list[Declared]:
+        """What was said of hosts after a position, in order; takeovers and inventories left out."""
+        kinds: dict[str, type[Message]] = {
+            kind.DESCRIPTOR.full_name: kind
+            for kind in (pb.HostSuspected, pb.HostDown, pb.HostUp, pb.HostEvacuationHeld, pb.HostEvacuationApproved)
+        }
+        found = []
+        for event in await self.log.read(after=after, limit=10_000):
+            if event.type in kinds:
+                message: Any = kinds[event.type].FromString(event.data)
+                found.append(Declared(message.host, kinds[event.type].__name__, message))
+        return found
+
+    async def downs(self, after: int) -> list[str]:
+        return [each.host for each in await self.declared(after) if each.event == "HostDown"]
+
+    async def detector(self) -> DetectorTerm:
+        return await self.repository.load(DetectorTerm, DETECTOR_ID)
+
+    async def next_term(self, term: int, timeout_s: float = PATIENCE_S) -> DetectorTerm:
+        """Whose turn it is once another has taken over."""
+        async with asyncio.timeout(timeout_s):
+            while (found := await self.detector()).term == term:  # noqa: ASYNC110 — the log is asked
+                await asyncio.sleep(0.05)
+        return found
+
+    async def services(self, replica: Replica) -> dict[tuple[str, str], api.Liveness]:
+        """What a replica says of all that it knows."""
+        async with channel([replica.address], None) as opened:
+            stub = scheduling_pb2_grpc.SchedulingServiceStub(opened)
+            answer = await stub.GetLiveness(api.GetLivenessRequest())
+        return {(entry.service, entry.instance): entry for entry in answer.entries}
+
+    async def until_service(self, replica: Replica, key: tuple[str, str], *, up: bool) -> None:
+        """Until that replica says so of it."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (await self.services(replica))[key].up is not up:  # noqa: ASYNC110 — a replica is asked
+                await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def world(
+    *, cell: str, dsn: str, nats_urls: Sequence[str], credentials: Path | None = None
+) -> AsyncIterator[World]:
+    """A log, mirrored to NATS, for as long as the block lasts."""
+    async with AsyncExitStack() as stack:
+        log = await EventLog.open(dsn, schema=f"{cell}_log")
+        stack.push_async_callback(log.close)
+        bus = await connect(list(nats_urls), cell=cell, name="tests", credentials=credentials)
+        stack.push_async_callback(bus.close)
+        await ensure_streams(bus)
+        relay = asyncio.create_task(Relay(log, Leases(log.pool, log.schema), bus, holder="tests").run())
+        stack.callback(relay.cancel)
+        repository = Repository(log, Keyring(log.pool, log.schema, bytes(32)), current_context)
+        yield World(log, repository, bus, cell, credentials, stack)
