@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from tests.chaos.cloud import ChaosCloud, chaos_cloud
 from tests.chaos.report import Report
+from tests.harness.log_watch import LogWatch
 
 _REPORT = pytest.StashKey[Report]()
 
@@ -34,11 +35,12 @@ def report(pytestconfig: pytest.Config) -> Report:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[ChaosCloud]:
+async def cloud(request: pytest.FixtureRequest, log_watch: LogWatch) -> AsyncIterator[ChaosCloud]:
     failed_before = request.session.testsfailed
     folder = Path(tempfile.mkdtemp(prefix="cirra-chaos-", dir="/var/tmp"))
     async with chaos_cloud(folder) as running:
         yield running
+    log_watch.look_into(folder)
     # The logs of another run are evidence.
     if request.session.testsfailed == failed_before:
         shutil.rmtree(folder)

@@ -12,10 +12,11 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.cloud import Cloud, running_cloud
+from tests.harness.log_watch import LogWatch
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def cloud() -> AsyncIterator[Cloud]:
+async def cloud(log_watch: LogWatch) -> AsyncIterator[Cloud]:
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("end-to-end tests need root: guests, bridges, namespaces")
@@ -23,6 +24,9 @@ async def cloud() -> AsyncIterator[Cloud]:
     # Not pytest's own folder: a path of libvirt's socket below it would be too long; nor a tmpfs, for the disks.
     state_dir = Path(tempfile.mkdtemp(prefix="cirra-e2e-", dir="/var/tmp"))
     async with running_cloud(state_dir) as running:
+        for path in running.layout.secrets.iterdir():
+            log_watch.know(f"secrets/{path.name}", path.read_text().strip())
         yield running
+    log_watch.look_into(state_dir)
     # Only after a run that ended well: the logs of another are evidence.
     shutil.rmtree(state_dir)

@@ -29,6 +29,7 @@ from core.testing.servers import Cell
 from tests.harness.control_plane import PATIENCE_S, ControlPlane, control_plane
 from tests.harness.disks import qcow2
 from tests.harness.fake_host import FakeHost
+from tests.harness.planted import planted
 from tests.harness.replicas import ADMIN_PASSWORD
 
 HOSTS = ("host-1", "host-2")
@@ -201,7 +202,7 @@ class Cloud:
     async def user(self, role: identity.Role.ValueType, project: identity.Project) -> tuple[identity.User, str]:
         """A new user with one role, and the password."""
         number = self.number()
-        password = f"password of {number}"
+        password = planted(f"password of {number}")
         user = await self.admin.users.create(f"user-{number}", password)
         return await self.admin.users.grant_role(user, role, project), password
 

@@ -28,8 +28,9 @@ from metadata.bootstrap import bootstrap as metadata_bootstrap
 from metadata.settings import MetadataSettings
 from placement.bootstrap import bootstrap as placement_bootstrap
 from placement.settings import PlacementSettings
+from tests.harness.planted import planted
 
-ADMIN_PASSWORD = "correct horse"
+ADMIN_PASSWORD = planted("correct horse")
 WINDOW_S = 2.0
 
 

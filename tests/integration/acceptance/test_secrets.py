@@ -29,12 +29,13 @@ from core.settings import ServiceSettings
 from core.testing.servers import Cell
 from tests.harness.cloud import Cloud, Tenant
 from tests.harness.leftovers import every_row
+from tests.harness.planted import planted
 from tests.harness.replicas import ADMIN_PASSWORD
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-USER_DATA = "#!/bin/sh\necho user-data-of-the-story | passwd --stdin root\n"
-WRONG_PASSWORD = "nearly-the-password-of-the-story"
+USER_DATA = planted("#!/bin/sh\necho user-data-of-the-story | passwd --stdin root\n")
+WRONG_PASSWORD = planted("nearly-the-password-of-the-story")
 # How every hash of a password begins, in the encoding that argon2 gives it.
 HASH = "$argon2"
 

@@ -18,11 +18,11 @@ from core.settings import ServiceSettings
 def output() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     root = logging.getLogger()
-    before = root.handlers[:], root.level
+    before, saved = (root.handlers[:], root.level), structlog.get_config()
     logs.configure("placement", ServiceSettings(replica="p-1"), stream=stream)
     yield stream
     root.handlers, root.level = before
-    structlog.reset_defaults()
+    structlog.configure(**saved)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:

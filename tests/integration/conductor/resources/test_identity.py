@@ -29,9 +29,10 @@ from core.errors import (
     Unauthenticated,
 )
 from core.ids import uuid7
+from tests.harness.planted import planted
 from tests.integration.conductor.resources.world import World, answers, errors, user
 
-PASSWORD = "correct horse"
+PASSWORD = planted("correct horse")
 
 
 async def make_project(world: World, name: str, replica: int = 0) -> Accepted:

@@ -1,0 +1,155 @@
+"""A pytest plugin: every log of the test run is searched for secrets, and a run that has logged one has failed.
+
+Searched are what each test's process and its children have written to stdout, stderr and `logging` (which is how
+services in this process log), and the log and trace files below pytest's folder and below those that a fixture shows
+with `log_watch.look_into`. Searched for are what tests plant (`tests.harness.planted`), what a fixture makes known with
+`log_watch.know`, and what nobody should log whatever it says: tokens, password hashes, private keys.
+
+A search that can't find anything is a failure too: tests that run services leave lines, or nothing was watched.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import logs
+from core.settings import ServiceSettings
+from tests.harness.planted import CANARY
+
+_WATCH = pytest.StashKey["LogWatch"]()
+_FILES = ("*.log", "*.jsonl")
+# Tests with one of these run services, and services log.
+_TALKATIVE = frozenset({"module_cell", "plane", "cloud", "whole_cloud", "stages"})
+_SHAPES: Mapping[str, re.Pattern[bytes]] = {
+    # RFC 7519: header and claims are JSON objects in base64.
+    "a signed token": re.compile(rb"\beyJ[\w-]{16,}\.eyJ[\w-]{16,}\.[\w-]{16,}"),
+    "a password's hash": re.compile(rb"\$argon2(id|i|d)\$v=\d+"),
+    "a private key": re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+    "an nkey seed": re.compile(rb"\bS[OAU][A-Z2-7]{56}\b"),
+}
+
+
+def forms(secret: str) -> Iterator[bytes]:
+    """A secret as a log may show it: itself, escaped, in hexadecimal, in base64 at whatever offset."""
+    data = secret.encode()
+    yield data
+    yield secret.encode("unicode_escape")
+    yield data.hex().encode()
+    for shift in range(3):
+        # Without the characters at either end, which depend on the neighbours.
+        yield base64.b64encode(b"\0" * shift + data)[4 if shift else 0 : -4]
+
+
+class LogWatch:
+    """What was looked at, and what was found. `lines`: how many, by the kind of source."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, int] = {"captured": 0, "files": 0}
+        self.leaks: list[str] = []
+        self.talkative: set[str] = set()
+        self._secrets: dict[str, tuple[bytes, ...]] = {"a planted secret": tuple(forms(CANARY))}
+        self._seen: set[tuple[str, str]] = set()
+
+    def know(self, what: str, secret: str) -> None:
+        """From now on this is searched for as well."""
+        self._secrets[what] = tuple(forms(secret))
+
+    def look_into(self, folder: Path) -> None:
+        """Searches every log and trace file below the folder, before it is removed."""
+        for pattern in _FILES:
+            for path in sorted(folder.rglob(pattern)):
+                if path.is_file():
+                    self.look(path.read_bytes(), str(path), "files")
+
+    def look(self, text: bytes, where: str, kind: str = "captured") -> None:
+        self.lines[kind] += text.count(b"\n")
+        for what, shown in self._secrets.items():
+            if any(form in text for form in shown):
+                self.leaks.append(f"{what} in {where}")
+        for what, shape in _SHAPES.items():
+            if shape.search(text):
+                self.leaks.append(f"{what} in {where}")
+
+    def look_at_report(self, report: pytest.TestReport) -> None:
+        """Each section once: the later phases of a test repeat those of the earlier ones."""
+        for title, text in report.sections:
+            if (report.nodeid, title) not in self._seen:
+                self._seen.add((report.nodeid, title))
+                self.look(text.encode(errors="replace"), f"{title.lower()} of {report.nodeid}")
+
+    def complaint(self, *, capturing: bool) -> str:
+        """Why the run has failed by its logs; empty when it has not."""
+        if self.leaks:
+            return "secrets are in the logs:\n  " + "\n  ".join(self.leaks)
+        if self.talkative and capturing and not self.lines["captured"]:
+            return f"{len(self.talkative)} tests ran services, and not a line of a log was seen: nothing was watched"
+        return ""
+
+
+class _Stdout:
+    """Wherever stdout goes at the moment: each test's own is another."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+@pytest.fixture(scope="session")
+def log_watch(pytestconfig: pytest.Config) -> LogWatch:
+    return pytestconfig.stash[_WATCH]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_WATCH] = LogWatch()
+    # As services do: their developers' format would show the local variables of every frame.
+    stream: Any = _Stdout()
+    logs.configure("tests", ServiceSettings(log_format="console"), stream=stream)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if _TALKATIVE & set(getattr(item, "fixturenames", ())):
+        item.config.stash[_WATCH].talkative.add(item.nodeid)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    item.config.stash[_WATCH].look_at_report(outcome.get_result())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    watch = session.config.stash[_WATCH]
+    watch.look_into(_own_folder(session.config))
+    if watch.complaint(capturing=_captures(session.config)) and session.exitstatus in (0, pytest.ExitCode.OK):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    watch = config.stash[_WATCH]
+    complaint = watch.complaint(capturing=_captures(config))
+    if complaint:
+        terminalreporter.section("logs", red=True, bold=True)
+    terminalreporter.line(
+        complaint or f"logs: {watch.lines['captured']} lines and {watch.lines['files']} in files, no secret in them"
+    )
+
+
+def _captures(config: pytest.Config) -> bool:
+    return config.getoption("capture") != "no"
+
+
+def _own_folder(config: pytest.Config) -> Path:
+    """Pytest's folder of this run."""
+    factory: Any = config._tmp_path_factory  # type: ignore[attr-defined]
+    folder: Path = factory.getbasetemp()
+    return folder
