@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.saga.deadline import standing_still
-from core.saga.definition import Abandoned, Saga, Step, StepContext, StepError
+from core.saga.definition import Abandoned, Saga, Step, StepContext, StepError, Together, taken_at_start
 from core.saga.engine import Orphan, SagaEngine
 from core.saga.interventions import Interventions
 from core.saga.state import SagaRun
@@ -18,5 +18,7 @@ __all__ = [
     "Step",
     "StepContext",
     "StepError",
+    "Together",
     "standing_still",
+    "taken_at_start",
 ]

@@ -87,9 +87,24 @@ class Abandoned:
     left: tuple[str, ...] = ()
 
 
-Do = Callable[[StepContext[P]], Awaitable[Message | None]]
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What a `do` may give: its result, and aggregates that are saved in the append that says that it succeeded.
+
+    If others have changed them meanwhile, the step is done again.
+    """
+
+    changed: tuple[Aggregate, ...]
+    result: Message | None = None
+
+
+Do = Callable[[StepContext[P]], Awaitable[Message | Together | None]]
 Undo = Callable[[StepContext[P]], Awaitable[None]]
 Abandon = Callable[[StepContext[P]], Awaitable[Abandoned]]
+
+
+async def taken_at_start(context: StepContext[Any]) -> None:
+    """The `do` of a step whose effect is in the append that starts the run; such steps come first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,13 +20,14 @@ from opentelemetry import trace
 
 from cirra.operations.v1 import events_pb2 as pb
 from cirra.operations.v1 import operations_pb2
+from core.aggregate import Aggregate
 from core.context import acting, current_context
 from core.errors import CirraError, DeadlineExceeded
 from core.eventlog.errors import VersionConflict
 from core.metrics import SAGAS, SAGAS_RUNNING
 from core.repository import Repository
 from core.saga.deadline import Deadline
-from core.saga.definition import Saga, StepError, StepKey
+from core.saga.definition import Saga, StepError, StepKey, Together, taken_at_start
 from core.saga.effects import Notes, context_of, known, observed, params_of, reported, with_retries
 from core.saga.plan import Cancel, Complete, DoStep, UndoStep, Unwind, can_unwind, may_restart, next_action
 from core.saga.state import SagaRun, SagaStatus
@@ -61,10 +62,14 @@ class _Interrupted(Exception):
 
 @dataclass(slots=True)
 class _Running:
-    """A run that this replica is at work on; `effect` is the step's code while it runs. `since`: see StepContext."""
+    """A run that this replica is at work on; `effect` is the step's code while it runs. `since`: see StepContext.
+
+    `changed`: what is saved with the next events of the run.
+    """
 
     task: asyncio.Task[None]
     since: int
+    changed: tuple[Aggregate, ...] = ()
     effect: asyncio.Task[Any] | None = None
 
 
@@ -121,7 +126,19 @@ class SagaEngine:
                 actor=context.actor,
             )
         )
+        self._begin(saga, run, params)
         return run
+
+    def _begin(self, saga: Saga[Any], run: SagaRun, params: Message) -> None:
+        """What the append that starts a run has taken already, and the start of the first step with an effect."""
+        action = next_action(saga, run, params)
+        while isinstance(action, DoStep):
+            step, item = action.key
+            run.record(pb.StepStarted(step=step, item=item, attempt=action.attempt))
+            if saga.step(step).do is not taken_at_start:
+                return
+            run.record(pb.StepSucceeded(step=step, item=item, attempt=action.attempt))
+            action = next_action(saga, run, params)
 
     def launch(self, saga_id: UUID) -> None:
         """Goes on with a run of ours, in the background. Launching twice is one run."""
@@ -189,6 +206,7 @@ class SagaEngine:
                     if not await self._advance(saga, run, params):
                         return
                 except (VersionConflict, _Interrupted):
+                    self._running[saga_id].changed = ()
                     run = await self._repository.load(SagaRun, saga_id)
             log.info("run is another replica's now", saga_id=str(saga_id), runner=run.runner)
 
@@ -198,10 +216,10 @@ class SagaEngine:
             case DoStep(key, attempt, started):
                 if not started:
                     run.record(pb.StepStarted(step=key[0], item=key[1], attempt=attempt))
-                await self._repository.save(run)
+                await self._save(run)
                 await self._do(saga, run, params, key, attempt)
             case UndoStep(key, attempt):
-                await self._repository.save(run)
+                await self._save(run)
                 await self._undo(saga, run, params, key, attempt)
             case Cancel():
                 why = f": {run.cancel_reason}" if run.cancel_reason else ""
@@ -212,10 +230,16 @@ class SagaEngine:
             case Unwind():
                 run.record(pb.SagaUnwound(error=run.error))
             case None:  # it has ended, or a person is needed
-                await self._repository.save(run)
+                await self._save(run)
                 SAGAS.labels(saga.name, run.status.value).inc()
                 return False
         return True
+
+    async def _save(self, run: SagaRun) -> None:
+        """The run's events, and what its last step changed."""
+        running = self._running[run.id]
+        await self._repository.save(*running.changed, run)
+        running.changed = ()
 
     async def _do(self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int) -> None:
         """Runs a step's effect and records its outcome (saved with what comes next)."""
@@ -236,11 +260,15 @@ class SagaEngine:
             self._failed(saga, run, params, key, attempt, known(error), notes)
             return
         succeeded = pb.StepSucceeded(step=key[0], item=key[1], attempt=attempt, detail=" ".join(notes.details))
+        if isinstance(result, Together):
+            self._running[run.id].changed, result = result.changed, result.result
         if result is not None:
             succeeded.result.Pack(result)
         run.record(succeeded)
 
-    async def _interruptible(self, saga_id: UUID, effect: Awaitable[Message | None]) -> Message | None:
+    async def _interruptible(
+        self, saga_id: UUID, effect: Awaitable[Message | Together | None]
+    ) -> Message | Together | None:
         """Awaits an effect that a cancel request may break off."""
         task = asyncio.ensure_future(effect)
         running = self._running[saga_id]

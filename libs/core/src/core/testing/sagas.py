@@ -25,7 +25,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
-from core.saga import Saga, SagaRun, Step, StepContext, StepError
+from core.saga import Saga, SagaRun, Step, StepContext, StepError, Together, taken_at_start
 from core.saga.engine import CANCELLED
 from core.saga.state import SagaStatus
 
@@ -115,11 +115,11 @@ class Interposed(Generic[P]):
             At(step.name, moment, direction)
             for step in self.original.steps
             for moment in Moment
-            if direction == "do" or step.undo is not None
+            if (step.do is not taken_at_start if direction == "do" else step.undo is not None)
         ]
 
     def _wrapped(self, step: Step[P]) -> Step[P]:
-        async def do(context: StepContext[P]) -> Message | None:
+        async def do(context: StepContext[P]) -> Message | Together | None:
             plan = self._seen("do", step.name, context, step.do)
             await plan.pass_by(At(step.name, Moment.BEFORE, "do", context.attempt))
             result = await step.do(context)
@@ -137,7 +137,11 @@ class Interposed(Generic[P]):
                 await step.undo(context)
             await plan.pass_by(At(step.name, Moment.AFTER, "undo", context.attempt))
 
-        return replace(step, do=do, undo=undo if step.undo is not None else None)
+        return replace(
+            step,
+            do=step.do if step.do is taken_at_start else do,
+            undo=undo if step.undo is not None else None,
+        )
 
     def _seen(self, direction: Direction, step: str, context: StepContext[P], act: Any) -> Plan:
         effects = self.effects.setdefault(context.saga_id, [])

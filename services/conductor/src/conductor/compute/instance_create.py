@@ -23,17 +23,13 @@ from conductor.network.port import Port
 from conductor.services import Services
 from conductor.turn import Turn
 from core.errors import CirraError
-from core.saga import Abandoned, Saga, Step, StepContext, StepError
+from core.saga import Abandoned, Saga, Step, StepContext, StepError, Together, taken_at_start
 from core.saga.engine import CANCELLED
 
 Context = StepContext[InstanceCreateParams]
 
 BUILD_DEADLINE = timedelta(minutes=10)
 MAX_HOSTS = 3
-
-
-async def accept(ctx: Context) -> None:
-    """The request, its addresses and its quota were taken in the append that started this saga."""
 
 
 async def give_up(ctx: Context) -> None:
@@ -56,15 +52,11 @@ async def give_up(ctx: Context) -> None:
     await _services(ctx).repository.change(Instance, _instance_id(ctx), decide)
 
 
-async def allocate_port(ctx: Context) -> None:
-    """The address was taken in the append that started this saga."""
-
-
 async def free_port(ctx: Context) -> None:
     await teardown.release_port(_services(ctx), ctx.item, ctx.params.instance_id)
 
 
-async def claim_host(ctx: Context) -> HostClaimed:
+async def claim_host(ctx: Context) -> Together:
     request = scheduling.ClaimRequest()
     request.CopyFrom(ctx.params.claim)
     request.attempt = ctx.attempt
@@ -78,13 +70,10 @@ async def claim_host(ctx: Context) -> HostClaimed:
     claimed = HostClaimed(
         host=response.host, virt_type=response.virt_type, availability_zone=response.availability_zone
     )
-    await _services(ctx).repository.change(
-        Instance,
-        _instance_id(ctx),
-        lambda instance: instance.assign_host(_turn(ctx), claimed.host, claimed.virt_type, claimed.availability_zone),
-    )
+    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    instance.assign_host(_turn(ctx), claimed.host, claimed.virt_type, claimed.availability_zone)
     ctx.describe(f"on {claimed.host}")
-    return claimed
+    return Together((instance,), claimed)
 
 
 async def release_claim(ctx: Context) -> None:
@@ -160,18 +149,18 @@ async def abandon(ctx: Context) -> Abandoned:
     return Abandoned((instance, *ports), left)
 
 
-async def activate(ctx: Context) -> None:
-    await _services(ctx).repository.change(
-        Instance, _instance_id(ctx), lambda instance: instance.activate(str(ctx.saga_id), datetime.now(UTC))
-    )
+async def activate(ctx: Context) -> Together:
+    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    instance.activate(str(ctx.saga_id), datetime.now(UTC))
+    return Together((instance,))
 
 
 INSTANCE_CREATE = Saga(
     name="instance-create",
     params=InstanceCreateParams,
     steps=(
-        Step(name="accept", do=accept, undo=give_up),
-        Step(name="allocate_port", do=allocate_port, undo=free_port, each="port_ids"),
+        Step(name="accept", do=taken_at_start, undo=give_up),
+        Step(name="allocate_port", do=taken_at_start, undo=free_port, each="port_ids"),
         Step(name="claim_host", do=claim_host, undo=release_claim),
         Step(name="bind_port", do=bind_port, undo=unbind_port, each="port_ids"),
         Step(name="build", do=build, undo=remove_domain, deadline=BUILD_DEADLINE),
