@@ -29,7 +29,7 @@ _SETTINGS = {
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def host() -> AsyncIterator[Host]:
+async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("end-to-end tests need root: guests, bridges, mounts")
@@ -44,8 +44,9 @@ async def host() -> AsyncIterator[Host]:
             yield Host(cloud, boot_id_file, disk)
     finally:
         await disk.remove()
-    # Only after a run that ended well: the logs of another are evidence.
-    shutil.rmtree(state_dir)
+    # The logs of a run that went wrong are evidence.
+    if request.session.testsfailed == 0:
+        shutil.rmtree(state_dir)
 
 
 @pytest.fixture(scope="session")
