@@ -77,6 +77,17 @@ async def test_postgres_keeps_what_was_committed_and_its_port(postgres: Embedded
     assert await query(postgres, "SELECT value FROM kept") == 42
 
 
+async def test_postgres_without_fsync_keeps_what_was_committed_when_it_is_killed(tmp_path: Path) -> None:
+    async with EmbeddedPostgres(tmp_path / "postgres", durable=False) as server:
+        connection = await asyncpg.connect(server.dsn)
+        await connection.execute("CREATE TABLE kept (value int)")
+        for value in range(50):
+            await connection.execute("INSERT INTO kept VALUES ($1)", value)
+        await server.kill()
+        await server.start()
+        assert await query(server, "SELECT count(*) FROM kept") == 50
+
+
 async def test_a_frozen_postgres_answers_nobody_until_it_is_resumed(postgres: EmbeddedPostgres) -> None:
     connection = await asyncpg.connect(postgres.dsn)
     postgres.pause()

@@ -70,6 +70,8 @@ class HostServicer(host_pb2_grpc.HostAgentServiceServicer):
                 raise NotFound("there is no such host", reason="NO_SUCH_HOST", remedy="enrol it")
             case "bug":
                 raise ZeroDivisionError("the secret of the house")
+            case "database":
+                raise ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 5432)")
             case "slow":
                 await asyncio.sleep(60)
             case "own":
@@ -245,6 +247,13 @@ async def test_a_bug_is_told_by_its_correlation_id_alone(cell: Cell) -> None:
     assert caught.value.reason == "INTERNAL"
     assert "corr-1" in caught.value.message
     assert "secret" not in caught.value.message
+
+
+async def test_a_database_that_is_away_is_told_as_passing_and_without_its_address(cell: Cell) -> None:
+    with pytest.raises(Unavailable) as caught:
+        await cell.hosts_stub(cell.service("api-gateway")).GetDesiredState(ask("database"))
+    assert caught.value.retryable
+    assert "5432" not in caught.value.message
 
 
 async def test_waits_are_bounded(cell: Cell) -> None:

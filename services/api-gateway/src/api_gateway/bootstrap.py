@@ -21,7 +21,6 @@ from api_gateway.api.network import NetworkService
 from api_gateway.api.operations import OperationService
 from api_gateway.api.placement import HostService
 from api_gateway.api.server_group import ServerGroupService
-from api_gateway.api.weather import database_away
 from api_gateway.auth.interceptor import authentication
 from api_gateway.auth.revocations import Revocations
 from api_gateway.auth.tokens import Tokens, load_key
@@ -102,7 +101,7 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
         listen=settings.listen,
         tls=plane.tls,
         require_client=False,
-        extra_layers=[database_away, authentication(tokens, revocations, _caught_up(feed))],
+        extra_layers=[authentication(tokens, revocations, _caught_up(feed))],
     )
     lifetime.on_stop(server.stop, "server")
     lifetime.ready(grpc=server.address, http=http.address)

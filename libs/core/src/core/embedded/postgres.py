@@ -53,7 +53,7 @@ class EmbeddedPostgres(EmbeddedServer):
             "listen_addresses": LOOPBACK,
             "unix_socket_directories": str(self.folder) if self._socket_fits() else "",
             "max_connections": str(max_connections),
-            **({} if durable else {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}),
+            **({} if durable else {"fsync": "off", "full_page_writes": "off"}),
             **(settings or {}),
         }
 

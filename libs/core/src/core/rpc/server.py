@@ -18,6 +18,7 @@ from core.pki.tls import TlsFiles, server_credentials
 from core.rpc.interceptors import layers
 from core.rpc.interceptors.authorization import Authorizer, authorization, identification
 from core.rpc.interceptors.call import CallInterceptor, Layer
+from core.rpc.interceptors.weather import database_away
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_METADATA_BYTES = 64 * 1024
@@ -81,7 +82,7 @@ async def serve(
     call. *extra_layers* run inside of all others, so that they know the peer and may raise any CirraError.
     *tls* None serves tests of one part alone: without identities, everybody is believed.
     """
-    stack: list[Layer] = [layers.correlation, layers.tracing, layers.measuring, layers.errors]
+    stack: list[Layer] = [layers.correlation, layers.tracing, layers.measuring, layers.errors, database_away]
     stack.append(identification(_trust_domain(tls), require_peer=require_client))
     if authorize is not None:
         stack.append(authorization(authorize))

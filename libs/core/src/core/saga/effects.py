@@ -14,7 +14,9 @@ from google.protobuf.message import Message
 from opentelemetry import trace
 
 from cirra.operations.v1 import operations_pb2
-from core.errors import CirraError
+from core.errors import CirraError, Unavailable
+from core.eventlog.connections import is_transient
+from core.eventlog.errors import LogUnavailable
 from core.metrics import SAGA_STEPS
 from core.saga.definition import Saga, Step, StepContext, StepKey
 from core.saga.state import SagaRun
@@ -104,19 +106,34 @@ async def with_retries(
     *,
     attempts: int | None = None,
 ) -> Any:
-    """Repeats an effect that failed for a passing reason, until the deadline ends it (or `attempts` are used up)."""
+    """Repeats an effect that failed for a passing reason, until the deadline ends it (or `attempts` are used up).
+
+    That a part of the cloud is away says nothing of the effect, and takes none of its attempts.
+    """
     pause_s = RETRY_FIRST_S
     while True:
         notes.tries += 1
         try:
             return await effect(context)
-        except CirraError as error:
-            notes.troubles.append(error)
-            if not error.retryable or notes.tries == attempts:
+        except Exception as error:
+            trouble = _database_away(error)
+            notes.troubles.append(trouble)
+            if attempts is not None and not isinstance(trouble, Unavailable):
+                attempts -= 1
+            if not trouble.retryable or attempts == 0:
                 raise
-            log.info("step waits and tries again", step=context.step, reason=error.reason, error=str(error))
+            log.info("step waits and tries again", step=context.step, reason=trouble.reason, error=str(trouble))
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, RETRY_LAST_S)
+
+
+def _database_away(error: Exception) -> CirraError:
+    """What an effect's error is to its saga. Raises what is no passing failure, and no error of ours."""
+    if isinstance(error, CirraError):
+        return error
+    if not is_transient(error):
+        raise error
+    return LogUnavailable(f"Postgres is away: {error!r}")
 
 
 def known(error: Exception) -> CirraError:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from core.errors import CirraError, Unavailable
 from core.eventlog.connections import is_transient
-from core.rpc.interceptors import ServerCall
+from core.rpc.interceptors.call import ServerCall
 
 
 @asynccontextmanager
