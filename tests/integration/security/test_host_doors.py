@@ -26,6 +26,7 @@ from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
 from conductor.identity.commands import IdentityCommands
 from conductor.identity.passwords import Passwords
 from conductor.image.image import Image
+from core.agent.generations import GenerationStore
 from core.bus import connect, ensure_streams
 from core.context import current_context
 from core.errors import DeadlineExceeded, PermissionDenied, Unauthenticated, Unavailable
@@ -138,6 +139,20 @@ async def test_a_host_gets_its_own_desired_state(doors: Doors) -> None:
     assert answer.complete
     again = api.GetDesiredStateRequest(host="host-b", agent="compute", since=answer.position)
     assert not (await doors.as_host("host-b").GetDesiredState(again)).objects
+
+
+async def test_an_agent_acts_on_what_it_is_told_here(doors: Doors, tmp_path: Path) -> None:
+    """As on a command: the same epoch stands above the generations of both."""
+    answer = await doors.as_host("host-b").GetDesiredState(api.GetDesiredStateRequest(host="host-b", agent="compute"))
+    assert answer.epoch > 0
+    store = GenerationStore(tmp_path / "compute")
+    await store.hear(answer.epoch, answer.accepted_epoch)
+    [desired] = answer.objects
+    by_command = agent.DesiredObject()
+    by_command.CopyFrom(desired)
+    by_command.epoch = answer.epoch
+    await store.record(by_command)
+    assert store.accepts(desired), "what reconcile repairs was made by a command"
 
 
 async def test_a_host_may_not_ask_for_another(doors: Doors) -> None:

@@ -65,6 +65,9 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
         same_history = request.epoch in (0, head.epoch) and 0 < request.since <= head.position
         since = request.since if same_history else 0
         answer.objects.extend(await self._desired_state.of_host(request.host, request.agent, since))
+        for desired in answer.objects:
+            # As in a command: what is in the log has none, and would be refused as one of before.
+            desired.epoch = head.epoch
         answer.complete = since == 0
         return answer
 
