@@ -22,20 +22,16 @@ from tests.harness.fake_host import FakeHost
 
 @pytest.fixture
 async def plane(cell: Cell, tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    async with control_plane(cell, tmp_path, conductors=1, placements=2) as plane:
+    async with control_plane(cell, tmp_path) as plane:
         yield plane
 
 
 @pytest.fixture
-async def hosts(plane: ControlPlane) -> AsyncIterator[list[FakeHost]]:
+async def hosts(plane: ControlPlane) -> list[FakeHost]:
     """Three hosts with room for sixty guests of one vCPU: 3 times 5 vCPUs at a ratio of 4."""
-    hosts = [FakeHost(f"host-{number}", plane.cell, vcpus=5) for number in range(1, 4)]
-    for host in hosts:
-        await host.start(plane.register_host)
+    hosts = [await plane.add_host(FakeHost(f"host-{number}", plane.cell, vcpus=5)) for number in range(1, 4)]
     await plane.hosts_are_up(*(host.name for host in hosts))
-    yield hosts
-    for host in hosts:
-        await host.stop()
+    return hosts
 
 
 def door(plane: ControlPlane, replica: int) -> Any:
