@@ -108,8 +108,7 @@ class ChaosCloud:
         return AsyncClient.of(profile, memory=self._memory, retry_for_s=retry_for_s)
 
     async def _start_servers(self, config: Config) -> None:
-        # What fsync is for, the loss of the machine, is not among what happens here.
-        self.postgres = EmbeddedPostgres(self.layout.postgres, durable=False)
+        self.postgres = EmbeddedPostgres(self.layout.postgres)
         tls = TlsFiles.in_folder(self.layout.tls(secrets.NATS_SERVER))
         self.nats = EmbeddedNats(self.layout.nats, keys=secrets.nats_keys(self.layout, config), tls=tls)
         for server in (self.postgres, self.nats):
