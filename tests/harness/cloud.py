@@ -26,14 +26,13 @@ from cirra.operations.v1 import operations_pb2 as operations
 from cirra_sdk import AsyncClient
 from cirra_sdk.state import Memory
 from core.testing.servers import Cell
-from tests.harness.control_plane import PATIENCE_S, ControlPlane, control_plane
+from tests.harness.control_plane import PATIENCE_S, REPLICAS, ControlPlane, control_plane
 from tests.harness.disks import qcow2
 from tests.harness.fake_host import FakeHost
 from tests.harness.planted import planted
 from tests.harness.replicas import ADMIN_PASSWORD
 
 HOSTS = ("host-1", "host-2")
-REPLICAS = 2
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFeMg4NEbgIXJdXcdnbXcYOQhP7A9pJ1cLcYJN4w+mVq user@laptop"
 # Longer than any stall of a busy machine: a host that is thought silent would make events of its own.
 WINDOW_S = 60.0
@@ -146,7 +145,7 @@ class Standing:
 
 
 class Cloud:
-    """`disk`: a small qcow2 file. `metadata`: the address of the metadata service."""
+    """`disk`: a small qcow2 file. `metadata`: the address of a replica of the metadata service."""
 
     def __init__(self, plane: ControlPlane, folder: Path, stack: AsyncExitStack) -> None:
         self.plane = plane
@@ -167,10 +166,10 @@ class Cloud:
     async def open(self) -> None:
         for _ in range(REPLICAS):
             await self.plane.start_gateway()
-        self.metadata = await self.plane.start_metadata()
+            self.metadata = await self.plane.start_metadata()
+        self.plane.uploaded = self.blob_folder
         for host in self.hosts:
-            await host.start(self.plane.register_host)
-            self._stack.push_async_callback(host.stop)
+            await self.plane.add_host(host)
         await self.plane.hosts_are_up(*(host.name for host in self.hosts))
         await asyncio.to_thread(qcow2, self.disk)
         self.admin = self.account("admin", ADMIN_PASSWORD, "admin").client
@@ -234,7 +233,7 @@ class Cloud:
 async def cloud(cell: Cell, folder: Path) -> AsyncIterator[Cloud]:
     """Up until the block ends."""
     async with (
-        control_plane(cell, folder, conductors=REPLICAS, placements=REPLICAS, window_s=WINDOW_S) as plane,
+        control_plane(cell, folder, window_s=WINDOW_S) as plane,
         AsyncExitStack() as stack,
     ):
         running = Cloud(plane, folder, stack)

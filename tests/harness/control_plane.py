@@ -38,16 +38,21 @@ from tests.harness.replicas import WINDOW_S, Replicas
 PROJECT = "0197a000-0000-7000-8000-0000000000a1"
 ADMIN = Principal(user_id="0197a000-0000-7000-8000-0000000000b1", project_id=PROJECT, roles=[ROLE_ADMIN, ROLE_MEMBER])
 PATIENCE_S = 30.0
+REPLICAS = 2
 
 
 class ControlPlane(Replicas):
-    """The running services, and their inner doors as an administrator's client sees them."""
+    """The running services, and their inner doors as an administrator's client sees them.
+
+    `uploaded`: the folder of images' files, where every image has been uploaded.
+    """
 
     repository: Repository
 
     def __init__(self, cell: Cell, folder: Path, stack: AsyncExitStack, *, window_s: float = WINDOW_S) -> None:
         super().__init__(cell, folder, stack, window_s=window_s)
         self.hosts: list[FakeHost] = []
+        self.uploaded: Path | None = None
 
     async def open(self, *, conductors: int, placements: int) -> None:
         self.make_secrets()
@@ -176,9 +181,9 @@ class Prepared:
 
 @asynccontextmanager
 async def control_plane(
-    cell: Cell, folder: Path, *, conductors: int = 1, placements: int = 1, window_s: float = WINDOW_S
+    cell: Cell, folder: Path, *, conductors: int = REPLICAS, placements: int = REPLICAS, window_s: float = WINDOW_S
 ) -> AsyncIterator[ControlPlane]:
-    """Up until the block ends; each service is stopped in order."""
+    """Up until the block ends; each service is stopped in order. Calls are spread over its replicas."""
     async with AsyncExitStack() as stack:
         plane = ControlPlane(cell, folder, stack, window_s=window_s)
         await plane.open(conductors=conductors, placements=placements)

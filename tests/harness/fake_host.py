@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cirra.agent.v1 import desired_pb2 as agent
 from core.bus import Bus, PullLoop, Received, connect, publish_report
 from core.liveness import HeartbeatPublisher
+from core.testing.faults.bus import redelivered
 from core.testing.invariants_hosts import Contents
 from core.testing.servers import Cell
 
@@ -20,6 +21,8 @@ class FakeHost:
     """`domains` and `ports`: what is on it. `failing`: kind → the failure that is reported instead of acting.
 
     `failing_removal`: the same of what shall be absent. `holding`: kind → an event that is waited for before acting.
+    `generations`: kind and id → the newest that it was told, kept for what is gone too: an older wish is refused, as
+    agents do. `acks_lost`: JetStream brings each command so many times more.
     """
 
     name: str
@@ -33,6 +36,8 @@ class FakeHost:
     failing_removal: dict[str, agent.Failure] = field(default_factory=dict)
     holding: dict[str, asyncio.Event] = field(default_factory=dict)
     told: list[agent.DesiredObject] = field(default_factory=list)
+    acks_lost: int = 0
+    generations: dict[tuple[str, str], int] = field(default_factory=dict)
     _sequence: int = 0
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _bus: Bus | None = None
@@ -45,8 +50,9 @@ class FakeHost:
         self._bus = bus = await connect(
             self.cell.nats_url, cell=self.cell.name, name=self.name, credentials=self.cell.credentials
         )
+        handler = redelivered(self._handle, self.acks_lost)
         for name in AGENTS:
-            loop = PullLoop(bus, bus.subjects.commands_stream, f"{self.name}--{name}", self._handle)
+            loop = PullLoop(bus, bus.subjects.commands_stream, f"{self.name}--{name}", handler)
             beat = HeartbeatPublisher.for_agent(bus, host=self.name, agent=name, boot_id=self.boot_id, interval_s=0.2)
             self._tasks += [asyncio.create_task(loop.run()), asyncio.create_task(beat.run())]
         inventory = agent.InventoryObserved(
@@ -73,6 +79,8 @@ class FakeHost:
     async def make_so(self, desired: agent.DesiredObject) -> None:
         """As a command tells, or desired state that is read on the agents' timer."""
         self.told.append(desired)
+        if self._is_older(desired):
+            return
         report = agent.Report(kind=desired.kind, generation=desired.generation, epoch=desired.epoch)
         if desired.kind in self.holding and not desired.absent:
             await self.holding[desired.kind].wait()
@@ -85,6 +93,13 @@ class FakeHost:
             self._port(desired, report.port)
         fact = "DomainObserved" if desired.kind == "domain" else "PortObserved"
         await self._report(desired.agent, report, fact, desired.object_id)
+
+    def _is_older(self, desired: agent.DesiredObject) -> bool:
+        key = (desired.kind, desired.object_id)
+        if desired.generation < self.generations.get(key, 0):
+            return True
+        self.generations[key] = desired.generation
+        return False
 
     def _domain(self, desired: agent.DesiredObject) -> agent.DomainState.ValueType:
         if desired.absent:

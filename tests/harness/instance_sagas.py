@@ -198,13 +198,8 @@ async def interposed_plane(
         for module in ("conductor.bootstrap", "conductor.compute.commands"):
             stack.enter_context(patch(f"{module}.INSTANCE_CREATE", creates.saga))
             stack.enter_context(patch(f"{module}.INSTANCE_DELETE", deletes.saga))
-        plane = await stack.enter_async_context(
-            control_plane(cell, folder, conductors=conductors, placements=2, window_s=WINDOW_S)
-        )
-        hosts = [FakeHost(name, cell) for name in HOSTS]
-        for host in hosts:
-            await host.start(plane.register_host)
-            stack.push_async_callback(host.stop)
+        plane = await stack.enter_async_context(control_plane(cell, folder, conductors=conductors, window_s=WINDOW_S))
+        hosts = [await plane.add_host(FakeHost(name, cell)) for name in HOSTS]
         await plane.hosts_are_up(*HOSTS)
         prepared = await plane.prepare()
         yield CreateStage(plane, hosts, prepared, creates), DeleteStage(plane, hosts, prepared, deletes)

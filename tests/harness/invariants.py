@@ -47,8 +47,7 @@ async def under_check(plane: ControlPlane) -> AsyncIterator[CellUnderCheck]:
     log, cell = plane.repository.log, plane.cell
     bus = await connect(cell.nats_url, cell=cell.name, name="invariants", credentials=cell.credentials)
     try:
-        blobs = plane.blob_folder if plane.gateways else None
-        yield replace(await cell_under_check(log, bus), hosts=plane.hosts, blobs=blobs)
+        yield replace(await cell_under_check(log, bus), hosts=plane.hosts, blobs=plane.uploaded)
     finally:
         await bus.close()
 

@@ -23,6 +23,7 @@ from core.sealing import decode_master_key
 from core.testing.servers import Cell
 from tests.harness.control_plane import ControlPlane, Prepared, control_plane
 from tests.harness.fake_host import FakeHost
+from tests.harness.invariants import check_invariants
 from tests.integration.metadata.proxy import Proxy
 
 HOSTS = ("host-1", "host-2")
@@ -88,16 +89,14 @@ async def world(
     await connection.execute(f"CREATE SCHEMA {cell.schema}")
     await connection.close()
     async with control_plane(cell, folder) as plane:
-        hosts = [FakeHost(name, cell) for name in HOSTS]
-        for host in hosts:
-            await host.start(plane.register_host)
+        for name in HOSTS:
+            await plane.add_host(FakeHost(name, cell))
         await plane.hosts_are_up(*HOSTS)
         prepared = await plane.prepare()
         plane.vendor_data_file = folder / "vendor-data.json"
         plane.vendor_data_file.write_text(VENDOR_DATA)
         yield World(plane, prepared, (await plane.start_metadata(), await plane.start_metadata()))
-        for host in hosts:
-            await host.stop()
+        await check_invariants(plane)
     await cell.close()
 
 

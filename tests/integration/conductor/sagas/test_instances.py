@@ -20,21 +20,17 @@ from tests.harness.invariants import check_invariants
 
 @pytest.fixture
 async def plane(cell: Cell, tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    async with control_plane(cell, tmp_path, conductors=2, placements=2) as plane:
+    async with control_plane(cell, tmp_path) as plane:
         yield plane
         await check_invariants(plane)
 
 
 @pytest.fixture
-async def hosts(plane: ControlPlane) -> AsyncIterator[list[FakeHost]]:
+async def hosts(plane: ControlPlane) -> list[FakeHost]:
     """Two hosts that take guests."""
-    hosts = [FakeHost(name, plane.cell) for name in ("host-1", "host-2")]
-    for host in hosts:
-        await host.start(plane.register_host)
+    hosts = [await plane.add_host(FakeHost(name, plane.cell)) for name in ("host-1", "host-2")]
     await plane.hosts_are_up("host-1", "host-2")
-    yield hosts
-    for host in hosts:
-        await host.stop()
+    return hosts
 
 
 @pytest.fixture

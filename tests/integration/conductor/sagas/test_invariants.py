@@ -45,11 +45,10 @@ class Still:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def still(module_cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Still]:
-    async with control_plane(module_cell, tmp_path_factory.mktemp("plane"), conductors=1, placements=1) as plane:
+    async with control_plane(module_cell, tmp_path_factory.mktemp("plane")) as plane:
         await plane.start_gateway()
         await plane.start_metadata()
-        host = FakeHost("host-1", module_cell)
-        await host.start(plane.register_host)
+        await plane.add_host(FakeHost("host-1", module_cell))
         await plane.hosts_are_up("host-1")
         accepted = await (await plane.prepare()).create()
         await plane.ended(accepted.operation_id)
@@ -59,7 +58,6 @@ async def still(module_cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> 
             await plane.stop_services()
             assert await violations(checked) == []
             yield Still(plane, checked, UUID(accepted.uid))
-        await host.stop()
 
 
 def _named(found: list[Violation]) -> set[Invariant]:
