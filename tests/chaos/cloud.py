@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -67,7 +67,7 @@ class ChaosCloud:
         self.clocks = dict(clocks or {})
         self.services: dict[str, Process] = {}
         self.hosts: list[SimulatedHost] = []
-        self._memory = Memory()
+        self.memory = Memory()
         self._stack = stack
 
     async def open(self) -> None:
@@ -98,14 +98,14 @@ class ChaosCloud:
 
     async def instances(self) -> list[Instance]:
         """All that there are at the log's end, in whatever state, with their hosts."""
-        self._memory.saw((await self.log.head()).position)
+        self.memory.saw((await self.log.head()).position)
         return [instance async for instance in self.customer.clients[0].instances.list()]
 
     def client_of_customer(self, gateway: int, *, retry_for_s: float) -> AsyncClient:
         """To be closed. All of them know what one has written."""
         ca_file = str(secrets.authority_file(self.layout))
         profile = Profile(self.gateways[gateway], ca_file, CUSTOMER, PASSWORD, PROJECT)
-        return AsyncClient.of(profile, memory=self._memory, retry_for_s=retry_for_s)
+        return AsyncClient.of(profile, memory=self.memory, retry_for_s=retry_for_s)
 
     async def _start_servers(self, config: Config) -> None:
         self.postgres = EmbeddedPostgres(self.layout.postgres)
@@ -116,10 +116,14 @@ class ChaosCloud:
             await server.start()
             self._stack.push_async_callback(server.stop)
 
-    async def _start(self, processes: list[Process]) -> None:
-        for process in processes:
-            self._stack.push_async_callback(process.stop)
-        await asyncio.gather(*(process.start() for process in processes))
+    async def _start(self, parts: Sequence[Process | SimulatedHost]) -> None:
+        """All at once, as they are stopped in the end."""
+
+        async def stop() -> None:
+            await asyncio.gather(*(part.stop() for part in parts))
+
+        self._stack.push_async_callback(stop)
+        await asyncio.gather(*(part.start() for part in parts))
 
     async def _open_hosts(self, environment: Mapping[str, str]) -> None:
         for name in HOSTS:
@@ -129,8 +133,7 @@ class ChaosCloud:
             ca_file = secrets.authority_file(self.layout)
             await enroll(self.gateways[0], ca_file, name, token.token, host.identity)
             self.hosts.append(host)
-            self._stack.push_async_callback(host.stop)
-        await asyncio.gather(*(host.start() for host in self.hosts))
+        await self._start(self.hosts)
 
     async def _usable(self) -> None:
         """Returns once each host takes guests."""
@@ -147,7 +150,7 @@ class ChaosCloud:
         await admin.users.grant_role(user, identity.ROLE_ADMIN)
         await admin.users.grant_role(user, identity.ROLE_MEMBER, project)
         flavor = await admin.flavors.create("small", vcpus=1, memory_mib=GUEST_MEMORY_MIB, disk_gib=1)
-        self._memory.saw(admin.position)
+        self.memory.saw(admin.position)
         clients = [
             await self._stack.enter_async_context(self.client_of_customer(gateway, retry_for_s=PATIENCE_S))
             for gateway in range(REPLICAS)

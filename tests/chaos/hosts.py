@@ -50,6 +50,17 @@ class SimulatedHost:
     async def stop(self) -> None:
         await asyncio.gather(self.compute.stop(), self.net.stop())
 
+    async def die(self) -> None:
+        """All agents end at once, until `revive`. What the hypervisor and the network have stays as it is."""
+        agents = (self.compute, self.net)
+        for agent in agents:
+            agent.keep_down()
+        await asyncio.gather(*(agent.kill() for agent in agents))
+
+    def revive(self) -> None:
+        for agent in (self.compute, self.net):
+            agent.let_up()
+
     def contents(self) -> Contents:
         """Read from the files in which the simulated hypervisor and network keep what they have."""
         folders = {path for path in (self._state / "instances").iterdir() if parse_uuid(path.name)}
@@ -58,6 +69,10 @@ class SimulatedHost:
             folders=frozenset(folder.name for folder in folders),
             ports=frozenset(path.stem for path in (self._state / "simulated-network").glob("*.json")),
         )
+
+    def guest(self, uid: str) -> str:
+        """A guest as the simulated hypervisor keeps it: its process, how often it was started, its state."""
+        return (self._state / "instances" / uid / "simulated.json").read_text()
 
 
 def _runs(guest: Path) -> bool:

@@ -42,8 +42,22 @@ class Outcome:
         )
 
 
-async def creates_while(cloud: ChaosCloud, moment: Moment, strike: Strike, *, count: int = CREATES) -> Outcome:
-    """All of the creates end well, whatever the strike does; nothing is leaked then, nor after they are deleted."""
+async def _nothing() -> None:
+    """What there is to do after most strikes."""
+
+
+async def creates_while(
+    cloud: ChaosCloud,
+    moment: Moment,
+    strike: Strike,
+    *,
+    count: int = CREATES,
+    ended: Callable[[], Awaitable[None]] = _nothing,
+) -> Outcome:
+    """All of the creates end well, whatever the strike does; nothing is leaked then, nor after they are deleted.
+
+    `ended`: called when the creates have; what the strike has taken away may come back then.
+    """
     history = await History.from_now(cloud.log)
     creating = asyncio.create_task(cloud.customer.create_many(count))
     event = await history.until(moment)
@@ -52,6 +66,7 @@ async def creates_while(cloud: ChaosCloud, moment: Moment, strike: Strike, *, co
     await creating
     runs = await history.until_ended("instance-create", count, CONVERGED_S)
     outcome = Outcome.of(runs, time.monotonic() - struck)
+    await ended()
     assert outcome.active == count, runs
     instances = await cloud.instances()
     assert [instance.status for instance in instances] == [INSTANCE_STATUS_ACTIVE] * count, instances
