@@ -389,4 +389,4 @@ async def test_simulate_tells_how_many_fit_and_changes_nothing(cloud: Cloud, ten
         ({"count": 1, "without_hosts": ["host-9"]}, "without_hosts"),
     ):
         async with refused(cloud, InvalidArgument, "INVALID_ARGUMENT", field):
-            await cloud.admin.placement.simulate(quarter, **wanted)  # type: ignore[arg-type]
+            await cloud.admin.placement.simulate(quarter, **wanted)
