@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
+import uvloop
 
 from core import logs, metrics, telemetry
 from core.settings import ServiceSettings
@@ -157,7 +158,7 @@ def run_service(name: str, settings: SettingsT, bootstrap: Bootstrap[SettingsT])
 
     _log.info("starting", cell=settings.cell, pid=os.getpid())
     try:
-        code = asyncio.run(life())
+        code = uvloop.run(life())
     except Exception:
         _log.critical("could not start", exc_info=True)
         code = 1
