@@ -27,6 +27,7 @@ _AGENT_OF: Mapping[str, str] = {
     "cirra.network.v1.PortLeaseSeen": "net-agent",
     "cirra.network.v1.PortAddressSeen": "net-agent",
 }
+_FAILURES = (saga.StepFailed, saga.SagaStuck, saga.SagaUnwound, compute.InstanceErred, placement.ClaimRefused)
 _PLACEMENT_TYPES = ("claim", "host")
 
 
@@ -119,7 +120,7 @@ def _title(event: RecordedEvent, message: Any) -> str:
 
 
 def _failed(message: Any) -> bool:
-    if isinstance(message, (saga.StepFailed, saga.SagaStuck, saga.SagaUnwound, compute.InstanceErred)):
+    if isinstance(message, _FAILURES):
         return True
     return isinstance(message, (compute.InstanceDomainObserved, network.PortBindingObserved)) and message.HasField(
         "failure"
@@ -212,6 +213,7 @@ _DETAILS: Mapping[str, Callable[[Any], str]] = {
         (network.PortLeaseSeen, lambda message: f"{message.ip_address} {message.client_hostname}".strip()),
         (network.PortAddressSeen, lambda message: message.ip_address),
         (placement.ClaimMade, _decision),
+        (placement.ClaimRefused, lambda message: message.message),
         (placement.ClaimReleased, lambda message: message.host),
         (placement.ClaimCleanupPending, lambda message: message.host),
     )
