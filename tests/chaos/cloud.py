@@ -55,16 +55,24 @@ _LEFT_OUT = frozenset({"metadata-2"})
 class ChaosCloud:
     """`services`: by their replica's name; `hosts` in order. `log` and `bus` are the tests' own.
 
-    `clocks`: by how much those of replicas and hosts are wrong (`tests.harness.clocks`).
+    `clocks`: by how much those of replicas and hosts are wrong (`tests.harness.clocks`). `settings`: environment
+    variables of all its processes.
     """
 
     log: EventLog
     bus: Bus
     customer: Customer
 
-    def __init__(self, folder: Path, stack: AsyncExitStack, clocks: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stack: AsyncExitStack,
+        clocks: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.layout = Layout(folder)
         self.clocks = dict(clocks or {})
+        self._settings = dict(settings or {})
         self.services: dict[str, Process] = {}
         self.hosts: list[SimulatedHost] = []
         self.memory = Memory()
@@ -77,7 +85,7 @@ class ChaosCloud:
         await self._start_servers(config)
         config = with_ports(config, port_names(REPLICAS))
         reached = Servers(self.postgres.dsn, (self.nats.url,), libvirt_uri="")
-        environment = _environment()
+        environment = _environment() | self._settings
         table = ServiceTable(self.layout, config, reached, environment)
         self.gateways = table.addresses.gateway
         for program in table.control_plane():
@@ -186,9 +194,11 @@ def _environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def chaos_cloud(folder: Path, clocks: Mapping[str, str] | None = None) -> AsyncIterator[ChaosCloud]:
+async def chaos_cloud(
+    folder: Path, clocks: Mapping[str, str] | None = None, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[ChaosCloud]:
     """Up until the block ends."""
     async with AsyncExitStack() as stack:
-        cloud = ChaosCloud(folder, stack, clocks)
+        cloud = ChaosCloud(folder, stack, clocks, settings)
         await cloud.open()
         yield cloud

@@ -69,3 +69,19 @@ def test_a_clock_that_is_ahead_of_the_clouds_does_not_renew_for_ever() -> None:
     ahead = AccessToken("t", expires_at=4600.0, obtained_at=9000.0)
     assert ahead.is_fresh(now=9100.0)
     assert not ahead.is_fresh(now=9400.0)
+
+
+def test_a_new_epoch_forgets_the_positions_of_a_lost_history(tmp_path: Path) -> None:
+    before = memory(tmp_path)
+    before.saw(1_000, 1)
+    before.save()
+    after = memory(tmp_path)
+    assert (after.position, after.epoch) == (1_000, 1)
+    after.saw(600, 2)
+    assert after.position == 600, "what was seen of epoch 1 may never have been"
+    after.saw(1_001, 1)
+    after.saw(601, 2)
+    assert after.position == 601
+    after.save()
+    before.save()
+    assert memory(tmp_path).position == 601, "the later epoch wins, whoever saves last"
