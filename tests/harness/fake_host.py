@@ -20,7 +20,8 @@ AGENTS = ("compute", "net")
 class FakeHost:
     """`domains` and `ports`: what is on it. `failing`: kind → the failure that is reported instead of acting.
 
-    `failing_removal`: the same of what shall be absent. `holding`: kind → an event that is waited for before acting.
+    `failing_removal`: the same of what shall be absent. `holding`, `holding_removal`: kind → an event that is
+    waited for before acting.
     `generations`: kind and id → the newest that it was told, kept for what is gone too: an older wish is refused, as
     agents do. `acks_lost`: JetStream brings each command so many times more.
     """
@@ -35,6 +36,7 @@ class FakeHost:
     failing: dict[str, agent.Failure] = field(default_factory=dict)
     failing_removal: dict[str, agent.Failure] = field(default_factory=dict)
     holding: dict[str, asyncio.Event] = field(default_factory=dict)
+    holding_removal: dict[str, asyncio.Event] = field(default_factory=dict)
     told: list[agent.DesiredObject] = field(default_factory=list)
     acks_lost: int = 0
     generations: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -82,8 +84,11 @@ class FakeHost:
         if self._is_older(desired):
             return
         report = agent.Report(kind=desired.kind, generation=desired.generation, epoch=desired.epoch)
-        if desired.kind in self.holding and not desired.absent:
-            await self.holding[desired.kind].wait()
+        holding = self.holding_removal if desired.absent else self.holding
+        if desired.kind in holding:
+            await holding[desired.kind].wait()
+        if self._is_older(desired):  # by now
+            return
         failing = self.failing_removal if desired.absent else self.failing
         if desired.kind in failing:
             report.failure.CopyFrom(failing[desired.kind])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,12 +16,12 @@ from cirra.conductor.v1.operations_pb2_grpc import OperationCommandsStub
 from cirra.operations.v1.operations_pb2 import CancelOperationRequest, ResolveOperationRequest, RetryOperationRequest
 from conductor.compute.instance_create import INSTANCE_CREATE
 from conductor.compute.instance_delete import INSTANCE_DELETE
-from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
+from conductor.hosts.desired_state import DesiredState
 from conductor.network.port import Port
 from core.errors import FailedPrecondition
 from core.ids import claim_aggregate_id
 from core.rpc.context import acting_as
-from core.saga import SagaRun
+from core.saga import Saga, SagaRun
 from core.saga.engine import CANCELLED
 from core.saga.state import SagaStatus
 from core.testing.sagas import MADE_TO_FAIL, Interposed
@@ -72,31 +74,28 @@ class InstanceStage:
         return True
 
     async def reconcile(self) -> None:
-        """What the hosts' agents do on their timer: make so what is desired now."""
-        log, schema = self.plane.repository.log, f"{self.plane.cell.name}_conductor"
-        head = (await log.head()).position
-        reached = f'SELECT position >= $1 FROM "{schema}".projections WHERE name = $2'
-        async with asyncio.timeout(PATIENCE_S):
-            while not await log.pool.fetchval(reached, head, DesiredStateProjection.name):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        """What the hosts' agents do on their timer: make so what is desired, as far as that is projected by now."""
+        pool, cell = self.plane.repository.log.pool, self.plane.cell.name
+        desired_state = DesiredState(pool, f"{cell}_conductor", f"{cell}_log")
         for host in self.hosts:
             for agent_name in AGENTS:
-                for desired in await DesiredState(log.pool, schema).of_host(host.name, agent_name, 0):
+                for desired in await desired_state.of_host(host.name, agent_name, 0):
                     await host.make_so(desired)
 
     async def require_nothing_soon(self, uid: str) -> None:
-        """As `require_nothing`, once the hosts' reports are taken in."""
-        await self.reconcile()
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                try:
-                    return await self.require_nothing(uid)
-                except AssertionError as error:
-                    last = error
-                try:
-                    await asyncio.sleep(0.05)
-                except asyncio.CancelledError:
-                    raise last from None
+        """As `require_nothing`, once the hosts have looked what is desired, and their reports are taken in."""
+        last: AssertionError | None = None
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    await self.reconcile()
+                    try:
+                        return await self.require_nothing(uid)
+                    except AssertionError as error:
+                        last = error
+                    await asyncio.sleep(0.1)
+        except TimeoutError as error:
+            raise last or error from error
 
     async def crash_runner(self) -> None:
         dying = self.plane.conductors[self._alive]
@@ -189,11 +188,14 @@ class DeleteStage(InstanceStage):
 
 @asynccontextmanager
 async def interposed_plane(
-    cell: Cell, folder: Path, *, conductors: int = 2
+    cell: Cell, folder: Path, *, conductors: int = 2, deadline: timedelta | None = None
 ) -> AsyncIterator[tuple[CreateStage, DeleteStage]]:
-    """Conductors that run the kit's sagas in place of the product's: the same steps, interposed."""
-    creates: Interposed[Any] = Interposed(INSTANCE_CREATE)
-    deletes: Interposed[Any] = Interposed(INSTANCE_DELETE)
+    """Conductors that run the kit's sagas in place of the product's: the same steps, interposed.
+
+    `deadline`: of each step, in place of its own.
+    """
+    creates: Interposed[Any] = Interposed(_hurried(INSTANCE_CREATE, deadline))
+    deletes: Interposed[Any] = Interposed(_hurried(INSTANCE_DELETE, deadline))
     async with AsyncExitStack() as stack:
         for module in ("conductor.bootstrap", "conductor.compute.commands"):
             stack.enter_context(patch(f"{module}.INSTANCE_CREATE", creates.saga))
@@ -204,6 +206,12 @@ async def interposed_plane(
         prepared = await plane.prepare()
         yield CreateStage(plane, hosts, prepared, creates), DeleteStage(plane, hosts, prepared, deletes)
         await check_invariants(plane)
+
+
+def _hurried(saga: Saga[Any], deadline: timedelta | None) -> Saga[Any]:
+    if deadline is None:
+        return saga
+    return replace(saga, steps=tuple(replace(step, deadline=deadline) for step in saga.steps))
 
 
 def _uid(run: SagaRun) -> str:

@@ -133,7 +133,7 @@ async def test_when_no_host_can_the_instance_is_in_error_with_the_cause(
     assert run.error is not None
     assert run.error.reason == "NO_VALID_HOST"
     assert "no space" in run.error.message
-    assert "not_tried_yet removed 2" in run.error.message
+    assert "not_tried_yet: 2 hosts removed" in run.error.message
     instance = await plane.instance(accepted.uid)
     assert instance.erred
     assert instance.task_id == ""
