@@ -109,3 +109,5 @@ async def test_a_replica_may_go_and_its_tokens_stay(world: World, guest: GuestOf
     await world.plane.metadatas[1].close()
     away = await network.ask(guest.address, ME)
     assert (away.status, away.headers["retry-after"]) == (503, "5")
+    # For those who look at what is left: somebody keeps the documents up to date.
+    await world.plane.start_metadata()

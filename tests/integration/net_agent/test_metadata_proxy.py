@@ -295,3 +295,24 @@ async def test_an_answer_without_end_is_none() -> None:
 
     async with proxied(endless) as port:
         assert (await send(port, request("/a"))).startswith(b"HTTP/1.1 503")
+
+
+async def test_an_interim_answer_is_not_the_one_that_counts() -> None:
+    async def hints(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    async with proxied(hints) as port:
+        answers = await send(port, request("/a") + request("/b", "Connection: close"))
+    assert answers.count(b"HTTP/1.1 200 OK") == 2 and answers.count(b"\r\n\r\nok") == 2
+    assert b"Hints" not in answers and b"Link" not in answers
+
+
+async def test_a_head_without_a_body() -> None:
+    service = MetadataService()
+    async with proxied(service.serve) as port:
+        answers = await send(port, request("/a", method="HEAD") + request("/b", "Connection: close"))
+    assert answers.count(b"HTTP/1.1 200") == 2 and answers.count(service.answer) == 1
+    assert service.connections == 2

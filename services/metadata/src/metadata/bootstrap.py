@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import os
 
+import structlog
+
 from cirra.conductor.v1.commands_pb2_grpc import GuestCommandsStub
 from core.pki.identity import Identity
-from core.plane import open_plane
-from core.projection import Projector
+from core.plane import Plane, open_plane
+from core.projection import EventTail, HistoryChanged, Projector
 from core.rpc.client import channel
 from core.service import Lifetime
 from core.web import serve_web
 from metadata.app import MetadataApp
+from metadata.asgi import application
+from metadata.cache import GuestCache
 from metadata.documents import DocumentsProjection
 from metadata.fetches import Fetches
 from metadata.guests import Guests
@@ -23,6 +27,9 @@ from metadata.settings import MetadataSettings
 from metadata.vendor_data import read_vendor_data
 
 CATCH_UP_S = 1.0
+METADATA_FETCHED = "cirra.compute.v1.InstanceMetadataFetched"
+
+log = structlog.get_logger(__name__)
 
 
 async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
@@ -46,8 +53,12 @@ async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
         await caught_up((await plane.log.head()).position)
 
     master_key = base64.b64decode(settings.metadata_key_file.read_text())
+    guests = Guests(plane.log.pool, schema, plane.keyring)
+    cache = GuestCache(guests, projector.position)
+    lifetime.start(_follow(plane, cache, fetches), "events")
     app = MetadataApp(
-        Guests(plane.log.pool, schema, plane.keyring),
+        cache.find,
+        guests.open,
         cloud,
         fetches,
         Passwords(GuestCommandsStub(conductor), caught_up),
@@ -55,5 +66,20 @@ async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
         master_key=master_key,
         up_to_date=up_to_date,
     )
-    server = await serve_web(app.build(), lifetime, listen=settings.http_listen, tls=plane.tls, name="https")
+    server = await serve_web(application(app), lifetime, listen=settings.http_listen, tls=plane.tls, name="https")
     lifetime.ready(https=server.address)
+
+
+async def _follow(plane: Plane, cache: GuestCache, fetches: Fetches) -> None:
+    """For ever: tells what happens to whom it concerns. A log that was restored is followed anew."""
+    while True:
+        head = await plane.log.head()
+        cache.begin(head.position)
+        try:
+            async with EventTail(plane.bus, plane.log, after=head.position) as tail:
+                async for event in tail:
+                    cache.happened(event)
+                    if event.type == METADATA_FETCHED:
+                        fetches.known(event.aggregate_id)
+        except HistoryChanged:
+            log.warning("the log has another history: forgetting what was read")

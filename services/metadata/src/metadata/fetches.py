@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 from cirra.agent.v1 import desired_pb2 as agent
+from core import telemetry
 from core.bus import Bus, publish_report
 
 log = structlog.get_logger(__name__)
@@ -35,10 +36,14 @@ class Fetches:
         """A guest got this path."""
         if instance_id in self._told or not path.endswith(_TELLING) or self._queue.full():
             return
+        self.known(instance_id)
+        self._queue.put_nowait((instance_id, host, path, user_agent))
+
+    def known(self, instance_id: UUID) -> None:
+        """The cloud knows it, whichever replica told."""
         self._told[instance_id] = None
         if len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
-        self._queue.put_nowait((instance_id, host, path, user_agent))
 
     async def run(self) -> None:
         """For ever. What can't be published is forgotten here, so that the guest's next request tells it again."""
@@ -55,7 +60,8 @@ class Fetches:
                 metadata=agent.MetadataFetched(path=path, user_agent=user_agent[:256]),
             )
             try:
-                await publish_report(self._bus, host, AGENT, FACT, instance_id, report)
+                with telemetry.tracer().start_as_current_span("metadata fetched"):
+                    await publish_report(self._bus, host, AGENT, FACT, instance_id, report)
             except Exception:
                 log.exception("a fetch was not reported; told again at the next", instance_id=str(instance_id))
                 self._told.pop(instance_id, None)

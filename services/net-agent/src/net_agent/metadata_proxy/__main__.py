@@ -55,6 +55,8 @@ def listen(config: ProxyConfig) -> socket.socket:
         _enter(namespace.fileno())
         try:
             listener = socket.create_server((config.listen_address, config.listen_port), backlog=_BACKLOG)
+            # Connections inherit it; asyncio sets it only where the socket's protocol was named.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         finally:
             _enter(home.fileno())
     return listener

@@ -1,4 +1,7 @@
-"""One connection to a replica of the metadata service: HTTP/1.1 with keep-alive, parsed by h11."""
+"""One connection to a replica of the metadata service: HTTP/1.1 with keep-alive, parsed by llhttp (httptools).
+
+What guests send is parsed by h11, which is strict and slow; the service is ours.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,31 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 
-import h11
+import httptools
 
 from net_agent.metadata_proxy.signing import Headers
 
 # User data have 64 KiB at most.
 MAX_ANSWER_OCTETS = 1024 * 1024
 _READ_OCTETS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked. `headers`: without Host, and without those that concern the body."""
+
+    method: bytes
+    target: bytes
+    headers: Headers
+    body: bytes
+
+    def to_octets(self, host: bytes) -> bytes:
+        """As HTTP/1.1 has it (RFC 9112, section 2.1). Every part comes from a parser that lets no line end through."""
+        headers = [(b"Host", host), *self.headers]
+        if self.body or self.method in (b"PUT", b"POST"):
+            headers.append((b"Content-Length", b"%d" % len(self.body)))
+        lines = [b"%s %s HTTP/1.1" % (self.method, self.target), *(b"%s: %s" % header for header in headers)]
+        return b"\r\n".join(lines) + b"\r\n\r\n" + self.body
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +54,6 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._http = h11.Connection(h11.CLIENT)
         self._rests_since = 0.0
 
     @classmethod
@@ -41,26 +61,21 @@ class Connection:
         """Raises OSError; ssl.SSLError is one."""
         return cls(*await asyncio.open_connection(host, port, ssl=tls))
 
-    async def exchange(self, request: h11.Request, body: bytes) -> Answer:
-        """Raises NoAnswer."""
+    async def exchange(self, host: bytes, question: Question) -> tuple[Answer, bool]:
+        """The answer, and whether another question can follow. Raises NoAnswer."""
+        parsing = _Parsing(question.method)
         try:
-            await self._send(request, body)
-            event = await self._next_event()
-            while isinstance(event, h11.InformationalResponse):
-                event = await self._next_event()
-            if not isinstance(event, h11.Response):
-                raise NoAnswer("the service closed the connection without an answer")
-            return Answer(event.status_code, bytes(event.reason), list(event.headers), await self._body())
-        except (ConnectionError, h11.RemoteProtocolError) as error:
+            self._writer.write(question.to_octets(host))
+            await self._writer.drain()
+            while not parsing.complete:
+                parsing.feed(await self._reader.read(_READ_OCTETS))
+        except (ConnectionError, httptools.HttpParserError) as error:
             raise NoAnswer(str(error) or "the connection broke") from error
+        return parsing.answer(), parsing.keep_alive
 
-    def rest(self) -> bool:
-        """Makes it ready for another request; False if it can carry none."""
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-            return False
-        self._http.start_next_cycle()
+    def rest(self) -> None:
+        """Until the next question."""
         self._rests_since = asyncio.get_running_loop().time()
-        return True
 
     def rested_for(self) -> float:
         """Seconds; endless when the service has closed it."""
@@ -71,25 +86,48 @@ class Connection:
     def close(self) -> None:
         self._writer.close()
 
-    async def _send(self, request: h11.Request, body: bytes) -> None:
-        content = self._http.send(request) or b""
-        if body:
-            content += self._http.send(h11.Data(data=body)) or b""
-        content += self._http.send(h11.EndOfMessage()) or b""
-        self._writer.write(content)
-        await self._writer.drain()
 
-    async def _body(self) -> bytes:
-        body = bytearray()
-        while isinstance(event := await self._next_event(), h11.Data):
-            body += event.data
-            if len(body) > MAX_ANSWER_OCTETS:
-                raise NoAnswer(f"the answer has more than {MAX_ANSWER_OCTETS} octets")
-        if not isinstance(event, h11.EndOfMessage):
-            raise NoAnswer("the answer ended early")
-        return bytes(body)
+class _Parsing:
+    """One answer on its way; its `on_…` methods are llhttp's callbacks."""
 
-    async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._reader.read(_READ_OCTETS))
-        return event  # type: ignore[return-value]
+    def __init__(self, method: bytes) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._is_head = method == b"HEAD"
+        self._reason = bytearray()
+        self._headers: Headers = []
+        self._body = bytearray()
+        self.complete = False
+        self.keep_alive = False
+
+    def feed(self, data: bytes) -> None:
+        """Raises NoAnswer, httptools.HttpParserError."""
+        if not data:
+            raise NoAnswer("the service closed the connection without a whole answer")
+        self._parser.feed_data(data)
+        if len(self._body) > MAX_ANSWER_OCTETS:
+            raise NoAnswer(f"the answer has more than {MAX_ANSWER_OCTETS} octets")
+
+    def answer(self) -> Answer:
+        return Answer(self._parser.get_status_code(), bytes(self._reason), self._headers, bytes(self._body))
+
+    def on_status(self, status: bytes) -> None:
+        self._reason += status
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        # llhttp does not know the question: to HEAD there is a head, whatever length that tells of.
+        if self._is_head and self._parser.get_status_code() >= 200:
+            self.complete = True
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_status_code() < 200:
+            # An interim answer (RFC 9110, section 15.2): the one that counts follows.
+            self._reason.clear()
+            self._headers.clear()
+        elif not self._is_head:
+            self.complete, self.keep_alive = True, self._parser.should_keep_alive()

@@ -12,7 +12,7 @@ from http import HTTPStatus
 import h11
 
 from net_agent.metadata_proxy import signing
-from net_agent.metadata_proxy.connection import Answer
+from net_agent.metadata_proxy.connection import Answer, Question
 from net_agent.metadata_proxy.upstream import Upstream, UpstreamAway
 
 MAX_HEAD_OCTETS = 16_384
@@ -86,9 +86,8 @@ class MetadataProxy:
             raise _Refused(403, "a session token is for the guest itself, not for others through it")
         started = time.monotonic()
         try:
-            answer = await self._upstream.ask(
-                address, request.method, request.target, self._headers(request, body, address, method, target), body
-            )
+            headers = self._headers(request, address, method, target)
+            answer = await self._upstream.ask(address, Question(request.method, request.target, headers, body))
         except UpstreamAway as error:
             self._log(event="the metadata service is away", error=str(error), address=address, path=target)
             raise _Refused(503, "the metadata service is away", retry_after_s=RETRY_AFTER_S) from error
@@ -96,7 +95,7 @@ class MetadataProxy:
         self._log(event="request", address=address, method=method, path=target, status=answer.status, ms=took_ms)
         return answer
 
-    def _headers(self, request: h11.Request, body: bytes, address: str, method: str, target: str) -> signing.Headers:
+    def _headers(self, request: h11.Request, address: str, method: str, target: str) -> signing.Headers:
         theirs = signing.without_forgeries(signing.end_to_end(request.headers))
         kept = [(name, value) for name, value in theirs if name not in (b"host", b"content-length")]
         sender, path = self._sender, target.partition("?")[0]
@@ -107,8 +106,6 @@ class MetadataProxy:
             (signing.ADDRESS_HEADER, address.encode()),
             (signing.SIGNATURE_HEADER, proof.encode()),
         ]
-        if body or request.method in (b"PUT", b"POST"):
-            own.append((b"Content-Length", str(len(body)).encode()))
         return own + kept
 
 
@@ -162,7 +159,7 @@ class _Client:
 
     async def _pass_on(self, answer: Answer) -> None:
         headers = signing.end_to_end(answer.headers)
-        if answer.body and not any(name == b"content-length" for name, _ in headers):
+        if answer.body and not any(name.lower() == b"content-length" for name, _ in headers):
             headers.append((b"Content-Length", str(len(answer.body)).encode()))
         await self._send(
             h11.Response(status_code=answer.status, reason=answer.reason, headers=headers),

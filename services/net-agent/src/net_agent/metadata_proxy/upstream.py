@@ -13,19 +13,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-import h11
+from net_agent.metadata_proxy.connection import Answer, Connection, NoAnswer, Question
 
-from net_agent.metadata_proxy.connection import Answer, Connection, NoAnswer
-from net_agent.metadata_proxy.signing import Headers
-
-CONNECT_TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S = 4.0
 RESPONSE_TIMEOUT_S = 10.0
 # While there is another replica to ask: cloud-init gives an answer five to ten seconds.
-IMPATIENT_S = 3.0
+IMPATIENT_S = 4.0
 # A replica that did not answer is asked last for so long.
 AVOID_S = 10.0
-MAX_REQUESTS = 16
-MAX_REQUESTS_PER_GUEST = 4
+MAX_REQUESTS = 8
+MAX_REQUESTS_PER_GUEST = 2
 # Below the time after which the service closes an idle connection.
 _IDLE_S = 60.0
 _IDLE_CONNECTIONS = 8
@@ -43,18 +40,14 @@ class Upstream:
         self._turns = _Turns()
         self._first = 0
 
-    async def ask(self, guest: str, method: bytes, target: bytes, headers: Headers, body: bytes) -> Answer:
-        """`headers`: without Host. Raises UpstreamAway.
-
-        A request may reach more than one replica: none does harm when it is done twice.
-        """
+    async def ask(self, guest: str, question: Question) -> Answer:
+        """Raises UpstreamAway. A question may reach more than one replica: none does harm when it is asked twice."""
         async with self._turns.one(guest):
             candidates = list(self._in_turn())
             for replica in candidates:
                 patience_s = RESPONSE_TIMEOUT_S if replica is candidates[-1] else IMPATIENT_S
-                request = h11.Request(method=method, target=target, headers=[(b"Host", replica.host_header), *headers])
                 try:
-                    return await replica.ask(request, body, patience_s)
+                    return await replica.ask(question, patience_s)
                 except UpstreamAway as error:
                     replica.avoid()
                     last = error
@@ -76,7 +69,7 @@ class _Replica:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not the address of a metadata service")
-        self.host_header = parts.netloc.encode("ascii")
+        self._host_header = parts.netloc.encode("ascii")
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = tls if parts.scheme == "https" else None
@@ -87,28 +80,29 @@ class _Replica:
     def avoided(self) -> bool:
         return asyncio.get_running_loop().time() < self._avoided_until
 
-    async def ask(self, request: h11.Request, body: bytes, patience_s: float) -> Answer:
+    async def ask(self, question: Question, patience_s: float) -> Answer:
         """Raises UpstreamAway. A kept connection that turns out to be closed is replaced, once each."""
         try:
             async with asyncio.timeout(patience_s):
                 while (kept := self._rested()) is not None:
                     try:
-                        return await self._exchange(kept, request, body)
+                        return await self._exchange(kept, question)
                     except NoAnswer:
                         continue
-                return await self._exchange(await self._connect(), request, body)
+                return await self._exchange(await self._connect(), question)
         except TimeoutError as error:
             raise UpstreamAway(f"{self._host}:{self._port}: no answer within {patience_s:g} s") from error
         except NoAnswer as error:
             raise UpstreamAway(f"{self._host}:{self._port}: {error}") from error
 
-    async def _exchange(self, connection: Connection, request: h11.Request, body: bytes) -> Answer:
+    async def _exchange(self, connection: Connection, question: Question) -> Answer:
         try:
-            answer = await connection.exchange(request, body)
+            answer, more = await connection.exchange(self._host_header, question)
         except BaseException:
             connection.close()
             raise
-        if len(self._idle) < _IDLE_CONNECTIONS and connection.rest():
+        if more and len(self._idle) < _IDLE_CONNECTIONS:
+            connection.rest()
             self._idle.append(connection)
         else:
             connection.close()
