@@ -25,7 +25,7 @@ async def test_a_command_is_done_reported_and_acknowledged(world: World) -> None
     assert (report.host, report.agent, report.kind, report.boot_id) == ("h1", "compute", "domain", "boot-1")
     assert report.sequence > 0
     assert not report.HasField("failure")
-    assert world.reports[0][1].subject == f"{world.cell.name}.reports.h1.compute.DomainObserved.a"
+    assert world.received_on("a")[0].subject == f"{world.cell.name}.reports.h1.compute.DomainObserved.a"
     await world.until_acknowledged()
     assert shelf.calls == [("ensure", "a", 1)]
 
@@ -41,7 +41,7 @@ async def test_a_failure_is_an_answer(world: World) -> None:
     assert failure.reschedule
     await world.until_acknowledged()
     assert len(shelf.calls) == 1
-    assert world.reports[0][1].subject.split(".")[-2] == "DomainObserved"
+    assert world.received_on("a")[0].subject.split(".")[-2] == "DomainObserved"
 
 
 async def test_an_infrastructure_error_is_tried_again_and_not_reported(world: World) -> None:
@@ -148,6 +148,6 @@ async def test_one_trace_and_correlation_from_the_command_to_the_report(world: W
     await world.until_reported("a", 1)
     trace_id = span.get_span_context().trace_id
     assert seen == [trace_id]
-    received = world.reports[0][1]
+    received = world.received_on("a")[0]
     assert received.traceparent.split("-")[1] == f"{trace_id:032x}"
     assert received.headers[CORRELATION_HEADER] == "corr-7"

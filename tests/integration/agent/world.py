@@ -253,6 +253,10 @@ class World:
     def reports_on(self, object_id: str) -> list[Report]:
         return [report for report, _ in self.reports if report.object_id == object_id]
 
+    def received_on(self, object_id: str) -> list[Received]:
+        """The messages that the reports on an object came in."""
+        return [received for report, received in self.reports if report.object_id == object_id]
+
     async def until_reported(self, object_id: str, generation: int, count: int = 1) -> Report:
         """The last of *count* reports about the object at that generation."""
 

@@ -48,6 +48,7 @@ class Reconciler:
         # The newest wish of each object whose turn has not come, and the tasks that bring the turn.
         self._wanted: dict[Key, DesiredObject] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._telling: asyncio.Task[None] | None = None
         self.fresh = asyncio.Event()
         if link.store.had_fresh_state_in(link.boot_id):
             self.fresh.set()
@@ -67,7 +68,7 @@ class Reconciler:
                         await self._nudged.wait()
                 self._nudged.clear()
         finally:
-            await _cancel_all(self._tasks.values())
+            await _cancel_all([*self._tasks.values(), *([self._telling] if self._telling else [])])
 
     async def _once(self) -> None:
         """Ask, and begin to make it so."""
@@ -120,7 +121,13 @@ class Reconciler:
         for kind, object_id in await self._link.store.prune(listed):
             self._link.reporter.forget(kind, object_id)
         if found is not None:
-            await self._report_orphans(orphans.orphans_among(found, listed, self._link.store))
+            self._tell_orphans(orphans.orphans_among(found, listed, self._link.store))
+
+    def _tell_orphans(self, seen: OrphansObserved) -> None:
+        """Without waiting for the bus, for which a report waits: this list replaces one that could not be told yet."""
+        if self._telling is not None:
+            self._telling.cancel()
+        self._telling = asyncio.create_task(self._report_orphans(seen), name="report orphans")
 
     async def _report_orphans(self, seen: OrphansObserved) -> None:
         is_news = await self._link.reporter.report("orphans", self._link.host, seen, generation=0)
