@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -29,6 +26,7 @@ from core.ids import uuid7
 from deployment import clouds, secrets
 from placement.liveness.term import DETECTOR_ID
 from tests.chaos.cloud import CELL, HOSTS, ChaosCloud, chaos_cloud
+from tests.chaos.command import Cirra
 from tests.chaos.history import End, History
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
@@ -47,7 +45,6 @@ MIXED = {
 ALONE = [
     {name: offset} for name in ("conductor-1", "placement-1", "api-gateway-1", "host-1") for offset in ("+1h", "-1h")
 ]
-COMMAND = Path(sys.executable).with_name("cirra")
 LIFETIME = timedelta(hours=1)
 # The clock of this machine is right, and Postgres's; what a measurement over a busy machine may be off by.
 CLOSE = timedelta(seconds=5)
@@ -141,7 +138,7 @@ async def test_a_host_that_dies_is_down_and_no_other(askew: ChaosCloud, tmp_path
     before = (await askew.log.head()).position
     await asyncio.sleep(10.0)
     assert [event.type for event in await askew.log.read(after=before) if event.aggregate_type == "host"] == []
-    services = await _service_list(askew, tmp_path)
+    services = await Cirra(askew, tmp_path).json("service", "list")
     assert {(each["service"], each["instance"]) for each in services if not each.get("up")} == set()
     assert max(int(each.get("silence_ms", 0)) for each in services) < 30_000
     assert {each["service"] for each in services} >= {"conductor", "placement", "api-gateway", "compute-agent"}
@@ -202,26 +199,3 @@ async def _term(cloud: ChaosCloud) -> DetectorTookOver:
     """Who detects."""
     *_, last = await cloud.log.read_aggregate(DETECTOR_ID)
     return DetectorTookOver.FromString(last.data)
-
-
-async def _service_list(cloud: ChaosCloud, home: Path) -> list[dict[str, Any]]:
-    """What `cirra service list` prints."""
-    admin = clouds.admin(cloud.layout)
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    process = await asyncio.create_subprocess_exec(
-        *(COMMAND, "service", "list", "-o", "json"),
-        env={
-            **kept,
-            "HOME": str(home),
-            "CIRRA_ENDPOINT": cloud.gateways[1],
-            "CIRRA_CA_FILE": admin.ca_file,
-            "CIRRA_USER": admin.user,
-            "CIRRA_PASSWORD": admin.password,
-            "CIRRA_PROJECT": admin.project,
-        },
-        stdout=asyncio.subprocess.PIPE,
-    )
-    stdout, _ = await process.communicate()
-    assert process.returncode == 0
-    services: list[dict[str, Any]] = json.loads(stdout)
-    return services

@@ -25,7 +25,6 @@ ALLOWED = {
     "sdk/src/cirra_sdk/login.py": "when a token was got, on this machine; the gateway judges",
     "sdk/src/cirra_sdk/state.py": "ages of the client's own notes",
     "services/compute-agent/src/compute_agent/loops.py": "ages of this host's own files",
-    "services/conductor/src/conductor/compute/instance_create.py": "in events; views go by recorded_at instead",
     "services/net-agent/src/net_agent/metadata_proxy/__main__.py": "dates lines of a log",
 }
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -15,7 +14,6 @@ from core.errors import FailedPrecondition
 from tests.unit.conductor.facts import happened, saved
 
 INSTANCE = uuid4()
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST, SECOND = Turn("t1", 1), Turn("t1", 2)
 
 
@@ -114,10 +112,10 @@ def test_a_new_task_begins_with_attempts_of_its_own() -> None:
 
 def test_activating_twice_is_once_also_when_another_task_is_at_work_by_then() -> None:
     instance = make()
-    instance.activate("t1", NOW)
+    instance.activate("t1")
     instance.start_task("instance-delete", "t2")
     saved(instance)
-    instance.activate("t1", NOW)
+    instance.activate("t1")
     assert (happened(instance), instance.task_id) == ([], "t2")
 
 
@@ -133,7 +131,7 @@ def settled() -> Instance:
     instance = make()
     instance.assign_host(FIRST, "h1", "qemu", "z")
     instance.desire_domain(FIRST, wish("h1"))
-    instance.activate("t1", NOW)
+    instance.activate("t1")
     saved(instance)
     return instance
 

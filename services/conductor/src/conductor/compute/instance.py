@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import field
-from datetime import datetime
 from uuid import UUID
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import compute_pb2 as public
@@ -163,15 +160,13 @@ class Instance(Aggregate, kind="instance"):
         wanted = self.leaving.get(host)
         return wanted is not None and generation >= wanted and observed.state == agent.DOMAIN_STATE_ABSENT
 
-    def activate(self, task_id: str, launch_time: datetime) -> None:
+    def activate(self, task_id: str) -> None:
         """The task has reached its end, and ends. Repeating it changes nothing, whoever is at work by then."""
         if self.active and self.task_id != task_id:
             return
         self._require_task(task_id)
         if not self.active:
-            moment = Timestamp()
-            moment.FromDatetime(launch_time)
-            self.record(pb.InstanceActivated(launch_time=moment))
+            self.record(pb.InstanceActivated())
         self.end_task(task_id)
 
     def fail(self, task_id: str, fault: public.Fault) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from cirra.agent.v1 import desired_pb2 as agent
@@ -151,7 +151,7 @@ async def abandon(ctx: Context) -> Abandoned:
 
 async def activate(ctx: Context) -> Together:
     instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
-    instance.activate(str(ctx.saga_id), datetime.now(UTC))
+    instance.activate(str(ctx.saga_id))
     return Together((instance,))
 
 
