@@ -32,6 +32,7 @@ async def remove_domain(services: Services, instance_id: str, turn: Turn, host: 
         Instance,
         lambda it: it.observation,
         lambda facts: facts.state == agent.DOMAIN_STATE_ABSENT,
+        wanted=lambda it: not it.observed_absent_on(host),
     )
 
 
@@ -41,11 +42,15 @@ async def unbind_port(services: Services, port_id: str, turn: Turn, host: str) -
     Says absent even of what was never bound there: a binding that comes late is refused.
     """
     port, _ = await services.repository.change(Port, UUID(port_id), lambda it: it.unbind(host, turn))
-    binding = port.bindings.get(host)
-    if binding is None or not binding.desired.absent:
+    if not port.is_leaving(host):
         return True  # gone already, or a later attempt's
     gone = await gone_or_out_of_reach(
-        services, binding.desired, Port, lambda it: it.observation(host), lambda facts: facts.absent
+        services,
+        port.bindings[host].desired,
+        Port,
+        lambda it: it.observation(host),
+        lambda facts: facts.absent,
+        wanted=lambda it: it.is_leaving(host),
     )
     await services.repository.change(Port, port.id, lambda it: it.binding_removed(host))
     return gone

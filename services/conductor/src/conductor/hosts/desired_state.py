@@ -124,9 +124,7 @@ class DesiredStateProjection(Projection):
     async def _host(self, connection: asyncpg.Connection, host: str, *, down: bool) -> None:
         await connection.execute("UPDATE hosts SET down = $2 WHERE host = $1", host, down)
 
-    async def _accepted(
-        self, connection: asyncpg.Connection, accepted: placement.HostDifferencesAccepted
-    ) -> None:
+    async def _accepted(self, connection: asyncpg.Connection, accepted: placement.HostDifferencesAccepted) -> None:
         await connection.execute(
             "UPDATE hosts SET accepted_epoch = greatest(accepted_epoch, $2) WHERE host = $1",
             accepted.host,

@@ -55,10 +55,21 @@ async def gone_or_out_of_reach(
     aggregate_class: type[A],
     observation_of: Callable[[A], Observation[F] | None],
     gone: Callable[[F], bool],
+    *,
+    wanted: Callable[[A], bool],
 ) -> bool:
     """Sends that the object shall be absent and waits for it. False: the host is down; its desired state keeps it
-    absent, and the host learns of that when it returns."""
-    look = _look(services, desired, aggregate_class, observation_of, gone)
+    absent, and the host learns of that when it returns.
+
+    `wanted`: whether it is still to be removed. Two runners may be at one undo, when one has adopted the run of one
+    that lives: the first of them to be done notes that, and there is no observation left for the other.
+    """
+    observed_gone = _look(services, desired, aggregate_class, observation_of, gone)
+
+    async def look() -> Answer | None:
+        aggregate = await services.repository.recall(aggregate_class, UUID(desired.object_id))
+        return await observed_gone() if wanted(aggregate) else Answer.DONE
+
     return await _tell(services, desired, look, reachable=False) is Answer.DONE
 
 

@@ -96,6 +96,11 @@ class Port(Aggregate, kind="port"):
         binding = self.bindings.get(host)
         return None if binding is None else binding.observation
 
+    def is_leaving(self, host: str) -> bool:
+        """Whether it is bound there, and shall be absent."""
+        binding = self.bindings.get(host)
+        return binding is not None and binding.desired.absent
+
     # --- decisions
 
     @classmethod
@@ -186,8 +191,8 @@ class Port(Aggregate, kind="port"):
         return self._desire(host, state, wanted, turn)
 
     def binding_removed(self, host: str) -> None:
-        """The host has confirmed, or is out of reach and learns of it when it returns."""
-        if host in self.bindings:
+        """The host has confirmed, or is out of reach and learns of it when it returns. A later attempt's stays."""
+        if self.is_leaving(host):
             self.record(pb.PortBindingRemoved(host=host))
 
     def observe(self, report: agent.Report) -> None:
