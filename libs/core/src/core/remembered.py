@@ -37,8 +37,7 @@ class Remembered:
         self._heard: OrderedDict[UUID, int] = OrderedDict()
 
     def history(self, aggregate_id: UUID) -> History | None:
-        if self._life != self._connections():
-            self.clear()
+        self._forget_another_life()
         history = self._histories.get(aggregate_id)
         if history is not None:
             self._histories.move_to_end(aggregate_id)
@@ -46,6 +45,7 @@ class Remembered:
 
     def keep(self, aggregate_id: UUID, history: History) -> None:
         """What was just read: all of it."""
+        self._forget_another_life()
         known = max(self._heard.get(aggregate_id, 0), len(self._histories.get(aggregate_id, ())))
         if len(history) < known:
             return
@@ -59,6 +59,7 @@ class Remembered:
 
     def appended(self, aggregate_id: UUID, events: History) -> None:
         """What was just appended to it, here."""
+        self._forget_another_life()
         first: int = events[0].originator_version
         before = () if first == 1 else self._histories.get(aggregate_id)
         if before is not None and len(before) == first - 1:
@@ -79,6 +80,10 @@ class Remembered:
 
     def forget(self, aggregate_id: UUID) -> None:
         self._histories.pop(aggregate_id, None)
+
+    def _forget_another_life(self) -> None:
+        if self._life != self._connections():
+            self.clear()
 
     def clear(self) -> None:
         """Nothing is known any more, and nobody follows the log until `happened` says so."""
