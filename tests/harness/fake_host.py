@@ -21,9 +21,8 @@ class FakeHost:
     """`domains` and `ports`: what is on it. `failing`: kind → the failure that is reported instead of acting.
 
     `failing_removal`: the same of what shall be absent. `holding`, `holding_removal`: kind → an event that is
-    waited for before acting.
-    `generations`: kind and id → the newest that it was told, kept for what is gone too: an older wish is refused, as
-    agents do. `acks_lost`: JetStream brings each command so many times more.
+    waited for before acting. `generations`: kind and id → the newest that it was told, kept for what is gone too: an
+    older wish is `refused`, as agents do. `acks_lost`: JetStream brings each command so many times more.
     """
 
     name: str
@@ -40,6 +39,7 @@ class FakeHost:
     told: list[agent.DesiredObject] = field(default_factory=list)
     acks_lost: int = 0
     generations: dict[tuple[str, str], int] = field(default_factory=dict)
+    refused: int = 0
     _sequence: int = 0
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _bus: Bus | None = None
@@ -102,6 +102,7 @@ class FakeHost:
     def _is_older(self, desired: agent.DesiredObject) -> bool:
         key = (desired.kind, desired.object_id)
         if desired.generation < self.generations.get(key, 0):
+            self.refused += 1
             return True
         self.generations[key] = desired.generation
         return False

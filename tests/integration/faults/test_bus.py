@@ -108,6 +108,17 @@ async def test_copies_come_after_what_followed_the_original(bus: Bus, publishers
     assert numbers != sorted(numbers)
 
 
+async def test_an_outdated_copy_comes_right_after_what_is_newer(bus: Bus, publishers: Bus) -> None:
+    async with arriving(bus) as arrivals:
+        async with shuffler(bus, Shuffle(outdated=1.0)) as it:
+            await publish(publishers, 8)
+            # Four objects, in turn: 5 comes after 1, then 1 again.
+            numbers = list(await arrivals.until(12))
+        assert [number for number in numbers if number % 4 == 1] == [1, 5, 1]
+        await arrivals.until(16)
+    assert it.done["outdated"] == 8
+
+
 async def test_late_messages_are_late(bus: Bus, publishers: Bus) -> None:
     clock = asyncio.get_running_loop().time
     async with arriving(bus) as arrivals, shuffler(bus, Shuffle(late=1.0, late_s=0.4)) as it:

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
+from typing import Any
 
 from nats.aio.msg import Msg
 from nats.js.api import Header, StreamConfig, SubjectTransform
@@ -30,21 +31,26 @@ from core.bus import Bus, Received
 from core.bus.connection import BusSubscription
 from core.ids import uuid7
 
+_ANY = ""
 _MESSAGE_ID = Header.MSG_ID.value
 _OVERTAKEN_WITHIN_S = 1.0
+_OUTDATED_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shuffle:
     """What may happen to each message, with which probability (0 to 1). The faults don't exclude one another.
 
-    `twice`: a copy is stored as well, up to `late_s` seconds later. `late`: it is held for up to `late_s` seconds.
+    `twice`: a copy is stored as well, up to `late_s` seconds later. `outdated`: a copy is stored as well, right after
+    the next message about the same object (the subject's last token), or after ten seconds. `late`: it is held for up
+    to `late_s` seconds.
     `overtaken`: it is held until the next one has passed, or for a second. `lost`: its first attempt doesn't arrive.
     `unanswered`: its first attempt arrives, and the acknowledgement does not.
     `concerns`: whether any of it happens to messages of a subject.
     """
 
     twice: float = 0.0
+    outdated: float = 0.0
     late: float = 0.0
     late_s: float = 0.5
     overtaken: float = 0.0
@@ -67,7 +73,7 @@ class Shuffler:
         self._subscription: BusSubscription | None = None
         self._subject = ""
         self._seen: set[str] = set()
-        self._passed = asyncio.Event()
+        self._awaited: dict[str, asyncio.Event] = {}
         self._hurry = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
         self.done: Counter[str] = Counter()
@@ -96,7 +102,10 @@ class Shuffler:
 
     async def _on_published(self, message: Msg) -> None:
         headers = dict(message.headers or {})
-        task = asyncio.create_task(self._carry(message, headers), name=f"shuffle {message.subject}")
+        self._start(self._carry(message, headers))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
@@ -106,20 +115,24 @@ class Shuffler:
         first_attempt = headers.get(_MESSAGE_ID, "") not in self._seen
         self._seen.add(headers.get(_MESSAGE_ID, ""))
         if first_attempt and self._chosen("twice", self._shuffle.twice):
-            copy = asyncio.create_task(self._copy(message, headers), name=f"copy {message.subject}")
-            self._under_way.add(copy)
-            copy.add_done_callback(self._under_way.discard)
+            self._start(self._copy(message, headers, self._wait(self._shuffle.late_s)))
+        outdated = first_attempt and self._chosen("outdated", self._shuffle.outdated)
         if first_attempt and self._chosen("lost", self._shuffle.lost):
             return
         if self._chosen("late", self._shuffle.late):
             await self._wait(self._shuffle.late_s)
         if self._chosen("overtaken", self._shuffle.overtaken):
-            await self._wait_for_another()
+            await self._wait_for_another(_ANY, _OVERTAKEN_WITHIN_S)
         answered = not (first_attempt and self._chosen("unanswered", self._shuffle.unanswered))
         await self._pass(message, headers, reply=message.reply if answered else "")
+        for key in (_ANY, _object(message)):
+            if (waited_for := self._awaited.pop(key, None)) is not None:
+                waited_for.set()
+        if outdated:
+            self._start(self._copy(message, headers, self._wait_for_another(_object(message), _OUTDATED_WITHIN_S)))
 
-    async def _copy(self, message: Msg, headers: dict[str, str]) -> None:
-        await self._wait(self._shuffle.late_s)
+    async def _copy(self, message: Msg, headers: dict[str, str], when: Awaitable[None]) -> None:
+        await when
         await self._pass(message, {**headers, _MESSAGE_ID: f"copy-{uuid7()}"}, reply="")
 
     async def _pass(self, message: Msg, headers: dict[str, str], *, reply: str) -> None:
@@ -128,15 +141,12 @@ class Shuffler:
         assert message.subject.startswith(subject), message.subject
         target = _behind(subject) + message.subject.removeprefix(subject)
         await self._bus.nc.publish(target, message.data, reply=reply, headers=headers or None)
-        self._passed.set()
-        self._passed = asyncio.Event()
 
     async def _wait(self, up_to_s: float) -> None:
         await self._unless_hurried(self._hurry.wait(), self._random.uniform(up_to_s / 2, up_to_s))
 
-    async def _wait_for_another(self) -> None:
-        passed = self._passed
-        await self._unless_hurried(passed.wait(), _OVERTAKEN_WITHIN_S)
+    async def _wait_for_another(self, key: str, up_to_s: float) -> None:
+        await self._unless_hurried(self._awaited.setdefault(key, asyncio.Event()).wait(), up_to_s)
 
     async def _unless_hurried(self, news: Awaitable[bool], up_to_s: float) -> None:
         waiting = {asyncio.ensure_future(news), asyncio.ensure_future(self._hurry.wait())}
@@ -148,6 +158,11 @@ class Shuffler:
         chosen = self._random.random() < probability
         self.done[fault] += chosen
         return chosen
+
+
+def _object(message: Msg) -> str:
+    """What the message is about."""
+    return message.subject.rpartition(".")[2]
 
 
 def _behind(subject: str) -> str:
