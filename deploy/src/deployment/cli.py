@@ -1,4 +1,4 @@
-"""`cirra-deploy`: up, down, status, rebuild, restored, env, demo."""
+"""`cirra-deploy`: up, down, status, backup, restore, rebuild, restored, env, demo."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from cirra_sdk.errors import CirraError as CloudError
 from core.agent import identity as identities
 from core.errors import CirraError
 from deployment import teardown as ending
+from deployment.backup import back_up
+from deployment.backup import restore as put_back
 from deployment.clouds import CLOUD
 from deployment.config import Config, NotDeployed, configure
 from deployment.demo import DemoOptions, run_demo
@@ -118,6 +120,28 @@ def rebuild(state_dir: StateDir = None) -> None:
         config = Config.load(layout)
         table = ServiceTable(layout, config, servers(layout, config), inherited_environment())
         asyncio.run(rebuild_all(layout, table, typer.echo))
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="Where to put it; must not exist")], state_dir: StateDir = None
+) -> None:
+    """Copy what can't be made again: the event log, contents of images, keys. While running; hosts are not in it."""
+    with clear_errors():
+        require_root()
+        layout = _layout(state_dir, DeploySettings())
+        asyncio.run(back_up(layout, Config.load(layout), folder.absolute(), tell))
+        tell(f"backed up: {folder.absolute()}")
+
+
+@app.command()
+def restore(folder: Annotated[Path, typer.Argument(help="What `backup` made")], state_dir: StateDir = None) -> None:
+    """Put a backup of the event log and of images in place, while Cirra is down; then: up, and look at the hosts."""
+    with clear_errors():
+        require_root()
+        layout = _layout(state_dir, DeploySettings())
+        asyncio.run(put_back(layout, Config.load(layout), folder.absolute(), tell))
+        tell("next: make up, `cirra host list`, `cirra host differences HOST`, `cirra host accept HOST`")
 
 
 @app.command()
