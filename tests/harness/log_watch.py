@@ -25,6 +25,7 @@ from tests.harness.planted import CANARY
 
 _WATCH = pytest.StashKey["LogWatch"]()
 _FILES = ("*.log", "*.jsonl")
+SHORTEST = 12
 # Tests with one of these run services, and services log.
 _TALKATIVE = frozenset({"module_cell", "plane", "cloud", "whole_cloud", "stages"})
 _SHAPES: Mapping[str, re.Pattern[bytes]] = {
@@ -58,7 +59,9 @@ class LogWatch:
         self._seen: set[tuple[str, str]] = set()
 
     def know(self, what: str, secret: str) -> None:
-        """From now on this is searched for as well."""
+        """From now on this is searched for as well. Raises ValueError for what is as short as other words."""
+        if len(secret) < SHORTEST:
+            raise ValueError(f"{what} has {len(secret)} characters: too few to search for")
         self._secrets[what] = tuple(forms(secret))
 
     def look_into(self, folder: Path) -> None:

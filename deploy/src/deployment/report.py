@@ -60,7 +60,7 @@ async def _cloud(layout: Layout, console: Console) -> bool:
     console.print()
     if stuck:
         console.print(
-            table("Stuck operations", ("operation", "kind", "step", "host", "since", "why"), map(_operation, stuck))
+            table("Stuck operations", ("operation", "kind", "step", "host", "since", "why"), map(stuck_row, stuck))
         )
     else:
         console.print("No operation is stuck.")
@@ -83,7 +83,8 @@ def _service(status: ServiceStatus) -> tuple[str, ...]:
     return (status.service, status.instance, "up" if status.up else f"silent for {status.silence_ms / 1000:.0f} s")
 
 
-def _operation(operation: Operation) -> tuple[str, ...]:
+def stuck_row(operation: Operation) -> tuple[str, ...]:
+    """Uid, kind, step, host, since when (local time), why."""
     stuck = operation.stuck
     step = f"{'undo of ' if stuck.undoing else ''}{stuck.step}"
     since = stuck.since.ToDatetime(UTC).astimezone().isoformat(" ", "seconds")
