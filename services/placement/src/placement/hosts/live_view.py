@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
+from typing import Protocol
 from uuid import UUID
 
 from cirra.placement.v1 import events_pb2 as pb
 from core.eventlog.types import RecordedEvent
 from placement.hosts.table import HostTable
 from placement.hosts.view import Held, HostView
+
+
+class Tail(Protocol):
+    """As `core.projection.EventTail`: the next events of the log, one at least."""
+
+    async def next(self) -> Sequence[RecordedEvent]: ...
 
 
 class LiveView:
@@ -51,9 +58,10 @@ class LiveView:
             return False
         return True
 
-    async def follow(self, tail: AsyncIterator[RecordedEvent]) -> None:
+    async def follow(self, tail: Tail) -> None:
         """Takes in events for ever. A new history (after a restore) is a new `LiveView`: the process restarts."""
-        async for event in tail:
-            self._view.apply(event)
+        while True:
+            for event in await tail.next():
+                self._view.apply(event)
             async with self._moved:
                 self._moved.notify_all()

@@ -88,22 +88,20 @@ class Scheduler:
             raise NoValidHost(decision, self._removals(hosts, request, decision))
         rows = None if passed.left == len(hosts) else np.flatnonzero(passed.keep)
         parts = self._weighed(hosts, request, rows)
-        total = np.zeros(passed.left)
-        for part in parts.values():
-            if part is not None:
-                total += part
-        order = _best(total, TRIED).tolist()
-        names = [hosts.names[place if rows is None else rows[place]] for place in order]
-        for name, place in zip(names[:SHOWN_SCORES], order, strict=False):
-            weights = {
-                weigher: 0.0 if part is None else round(float(part[place]), 4) for weigher, part in parts.items()
-            }
-            decision.scores.add(host=name, score=round(float(total[place]), 4), weights=weights)
+        telling = {by: part for by, part in parts.items() if part is not None}
+        total = sum(telling.values(), np.zeros(passed.left))
+        order = _best(total, TRIED)
+        names = [hosts.names[place] for place in (order if rows is None else rows[order]).tolist()]
+        best = total[order].tolist()
+        shown = {by: telling[by][order].tolist() if by in telling else [0.0] * len(names) for by in parts}
+        for place, name in enumerate(names[:SHOWN_SCORES]):
+            weights = {by: round(values[place], 4) for by, values in shown.items()}
+            decision.scores.add(host=name, score=round(best[place], 4), weights=weights)
         if shuffled:
-            alike = sum(total[place] >= total[order[0]] - ALIKE for place in order[:BEST])
-            best, rest = names[:alike], names[alike:]
-            self._random.shuffle(best)
-            names = best + rest
+            alike = sum(score >= best[0] - ALIKE for score in best[:BEST])
+            good, rest = names[:alike], names[alike:]
+            self._random.shuffle(good)
+            names = good + rest
         return Choice(tuple(names), decision)
 
     def _lasting_mask(self, hosts: HostTable, request: scheduling.ClaimRequest) -> _Passed:
