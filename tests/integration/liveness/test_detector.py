@@ -137,7 +137,7 @@ async def test_what_is_known_of_services_moves_with_the_detector(
     dead = hosts[0]
     await dead.silence()
     await quiet_world.until(dead, Health.DOWN, DOWN_S)
-    # Written by the detector in half a window; then the one that knew is gone as well, and comes back.
+    # Written by the detector in half a window at most; then the one that knew is gone as well, and comes back.
     await asyncio.sleep(WINDOW_S)
     await first.end(signal.SIGKILL)
     await first.start()

@@ -92,7 +92,7 @@ class Detector:
             await self._begin_term()
         await self._roll.call(self._tracker)
         expected: set[str] = set()
-        began_at, pause_s, written_at = self._tracker.heard_for_s, self._tracker.window_s / 12, 0.0
+        began_at, pause_s = self._tracker.heard_for_s, self._tracker.window_s / 12
         while True:
             for host in set(self._view.table.names) - expected:
                 for component in NEEDED_AGENTS:
@@ -100,11 +100,10 @@ class Detector:
                 expected.add(host)
             # After a takeover a full window of listening goes by before anybody's silence is held against it.
             settled = self._tracker.heard_for_s - began_at >= self._tracker.window_s
+            verdicts = self._verdicts(expected, settled=settled)
             with acting(actor="system/detector"):
-                await self._declare(self._verdicts(expected, settled=settled))
-            if self._tracker.heard_for_s - written_at >= self._tracker.window_s / 2:
-                await self._roll.write(self._tracker, lease)
-                written_at = self._tracker.heard_for_s
+                await self._declare(verdicts)
+            await self._roll.keep(self._tracker, lease, changed=bool(verdicts))
             await asyncio.sleep(pause_s)
 
     async def _begin_term(self) -> None:
@@ -119,12 +118,19 @@ class Detector:
 
     def _verdicts(self, hosts: Iterable[str], *, settled: bool) -> dict[str, Verdict]:
         """Those that differ from what was declared."""
-        found = {host: self._verdict(host, settled=settled) for host in hosts}
-        return {
-            host: verdict
-            for host, verdict in found.items()
-            if verdict is not None and not _same(verdict, self._declared.get(host))
-        }
+        found = {}
+        for host in hosts:
+            declared = self._declared.get(host)
+            if (
+                declared is not None
+                and declared.health is Health.UP
+                and self._tracker.is_steady(host, declared.boot_ids)
+            ):
+                continue
+            verdict = self._verdict(host, settled=settled)
+            if verdict is not None and not _same(verdict, declared):
+                found[host] = verdict
+        return found
 
     def _verdict(self, host: str, *, settled: bool) -> Verdict | None:
         """None while it is not known: then the host stays what it was."""

@@ -79,6 +79,8 @@ class Roll:
         self._table = f"{quote_identifier(schema)}.roll"
         self._leases = leases
         self._known: dict[tuple[str, str], _Row] = {}
+        self._written_at_s = 0.0
+        self._changed = False
 
     async def prepare(self) -> None:
         """Makes the table when it is absent."""
@@ -96,8 +98,15 @@ class Roll:
         for component, instance in before.keys() - self._known.keys():
             tracker.forget(component, instance)
 
-    async def write(self, tracker: Tracker, lease: Lease) -> None:
-        """Keeps what has changed since it was read or written. Raises LeaseLost."""
+    async def keep(self, tracker: Tracker, lease: Lease, *, changed: bool) -> None:
+        """Writes it, soon after a host has `changed`, else now and then. Raises LeaseLost."""
+        self._changed = self._changed or changed
+        since_s = tracker.heard_for_s - self._written_at_s
+        if since_s >= (tracker.window_s / 2 if self._changed else tracker.window_s * 2):
+            self._written_at_s, self._changed = tracker.heard_for_s, False
+            await self._write(tracker, lease)
+
+    async def _write(self, tracker: Tracker, lease: Lease) -> None:
         present = {(heard.component, heard.instance): _Row.of(heard) for heard in tracker.all()}
         changed = [row for key, row in present.items() if self._known.get(key) != row]
         gone = [key for key in self._known if key not in present]

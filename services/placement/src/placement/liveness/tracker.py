@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cirra.agent.v1 import desired_pb2 as agent
@@ -146,6 +146,18 @@ class Tracker:
             if (entry := self._entries.get((component, host))) is not None and entry.here
         }
 
+    def is_steady(self, host: str, boot_ids: Mapping[str, str]) -> bool:
+        """Whether its needed agents are heard in the boots that were known: the usual case, and told quickly."""
+        patience_s = self.window_s / 2
+        for component in NEEDED_AGENTS:
+            entry = self._entries.get((component, host))
+            if entry is None or not entry.here or entry.through.clear_s - entry.clear_s >= patience_s:
+                return False
+            if entry.through.doubtful_s != entry.doubtful_s or entry.heartbeat.boot_id != boot_ids.get(component):
+                return False
+        block = self._entries.get(("block", host))
+        return block is None or block.heartbeat.boot_id == boot_ids.get("block", "")
+
     def silent(self, host: str, *, for_s: float) -> list[str]:
         """The agents that the host needs and that were silent for so long; one never heard is silent."""
         return [component for component, entry in self._needed(host) if entry is None or entry.silence_s >= for_s]
@@ -164,8 +176,8 @@ class Tracker:
         return sorted(found - {""})
 
     def all(self) -> Iterable[Heard]:
-        """Everything that was ever heard, by name; `component` as its heartbeats say it."""
-        for (component, instance), entry in sorted(self._entries.items()):
+        """Everything that was ever heard, in no order; `component` as its heartbeats say it."""
+        for (component, instance), entry in self._entries.items():
             up = entry.silence_s < self.window_s and entry.doubtful_silence_s < self.patience_in_doubt_s
             yield Heard(
                 component=component,
