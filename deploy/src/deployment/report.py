@@ -64,19 +64,27 @@ async def _cloud(layout: Layout, console: Console) -> bool:
         )
     else:
         console.print("No operation is stuck.")
-    return not stuck
+    waiting = [host.name.removeprefix("hosts/") for host in hosts if host.observe_only]
+    if waiting:
+        console.print(f"The log was restored; see `cirra host differences`, of each: {', '.join(waiting)}")
+    return not stuck and not waiting
 
 
 def _host(host: Host) -> tuple[str, ...]:
     inventory, usage = host.inventory, host.usage
     return (
         host.name.removeprefix("hosts/"),
-        HostState.Name(host.state).removeprefix("HOST_STATE_").lower(),
+        _state(host),
         "yes" if host.enabled else f"no: {host.disabled_reason}",
         f"{usage.vcpus}/{inventory.vcpus}",
         f"{usage.memory_mib}/{inventory.memory_mib}",
         str(usage.instances),
     )
+
+
+def _state(host: Host) -> str:
+    state = HostState.Name(host.state).removeprefix("HOST_STATE_").lower()
+    return f"{state}, observe-only" if host.observe_only else state
 
 
 def _service(status: ServiceStatus) -> tuple[str, ...]:
