@@ -36,6 +36,16 @@ HOSTS = ("host-1", "host-2")
 WINDOW_S = 60.0
 
 
+async def reconcile(plane: ControlPlane, hosts: Sequence[FakeHost]) -> None:
+    """What the hosts' agents do on their timer: make so what is desired, as far as that is projected by now."""
+    pool, cell = plane.repository.log.pool, plane.cell.name
+    desired_state = DesiredState(pool, f"{cell}_conductor", f"{cell}_log")
+    for host in hosts:
+        for agent_name in AGENTS:
+            for desired in await desired_state.of_host(host.name, agent_name, 0):
+                await host.make_so(desired)
+
+
 class InstanceStage:
     """What the stages of both sagas share. A run's instance is found by the run's target."""
 
@@ -74,13 +84,8 @@ class InstanceStage:
         return True
 
     async def reconcile(self) -> None:
-        """What the hosts' agents do on their timer: make so what is desired, as far as that is projected by now."""
-        pool, cell = self.plane.repository.log.pool, self.plane.cell.name
-        desired_state = DesiredState(pool, f"{cell}_conductor", f"{cell}_log")
-        for host in self.hosts:
-            for agent_name in AGENTS:
-                for desired in await desired_state.of_host(host.name, agent_name, 0):
-                    await host.make_so(desired)
+        """Once, on all hosts."""
+        await reconcile(self.plane, self.hosts)
 
     async def require_nothing_soon(self, uid: str) -> None:
         """As `require_nothing`, once the hosts have looked what is desired, and their reports are taken in."""

@@ -6,11 +6,12 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import yaml
 
 from cirra.agent.v1 import desired_pb2 as agent
@@ -19,6 +20,7 @@ from cirra.operations.v1 import operations_pb2 as operations
 from cirra_sdk.errors import FailedPrecondition, InvalidArgument, OperationFailed, PermissionDenied
 from tests.harness.cloud import Cloud, Parts, Tenant
 from tests.harness.control_plane import PATIENCE_S
+from tests.harness.instance_sagas import reconcile
 from tests.harness.replicas import ADMIN_PASSWORD
 from tests.integration.acceptance.refusals import refused
 
@@ -31,6 +33,22 @@ async def until(look: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not await look():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.05)
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def hosts_that_look(cloud: Cloud) -> AsyncIterator[None]:
+    """After each test they answer again, and do what is desired by then: what was given up goes from them."""
+    yield
+    cloud.reset_hosts()
+
+    async def nothing_there() -> bool:
+        await reconcile(cloud.plane, cloud.hosts)
+        wanted = {instance.uid async for instance in cloud.admin.instances.list(all_projects=True) if instance.host}
+        return all(host.domains.keys() <= wanted for host in cloud.hosts) and not (
+            not wanted and any(host.ports for host in cloud.hosts)
+        )
+
+    await until(nothing_there)
 
 
 async def stuck_create(cloud: Cloud, tenant: Tenant, parts: Parts) -> operations.Operation:

@@ -282,7 +282,6 @@ async def _resolve(stage: Stage, saga_id: UUID) -> None:
     await stage.resolve(saga_id)
     run = await stage.ended(saga_id)
     assert run.status is SagaStatus.RESOLVED
-    await stage.require_sound()
     await stage.require_abandoned(run)
     await stage.require_sound()
 
