@@ -1,4 +1,4 @@
-"""`cloud`: one cloud of real processes for the whole run; `report`: what came of it, printed at the end."""
+"""`cloud`: one cloud of real processes for all tests here; `report`: what came of it, printed at the end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def report(pytestconfig: pytest.Config) -> Report:
     return pytestconfig.stash[_REPORT]
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def cloud(request: pytest.FixtureRequest, log_watch: LogWatch) -> AsyncIterator[ChaosCloud]:
     failed_before = request.session.testsfailed
     folder = Path(tempfile.mkdtemp(prefix="cirra-chaos-", dir="/var/tmp"))

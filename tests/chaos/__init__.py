@@ -1,0 +1,3 @@
+"""A cloud of real processes, and who dies in it (`make chaos`)."""
+
+from __future__ import annotations
