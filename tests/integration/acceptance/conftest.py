@@ -1,4 +1,4 @@
-"""One cloud per module, in a cell of its own, whose invariants hold at the end; tests are isolated by project."""
+"""One cloud per module, in a cell of its own, whose invariants hold after each test; tests are isolated by project."""
 
 from __future__ import annotations
 
@@ -42,7 +42,13 @@ async def whole_cloud(module_cell: Cell, tmp_path_factory: pytest.TempPathFactor
     telemetry.configure("acceptance", ServiceSettings())
     async with open_cloud(module_cell, tmp_path_factory.mktemp("cloud")) as running:
         yield running
-        await check_invariants(running.plane)
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def invariants_hold_now(whole_cloud: Cloud) -> AsyncIterator[None]:
+    """After each test, while all services run."""
+    yield
+    await check_invariants(whole_cloud.plane)
 
 
 @pytest.fixture
