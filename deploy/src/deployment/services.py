@@ -171,6 +171,9 @@ class ServiceTable:
             environment={
                 **self._inherited,
                 **environment,
+                # uvloop forks to start a program (qemu-img, dnsmasq, …), and gRPC's own handlers of a fork abort the
+                # child now and then while calls are under way. gRPC reads this when it is loaded.
+                "GRPC_ENABLE_FORK_SUPPORT": "0",
                 "CIRRA_TRACE_FILE": str(self._layout.trace(name)),
                 READY_FILE_VARIABLE: str(ready_file),
             },

@@ -96,3 +96,8 @@ def test_rebuilders_are_no_replicas() -> None:
         assert rebuilder.argv[-1] == "--rebuild"
         assert rebuilder.environment["CIRRA_REPLICA"] not in replicas
         assert "CIRRA_LISTEN" not in rebuilder.environment
+
+
+def test_programs_that_services_start_are_left_alone_by_grpc() -> None:
+    """Its handlers of fork(2) abort the child while calls are under way."""
+    assert {program.environment["GRPC_ENABLE_FORK_SUPPORT"] for program in programs(1).values()} == {"0"}
