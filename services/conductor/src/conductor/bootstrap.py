@@ -41,6 +41,7 @@ from conductor.settings import ConductorSettings
 from core.bus import PullLoop
 from core.bus.streams import CommandConsumers, ensure_report_consumer, ensure_streams, stream_settings
 from core.errors import Unavailable
+from core.eventlog.connections import is_transient
 from core.eventlog.types import Head
 from core.natsauth.keys import AccountName, UserSigner
 from core.natsauth.permissions import AGENTS
@@ -254,8 +255,11 @@ async def _adopt(engine: SagaEngine, unfinished: UnfinishedSagas) -> None:
         await asyncio.sleep(ADOPT_EVERY_S)
         try:
             adopted = await engine.adopt(unfinished)
-        except Exception:
-            log.exception("could not look for orphaned sagas; looking again")
+        except Exception as error:
+            if is_transient(error):
+                log.warning("no look for orphaned sagas while Postgres is away", error=repr(error))
+            else:
+                log.exception("could not look for orphaned sagas; looking again")
             continue
         if adopted:
             log.info("sagas adopted", count=adopted)
