@@ -14,7 +14,7 @@ from tests.e2e.agents.guest import TIMEOUT_S, create, created, delete
 from tests.e2e.agents.host import AGENTS, COMMANDS_MAX_AGE_S, Host
 from tests.e2e.cloud import eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300), pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600), pytest.mark.slow]
 
 
 async def public(host: Host) -> PublicHost:

@@ -20,7 +20,7 @@ from deployment.demo.tenant import Tenant
 from tests.e2e.agents.guest import TIMEOUT_S, TestGuest, create, created, delete, reached
 from tests.e2e.agents.host import Host
 
-pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 
 async def test_conductor_killed_before_the_pivot(host: Host, tenant: Tenant) -> None:

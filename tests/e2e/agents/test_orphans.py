@@ -18,7 +18,7 @@ from deployment.servers import servers
 from tests.e2e.agents.guest import TIMEOUT_S, create, created, delete
 from tests.e2e.agents.host import Host
 
-pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300), pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600), pytest.mark.slow]
 
 Seen = set[tuple[str, str, str]]
 _MARK = '<metadata><c:instance xmlns:c="https://cirra.dev/xmlns/domain/1" id="{}"/></metadata>'

@@ -13,7 +13,7 @@ from deployment.demo.tenant import Tenant
 from tests.e2e.agents.guest import TestGuest, create, delete, reached, running_guest
 from tests.e2e.agents.host import Host
 
-pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 # What would be started at all is started within a fraction of it.
 _QUIET_S = 3.0

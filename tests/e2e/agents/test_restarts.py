@@ -17,7 +17,7 @@ from tests.e2e.agents.guest import TestGuest, create, created, delete, running_g
 from tests.e2e.agents.host import AGENTS, Host
 from tests.e2e.cloud import eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
