@@ -16,6 +16,7 @@ from deployment.demo.key import new_key
 from deployment.demo.tenant import Tenant, make_tenant
 from tests.e2e.agents.host import COMMANDS_MAX_AGE_S, DataDisk, Host
 from tests.e2e.cloud import Cloud, running_cloud
+from tests.harness.log_watch import LogWatch
 
 # What an agent finds out by itself, it finds out soon; that a host is silent, late: parts that are killed again and
 # again are started again after pauses that grow, and there is no other host to take over.
@@ -29,7 +30,7 @@ _SETTINGS = {
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
+async def host(request: pytest.FixtureRequest, log_watch: LogWatch) -> AsyncIterator[Host]:
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("end-to-end tests need root: guests, bridges, mounts")
@@ -44,6 +45,7 @@ async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
             yield Host(cloud, boot_id_file, disk)
     finally:
         await disk.remove()
+    log_watch.look_into(state_dir)
     # The logs of a run that went wrong are evidence.
     if request.session.testsfailed == 0:
         shutil.rmtree(state_dir)

@@ -88,7 +88,9 @@ class Host:
     async def run_anew(self, former: dict[str, int]) -> None:
         """Returns once all of these have been started again and are ready."""
         await eventually(
-            lambda: all(self.cloud.runs_anew(name, pid) for name, pid in former.items()), f"{[*former]} run again"
+            lambda: all(self.cloud.runs_anew(name, pid) for name, pid in former.items()),
+            f"{[*former]} run again",
+            timeout_s=180,
         )
 
     def frozen(self, *names: str) -> AbstractContextManager[None]:

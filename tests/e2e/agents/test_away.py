@@ -36,7 +36,7 @@ async def test_a_host_that_was_away_learns_of_deletions(host: Host, tenant: Tena
         await asyncio.sleep(COMMANDS_MAX_AGE_S + 1)
         assert (host.qemus(kept.uid), host.qemus(gone.uid)) == processes
     await host.run_anew(former)
-    await eventually(lambda: not host.qemus(gone.uid), "the guest that was deleted is gone")
+    await eventually(lambda: not host.qemus(gone.uid), "the guest that was deleted is gone", timeout_s=TIMEOUT_S)
     await eventually(lambda: not host.cloud.guest_folder(gone.uid).exists(), "its disk as well")
     assert host.qemus(kept.uid) == processes[0]
     deadline = time.monotonic() + TIMEOUT_S

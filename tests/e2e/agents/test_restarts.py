@@ -60,7 +60,7 @@ async def test_a_guest_that_ends_while_libvirtd_is_dead_is_noticed_and_repaired(
         await kill(dead, tree=False)
         known = len(await guest.states())
     await host.run_anew(former)
-    await eventually(lambda: host.qemus(guest.uid) not in ([], [dead]), "it runs again")
+    await eventually(lambda: host.qemus(guest.uid) not in ([], [dead]), "it runs again", timeout_s=180)
     assert await guest.read_mark() == "before"
     await guest.becomes(lambda it: it.status == INSTANCE_STATUS_ACTIVE, "ACTIVE")
     assert (await guest.states())[known:] == [DOMAIN_STATE_CRASHED, DOMAIN_STATE_RUNNING]
