@@ -41,7 +41,8 @@ class Cirra:
 
     async def run(self, *arguments: str) -> Printed:
         process = await asyncio.create_subprocess_exec(
-            *(_COMMAND, *arguments),
+            str(_COMMAND),
+            *arguments,
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -27,7 +27,7 @@ from deployment import clouds, secrets
 from placement.liveness.term import DETECTOR_ID
 from tests.chaos.cloud import CELL, HOSTS, ChaosCloud, chaos_cloud
 from tests.chaos.command import Cirra
-from tests.chaos.history import End, History
+from tests.chaos.history import End, History, Moment
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
@@ -82,11 +82,11 @@ async def _refusal(cloud: ChaosCloud, gateway: int, token: str) -> str:
 
 
 def _skew(cloud: ChaosCloud, name: str) -> timedelta:
-    """By how much the clock of a process is wrong, as its own log has it."""
-    last = cloud.layout.log(name).read_text().splitlines()[-1]
-    written_at = cloud.layout.log(name).stat().st_mtime
-    told = datetime.fromisoformat(json.loads(last)["timestamp"])
-    return told - datetime.fromtimestamp(written_at, UTC)
+    """By how much the clock of a process is wrong: when it was ready, by its log and by the file that it then made."""
+    lines = [json.loads(line) for line in cloud.layout.log(name).read_text().splitlines() if line.startswith("{")]
+    *_, ready = [line for line in lines if line["message"] == "ready"]
+    made_at = cloud.layout.ready_file(name).stat().st_mtime
+    return datetime.fromisoformat(ready["timestamp"]) - datetime.fromtimestamp(made_at, UTC)
 
 
 async def test_the_clocks_are_wrong_indeed(askew: ChaosCloud) -> None:
@@ -125,6 +125,20 @@ async def test_a_token_ends_in_postgres_time(askew: ChaosCloud, age: timedelta, 
 
 async def test_instances_are_made_and_read_as_of_the_logs_time(askew: ChaosCloud) -> None:
     await _make_and_look_back(askew)
+
+
+async def test_sagas_go_on_at_a_conductor_whose_clock_is_two_hours_off(askew: ChaosCloud) -> None:
+    """What their steps have left of their deadlines goes by the log's time, and by no clock that is wrong."""
+    history = await History.from_now(askew.log)
+    creates = asyncio.create_task(askew.customer.create_many(6))
+    await history.until(Moment("StepStarted", 12))
+    await askew.services["conductor-1"].kill()
+    await creates
+    runs = await history.until_ended("instance-create", 6, SAGA_S)
+    assert {run.end for run in runs} == {End.COMPLETED}
+    assert any(run.adoptions for run in runs)
+    await askew.customer.delete_many(await askew.instances())
+    await history.until_ended("instance-delete", 6, SAGA_S)
 
 
 async def test_a_host_that_dies_is_down_and_no_other(askew: ChaosCloud, tmp_path: Path) -> None:
