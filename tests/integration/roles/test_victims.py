@@ -1,7 +1,7 @@
 """A writer, relay or projector that is stopped, killed or cut from Postgres stalls the others for 10 s at most, and
 changes nothing when it wakes (DESIGN §2). All three are victims at once, each in a process of its own.
 
-The detector, the fourth such role, is in tests/integration/liveness.
+The detector, the fourth such role, is in test_detector.py and in tests/integration/liveness.
 """
 
 from __future__ import annotations
