@@ -1,16 +1,14 @@
-"""`cloud`: one cloud of real processes for all tests here; `report`: what came of it, printed at the end."""
+"""`cloud`: a cloud of real processes, shared by the tests here; `report`: what came of it, printed at the end."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.chaos.cloud import ChaosCloud, chaos_cloud
+from tests.chaos.cloud import ChaosCloud
+from tests.chaos.clouds import Clouds
 from tests.chaos.report import Report
 from tests.harness.log_watch import LogWatch
 
@@ -35,12 +33,12 @@ def report(pytestconfig: pytest.Config) -> Report:
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
-async def cloud(request: pytest.FixtureRequest, log_watch: LogWatch) -> AsyncIterator[ChaosCloud]:
-    failed_before = request.session.testsfailed
-    folder = Path(tempfile.mkdtemp(prefix="cirra-chaos-", dir="/var/tmp"))
-    async with chaos_cloud(folder) as running:
-        yield running
-    log_watch.look_into(folder)
-    # The logs of another run are evidence.
-    if request.session.testsfailed == failed_before:
-        shutil.rmtree(folder)
+async def clouds(request: pytest.FixtureRequest, log_watch: LogWatch) -> AsyncIterator[Clouds]:
+    shared = Clouds(request.session, log_watch)
+    yield shared
+    await shared.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def cloud(clouds: Clouds) -> ChaosCloud:
+    return await clouds.usable()
