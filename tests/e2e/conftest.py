@@ -1,11 +1,16 @@
-"""`cloud`: one real cloud for the whole run, with this machine as its host. It needs root."""
+"""`cloud`: one real cloud for the whole run, with this machine as its host. It needs root.
+
+After every test that uses it, its invariants hold: log, stream, read models, claims, ports, guests, blobs.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,8 @@ import pytest_asyncio
 
 from tests.e2e.cloud import Cloud, running_cloud
 from tests.harness.log_watch import LogWatch
+
+_CHECK_TIMEOUT_S = 60.0
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -30,3 +37,22 @@ async def cloud(log_watch: LogWatch) -> AsyncIterator[Cloud]:
     log_watch.look_into(state_dir)
     # Only after a run that ended well: the logs of another are evidence.
     shutil.rmtree(state_dir)
+
+
+@pytest.fixture(autouse=True)
+def invariants_hold(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "cloud" not in request.fixturenames:
+        yield
+        return
+    cloud: Cloud = request.getfixturevalue("cloud")
+    yield
+    # In a process of its own: where a cloud's servers listen, only its own machine's network reaches.
+    command = ["nsenter", f"--net=/run/netns/{cloud.machine.namespace}", "--", sys.executable, "-m"]
+    checked = subprocess.run(
+        [*command, "tests.e2e.soundness", str(cloud.layout.root)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=_CHECK_TIMEOUT_S,
+    )
+    assert checked.returncode == 0, f"invariants are broken:\n{checked.stdout}{checked.stderr}"

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,14 +47,15 @@ class _Plane:
         self._world = world
         self._lifetimes: list[Lifetime] = []
 
-    def common(self, name: str) -> dict[str, Any]:
+    def common(self, name: str, number: int) -> dict[str, Any]:
+        """The settings of the replica with this number that all services have."""
         world = self._world
-        folder = world.folder / f"real-{name}"
+        folder = world.folder / f"real-{name}-{number}"
         world.authority.issue_server(name, ["127.0.0.1"], folder)
         (folder / "master.key").write_text(base64.b64encode(b"m" * 32).decode())
         return {
             "cell": world.cell.name,
-            "replica": name,
+            "replica": f"{name}-{number}",
             "postgres_dsn": world.cell.dsn,
             "nats_urls": (world.cell.nats_url,),
             "nats_credentials": world.cell.credentials_of(Identity.service(name)),
@@ -75,32 +77,46 @@ class _Plane:
             await lifetime.close(5.0)
 
 
+@dataclass(frozen=True)
+class Doors:
+    """The addresses of the replicas of both services."""
+
+    conductors: tuple[str, ...]
+    placements: tuple[str, ...]
+
+
 @asynccontextmanager
-async def _plane(world: World, nats_keys_folder: Path) -> AsyncIterator[None]:
-    """Placement and conductor; the world's gateways then speak to these."""
+async def _plane(world: World, nats_keys_folder: Path) -> AsyncIterator[Doors]:
+    """Two placements and two conductors, for the world's gateways to speak to."""
     plane = _Plane(world)
+    metadata_key = base64.b64encode(os.urandom(32)).decode()
     try:
-        world.placement_address = await plane.start(start_placement, PlacementSettings(**plane.common("placement")))
-        common = plane.common("conductor")
-        folder: Path = common["tls_directory"]
-        (folder / "ticket.key").write_text(base64.b64encode(world.ticket_key).decode())
-        (folder / "metadata.key").write_text(base64.b64encode(os.urandom(32)).decode())
-        (folder / "password").write_text(PASSWORD)
-        settings = ConductorSettings(
-            **common,
-            placement_addresses=(world.placement_address,),
-            ca_directory=world.authority.folder,
-            nats_keys_directory=nats_keys_folder,
-            ticket_key_file=folder / "ticket.key",
-            metadata_key_file=folder / "metadata.key",
-            image_download_url="https://127.0.0.1:1/images",
-            metadata_url="https://127.0.0.1:1",
-            advertised_conductor_address="127.0.0.1:1",
-            advertised_nats_urls=(world.cell.nats_url,),
-            admin_password_file=folder / "password",
-        )
-        world.conductor_address = await plane.start(start_conductor, settings)
-        yield
+        placements = [
+            await plane.start(start_placement, PlacementSettings(**plane.common("placement", number)))
+            for number in (1, 2)
+        ]
+        conductors = []
+        for number in (1, 2):
+            common = plane.common("conductor", number)
+            folder: Path = common["tls_directory"]
+            (folder / "ticket.key").write_text(base64.b64encode(world.ticket_key).decode())
+            (folder / "metadata.key").write_text(metadata_key)
+            (folder / "password").write_text(PASSWORD)
+            settings = ConductorSettings(
+                **common,
+                placement_addresses=tuple(placements),
+                ca_directory=world.authority.folder,
+                nats_keys_directory=nats_keys_folder,
+                ticket_key_file=folder / "ticket.key",
+                metadata_key_file=folder / "metadata.key",
+                image_download_url="https://127.0.0.1:1/images",
+                metadata_url="https://127.0.0.1:1",
+                advertised_conductor_address="127.0.0.1:1",
+                advertised_nats_urls=(world.cell.nats_url,),
+                admin_password_file=folder / "password",
+            )
+            conductors.append(await plane.start(start_conductor, settings))
+        yield Doors(tuple(conductors), tuple(placements))
     finally:
         await plane.close()
 
@@ -114,7 +130,10 @@ def invariants() -> frozenset[Invariant]:
 @pytest.fixture
 async def real(world: World, tmp_path: Path) -> AsyncIterator[Gateway]:
     NatsKeys.create(tmp_path / "nats-keys")
-    async with _plane(world, tmp_path / "nats-keys"), world.gateway() as gateway:
+    async with (
+        _plane(world, tmp_path / "nats-keys") as doors,
+        world.gateway(conductor_addresses=doors.conductors, placement_addresses=doors.placements) as gateway,
+    ):
         yield gateway
 
 
