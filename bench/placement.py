@@ -128,23 +128,25 @@ async def relayed(nats_url: str, position: int) -> None:
     await bus.close()
 
 
-async def rate(act: Callable[[], Awaitable[object]], seconds: float, *, warm_up_s: float = 0.0) -> float:
-    """How often per second it is done, `IN_FLIGHT` at a time."""
-    begin = time.perf_counter() + warm_up_s
-    end = begin + seconds
+async def rate(act: Callable[[], Awaitable[object]], seconds: float) -> tuple[float, int]:
+    """How often per second it is done, `IN_FLIGHT` at a time, and how often in all."""
+    begin = time.perf_counter()
     done = 0
 
     async def worker() -> None:
         nonlocal done
-        while (now := time.perf_counter()) < end:
+        while time.perf_counter() < begin + seconds:
             await act()
-            done += now >= begin
+            done += 1
 
     await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
-    return done / (time.perf_counter() - begin)
+    return done / (time.perf_counter() - begin), done
 
 
-async def measure_claims(address: str, tls: TlsFiles, seconds: float) -> float:
+async def measure_claims(
+    address: str, tls: TlsFiles, seconds: float, parts: Mapping[int, str]
+) -> tuple[float, dict[str, float]]:
+    """Claims per second once the services are warm, and the CPU time per claim of each part, in milliseconds."""
     dialled = channel([address], tls, server=Identity.service("placement"))
     stub = SchedulingServiceStub(dialled)
     wanted = api.Resources(vcpus=WANTS.vcpus, memory_mib=WANTS.memory_mib, disk_gib=WANTS.disk_gib)
@@ -153,16 +155,21 @@ async def measure_claims(address: str, tls: TlsFiles, seconds: float) -> float:
         await stub.Claim(api.ClaimRequest(claim_id=str(uuid7()), attempt=1, resources=wanted, availability_zone="nova"))
 
     try:
-        return await rate(claim, seconds, warm_up_s=WARM_UP_S)
+        await rate(claim, WARM_UP_S)
+        before = cpu_s(parts)
+        per_s, claims = await rate(claim, seconds)
+        used = cpu_s(parts) - before
     finally:
         await dialled.close()
+    return per_s, {part: round(1000 * cpu / claims, 2) for part, cpu in used.most_common()}
 
 
 async def measure_baseline(dsn: str, count: int) -> float:
     pool = await asyncpg.create_pool(dsn, min_size=8, max_size=8)
     try:
         await openstack_way.prepare(pool, names(count), HAS, CPU_RATIO)
-        return await rate(lambda: openstack_way.claim(pool, WANTS), BASELINE_S)
+        per_s, _ = await rate(lambda: openstack_way.claim(pool, WANTS), BASELINE_S)
+        return per_s
     finally:
         await pool.execute("DROP SCHEMA openstack_way CASCADE")
         await pool.close()
@@ -220,13 +227,9 @@ async def measure(count: int, seconds: float, profile: str) -> Measured:
                 address = await ready(folder / "ready", placement)
                 await relayed(nats.url, head)
                 parts = {relay.pid: "relay", placement.pid: "placement"}
-                before = cpu_s(parts)
-                per_s = await measure_claims(address, calling_tls, seconds)
-                used = cpu_s(parts) - before
-                claims = (await log.head()).position - head
+                per_s, cpu_ms = await measure_claims(address, calling_tls, seconds, parts)
             await log.close()
             baseline = await measure_baseline(postgres.dsn, count)
-    cpu_ms = {part: round(1000 * seconds_ / claims, 2) for part, seconds_ in used.most_common()}
     return Measured(per_s, baseline, cpu_ms)
 
 

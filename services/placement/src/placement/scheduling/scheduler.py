@@ -17,7 +17,7 @@ from placement.hosts.table import HostTable
 from placement.scheduling.filters.base import Filter, Mask, all_of
 from placement.scheduling.filters.capabilities import wanted_virt_type
 from placement.scheduling.refusal import NoValidHost
-from placement.scheduling.weighers import Scores, Weigher, normalised
+from placement.scheduling.weighers import Scores, Weighed, Weigher
 
 FILTERS = "cirra.placement.filters"
 WEIGHERS = "cirra.placement.weighers"
@@ -88,14 +88,15 @@ class Scheduler:
             raise NoValidHost(decision, self._removals(hosts, request, decision))
         rows = None if passed.left == len(hosts) else np.flatnonzero(passed.keep)
         parts = self._weighed(hosts, request, rows)
-        telling = {by: part for by, part in parts.items() if part is not None}
-        total = sum(telling.values(), np.zeros(passed.left))
+        total = np.zeros(passed.left)
+        for part in parts.values():
+            part.add_to(total)
         order = _best(total, TRIED)
         names = [hosts.names[place] for place in (order if rows is None else rows[order]).tolist()]
-        best = total[order].tolist()
-        shown = {by: telling[by][order].tolist() if by in telling else [0.0] * len(names) for by in parts}
+        shown = {by: part.at(order[:SHOWN_SCORES]) for by, part in parts.items()}
+        best = np.sum([*shown.values()], axis=0).tolist() if shown else [0.0] * len(names)
         for place, name in enumerate(names[:SHOWN_SCORES]):
-            weights = {by: round(values[place], 4) for by, values in shown.items()}
+            weights = {by: round(float(values[place]), 4) for by, values in shown.items()}
             decision.scores.add(host=name, score=round(best[place], 4), weights=weights)
         if shuffled:
             alike = sum(score >= best[0] - ALIKE for score in best[:BEST])
@@ -120,14 +121,13 @@ class Scheduler:
 
     def _weighed(
         self, hosts: HostTable, request: scheduling.ClaimRequest, rows: NDArray[np.intp] | None
-    ) -> dict[str, Scores | None]:
-        """Each weigher's part of the score of the rows that are left (all, without `rows`); None: the same for all."""
-        parts: dict[str, Scores | None] = {}
+    ) -> dict[str, Weighed]:
+        """Each weigher's part of the score of the rows that are left; without `rows`, of all."""
+        parts = {}
         for weigher, multiplier in self._weighers:
-            applies: Callable[[scheduling.ClaimRequest], bool] | None = getattr(weigher, "applies", None)
-            if applies is None or applies(request):
+            if _applies(weigher, request):
                 scores = weigher.score(hosts, request)
-                parts[weigher.name] = normalised(scores if rows is None else scores[rows], multiplier)
+                parts[weigher.name] = Weighed.of(scores if rows is None else scores[rows], multiplier)
         return parts
 
     def _removals(
@@ -136,7 +136,7 @@ class Scheduler:
         """The filters that removed hosts, in the decision with a word on what those have; and the remedy of each."""
         found, keep = [], all_of(hosts)
         for each, result in zip((*self._lasting, *self._passing), decision.filters, strict=True):
-            left = keep & each.mask(hosts, request)
+            left = keep & each.mask(hosts, request) if _applies(each, request) else keep
             if result.removed:
                 describe = getattr(each, "describe", None)
                 result.detail = describe(hosts, request, keep & ~left) if describe else ""
@@ -150,11 +150,18 @@ def _filtered(filters: Iterable[Filter], hosts: HostTable, request: scheduling.C
     results = []
     left = there = int(np.count_nonzero(keep))
     for each in filters:
-        keep = keep & each.mask(hosts, request)
-        left = int(np.count_nonzero(keep))
+        if _applies(each, request):
+            keep = keep & each.mask(hosts, request)
+            left = int(np.count_nonzero(keep))
         results.append(scheduling.FilterResult(filter=each.name, removed=there - left, hosts_in=there, hosts_out=left))
         there = left
     return _Passed(keep, left, tuple(results))
+
+
+def _applies(each: Filter | Weigher, request: scheduling.ClaimRequest) -> bool:
+    """Whether it is anything to this request."""
+    applies: Callable[[scheduling.ClaimRequest], bool] | None = getattr(each, "applies", None)
+    return applies is None or applies(request)
 
 
 def _kind_of(request: scheduling.ClaimRequest) -> bytes:
@@ -169,13 +176,13 @@ def _kind_of(request: scheduling.ClaimRequest) -> bytes:
 def _best(total: Scores, count: int) -> NDArray[np.intp]:
     """The places of the highest scores, best first, without sorting all of them: the best ones are among the blocks
     whose highest is highest."""
-    places = np.arange(total.size)
-    if total.size > 4 * _BLOCK:
-        whole = total.size - total.size % _BLOCK
-        highest = total[:whole].reshape(-1, _BLOCK).max(axis=1)
-        blocks = np.argsort(-highest, kind="stable")[:count]
-        inside = (blocks[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
-        places = np.concatenate([inside, places[whole:]])
+    if total.size <= 4 * _BLOCK:
+        return np.argsort(-total, kind="stable")[:count]
+    whole = total.size - total.size % _BLOCK
+    highest = total[:whole].reshape(-1, _BLOCK).max(axis=1)
+    blocks = np.argsort(-highest, kind="stable")[:count]
+    inside = (blocks[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
+    places = np.concatenate([inside, np.arange(whole, total.size)])
     return places[np.argsort(-total[places], kind="stable")[:count]]
 
 

@@ -6,6 +6,7 @@ Scores are normalised to 0…1 over the hosts that remain, times the weigher's m
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -95,11 +96,27 @@ def _members(hosts: HostTable, request: scheduling.ClaimRequest) -> Scores:
     return counts
 
 
-def normalised(scores: Scores, multiplier: float = 1.0) -> Scores | None:
-    """To 0…1, times the multiplier. None when all are equal: they don't tell hosts apart."""
-    low, high = float(scores.min()), float(scores.max())
-    if high == low:
-        return None
-    parts: Scores = scores - low
-    parts *= multiplier / (high - low)
-    return parts
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """Scores to be normalised to 0…1, times a multiplier. When all are equal they don't tell hosts apart: 0 for each.
+
+    For the order of hosts the scores need only be scaled: what is taken off is the same for all.
+    """
+
+    scores: Scores
+    low: float
+    scale: float
+
+    @classmethod
+    def of(cls, scores: Scores, multiplier: float) -> Weighed:
+        low, high = float(scores.min()), float(scores.max())
+        return cls(scores, low, 0.0 if high == low else multiplier / (high - low))
+
+    def add_to(self, total: Scores) -> None:
+        """Adds the scaled scores, each more than it should be by the same amount."""
+        if self.scale:
+            total += self.scores * self.scale
+
+    def at(self, places: NDArray[np.intp]) -> Scores:
+        """The normalised ones of some places."""
+        return (self.scores[places] - self.low) * self.scale

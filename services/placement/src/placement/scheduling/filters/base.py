@@ -23,7 +23,8 @@ class Filter(Protocol):
     `name` is told to operators when it removes hosts ("memory_mib"). It may also have:
 
     `ignores_claims = True`: the mask depends on the hosts themselves and on the request without its id, attempt,
-    resources and group; then it is kept until a host changes. `remedy`: what a person can do when it removed the hosts.
+    resources and group; then it is kept until a host changes. `applies(request)`: False spares the mask, of a filter
+    that this request is nothing to. `remedy`: what a person can do when it removed the hosts.
     `describe(hosts, request, removed)`: in a few words what the removed ones have, without naming them.
     """
 

@@ -14,12 +14,13 @@ class ServerGroupAntiAffinity:
     name = "server_group_anti_affinity"
     remedy = "add hosts, or use a group with policy soft-anti-affinity"
 
+    def applies(self, request: scheduling.ClaimRequest) -> bool:
+        return request.group.policy == scheduling.GROUP_POLICY_ANTI_AFFINITY
+
     def mask(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Mask:
-        left = all_of(hosts)
-        if request.group.policy == scheduling.GROUP_POLICY_ANTI_AFFINITY:
-            allowed = most_per_host(request.group)
-            full = [row for row, count in hosts.groups.get(request.group.group_id, {}).items() if count >= allowed]
-            left[full] = False
+        left, allowed = all_of(hosts), most_per_host(request.group)
+        full = [row for row, count in hosts.groups.get(request.group.group_id, {}).items() if count >= allowed]
+        left[full] = False
         return left
 
     def describe(self, hosts: HostTable, request: scheduling.ClaimRequest, removed: Mask) -> str:
@@ -32,9 +33,12 @@ class ServerGroupAffinity:
     name = "server_group_affinity"
     remedy = "free the host of the group, or use a group with policy soft-affinity"
 
+    def applies(self, request: scheduling.ClaimRequest) -> bool:
+        return request.group.policy == scheduling.GROUP_POLICY_AFFINITY
+
     def mask(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Mask:
         members = hosts.groups.get(request.group.group_id, {})
-        if request.group.policy != scheduling.GROUP_POLICY_AFFINITY or not members:
+        if not members:
             return all_of(hosts)
         only = none_of(hosts)
         only[list(members)] = True
