@@ -15,7 +15,7 @@ FACTS = ("InventoryObserved", "OrphansObserved")
 
 
 class HostReports:
-    """Handles the reports with these facts; the conductor takes all others. `default`: the cloud's allocation ratios."""
+    """Handles the reports with these facts; the conductor takes all others. `default`: the cloud's ratios."""
 
     def __init__(self, repository: Repository, *, default: Ratios) -> None:
         self._repository = repository
