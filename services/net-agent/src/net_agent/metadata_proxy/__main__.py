@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import uvloop
+
 from net_agent.metadata_proxy.config import ProxyConfig
 from net_agent.metadata_proxy.server import MetadataProxy, Sender
 from net_agent.metadata_proxy.upstream import Upstream
@@ -45,7 +47,7 @@ def main() -> int:
     os.close(ready)
     _detach(config)
     sender = Sender(config.host, config.network_id, key)
-    asyncio.run(_serve(MetadataProxy(sender, upstream, log), listener, lambda: _say_ready(tell_ready)))
+    uvloop.run(_serve(MetadataProxy(sender, upstream, log), listener, lambda: _say_ready(tell_ready)))
     return 0
 
 
