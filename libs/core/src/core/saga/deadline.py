@@ -57,14 +57,14 @@ class Deadline:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """It stands still within."""
-        self._count()
+        """It does not run within, and begins anew afterwards: earlier runners may have `spent` their time waiting."""
         self._holds += 1
         try:
             yield
         finally:
-            self._count()
             self._holds -= 1
+            self._last = self._monotonic()
+            self._since_progress_s = self._total_s = 0.0
 
     def touch(self) -> None:
         """Progress was made."""
@@ -73,6 +73,8 @@ class Deadline:
     @property
     def expired(self) -> bool:
         self._count()
+        if self._holds:
+            return False
         return self._since_progress_s >= self._limit_s or self._total_s >= self._cap_s
 
     def _count(self) -> None:
