@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
+from cirra.agent.v1.desired_pb2 import DesiredObject
 from cirra.operations.v1.events_pb2 import SagaCompleted, SagaStarted
 from cirra.placement.v1.events_pb2 import ClaimMade
 from cirra.placement.v1.scheduling_pb2 import Resources
@@ -156,11 +158,37 @@ async def _named_apart_from_readers(still: Still) -> set[Invariant]:
     return _named(await violations(still.checked)) - {Invariant.STREAM, Invariant.READ_MODEL}
 
 
+async def test_what_is_on_a_host_and_should_not_be_is_named_and_the_reverse(still: Still) -> None:
+    [host] = still.plane.hosts
+    for contents in (host.domains, host.ports):
+        stranger = str(uuid7())
+        contents[stranger] = DesiredObject()
+        [found] = await violations(still.checked)
+        assert (found.invariant, stranger in found.subject) == (Invariant.HOST, True)
+        del contents[stranger]
+    lost = host.domains.pop(str(still.instance_id))
+    assert _named(await violations(still.checked)) == {Invariant.HOST}
+    host.domains[str(still.instance_id)] = lost
+    assert await violations(still.checked) == []
+
+
+async def test_an_image_without_its_blob_is_named(still: Still, tmp_path: Path) -> None:
+    checked = replace(still.checked, blobs=tmp_path)
+    assert _named(await violations(checked)) == {Invariant.FILE}
+    blob = tmp_path / "blobs" / ("ab" * 32)
+    blob.parent.mkdir()
+    blob.write_bytes(b"xx")
+    assert _named(await violations(checked)) == {Invariant.FILE}, "too long"
+    blob.write_bytes(b"x")
+    assert await violations(checked) == []
+
+
 async def test_a_stream_that_lags_or_is_missing_is_named(still: Still) -> None:
     run = SagaRun.new(uuid7())
     run.record(SagaStarted(saga="instance-create", runner="conductor-9.dead"))
     await still.plane.repository.save(run)
     assert Invariant.STREAM in _named(await violations(still.checked))
+    assert await violations(still.checked, resting=True) == [], "who has stopped may be behind"
     run.record(SagaCompleted())
     await still.plane.repository.save(run)
 
