@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[3]
 SOURCES = ("libs/core/src", "services", "deploy/src", "sdk/src")
 
 ALLOWED = {
+    "deploy/src/deployment/backup.py": "names the data that a restore puts aside, for people",
     "deploy/src/deployment/demo/story.py": "asks its own machine's log for what came since",
     "deploy/src/deployment/keeper.py": "since when a process runs, for people on the same machine",
     "deploy/src/deployment/overview.py": "the same, read",
