@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID, uuid5
@@ -77,8 +78,9 @@ class HostAdministration(administration_pb2_grpc.HostAdministrationServiceServic
         _check_mask(request.update_mask.paths)
 
         def decide(aggregate: HostAggregate) -> Iterable[str]:
+            before = aggregate.membership
             aggregate.change(*_updated(aggregate, request))
-            return aggregate.hosts
+            return () if aggregate.membership == before else aggregate.hosts
 
         return await self._change(request.aggregate.name, decide)
 
@@ -117,7 +119,7 @@ class HostAdministration(administration_pb2_grpc.HostAdministrationServiceServic
 
         async def once() -> tuple[HostAggregate, Saved]:
             aggregate = await self._repository.find(HostAggregate, aggregate_id) or HostAggregate.new(aggregate_id)
-            hosts = [await self._host(host) for host in decide(aggregate)]
+            hosts = await asyncio.gather(*map(self._host, decide(aggregate)))
             for host in hosts:
                 await self._tell(host, aggregate)
             return aggregate, await self._save(aggregate, *hosts)
