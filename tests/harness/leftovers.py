@@ -15,7 +15,7 @@ from core.testing.servers import Cell
 from tests.harness.cloud import Cloud
 
 # Who works, and how far: no state of the cloud.
-_VOLATILE = frozenset({"leases", "projections", "migrations"})
+_VOLATILE = frozenset({"leases", "projections", "migrations", "roll"})
 _TABLES = """
     SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND starts_with(n.nspname, $1) ORDER BY 1, 2
