@@ -169,7 +169,7 @@ async def storm(cloud: Cloud, networks: Sequence[tuple[GuestNetwork, Sequence[st
                 tasks.create_task(guest(network, address))
     used = cloud.cpu_ms()
     used.subtract(before)
-    used["guests"] = (time.process_time() - own) * 1000
+    used["guests"] = round((time.process_time() - own) * 1000)
     return Waits(requests, guests, used)
 
 
