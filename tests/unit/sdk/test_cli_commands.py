@@ -314,3 +314,19 @@ def test_an_operation_with_its_steps(gateway: FakeGateway, cirra: Cirra) -> None
     gateway.answers("GetOperation", operation(operations.OPERATION_STATE_SUCCEEDED, CLAIM, BIND))
     shown = cirra("operation", "show", "o1").stdout
     assert "SUCCEEDED" in shown and "✓ claim_host" in shown and "on host-1" in shown
+
+
+def test_a_password_is_printed_whole_and_alone(gateway: FakeGateway, cirra: Cirra) -> None:
+    """It goes on through a pipe: no wrapping, however long it is."""
+    posted = "QUJD" * 171
+    gateway.answers(
+        "GetInstancePassword", compute.InstancePassword(name="projects/p/instances/i", password=posted.encode())
+    )
+    assert cirra("server", "password", "web").stdout == f"{posted}\n"
+    assert gateway.requests("GetInstancePassword")[0].name == "web"
+
+
+def test_a_server_is_given_tags(gateway: FakeGateway, cirra: Cirra) -> None:
+    result = cirra(*CREATE, "--tag", "blue", "--tag", "green")
+    assert result.exit_code == 0, result.stderr
+    assert gateway.requests("CreateInstance")[0].instance.tags == ["blue", "green"]

@@ -54,6 +54,8 @@ def answering(gateway: FakeGateway) -> None:
             answer: Any = GetMessageClass(method.output_type)()
             if method.output_type.name == "Operation":
                 answer.uid, answer.done = "o1", True
+            if method.name == "GetInstancePassword":
+                answer.password = b"hush"
             gateway.answers(method.name, [answer] if method.server_streaming else answer)
 
 

@@ -46,6 +46,7 @@ CALLS: dict[str, Doing] = {
     "GetInstance": lambda client: client.instances.get("x"),
     "ListInstances": lambda client: client.instances.list(),
     "DeleteInstance": lambda client: client.instances.delete("x"),
+    "GetInstancePassword": lambda client: client.instances.password("x"),
     "WatchInstances": lambda client: client.instances.watch(),
     "CreateImage": lambda client: client.images.create("x"),
     "UploadImageData": lambda client: client.images.upload("x", Path(__file__)),
