@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cirra.compute.v1.compute_pb2 import Flavor
 from cirra.image.v1.image_pb2 import Image
-from cirra.network.v1.network_pb2 import Network
+from cirra.network.v1.network_pb2 import Network, Subnet
 from cirra_sdk import AsyncClient
 from deployment import clouds
 from deployment.layout import Layout
@@ -57,6 +57,7 @@ class Parts:
     flavor: Flavor
     image: Image
     network: Network
+    subnet: Subnet
 
 
 @asynccontextmanager
@@ -81,9 +82,9 @@ async def prepare(admin: AsyncClient, folder: Path, *, cidr: str = "10.0.0.0/16"
     await asyncio.to_thread(_make_disk, disk)
     image = await admin.images.upload(await admin.images.create("bench"), disk)
     network = await admin.networks.create("bench")
-    await admin.subnets.create("bench", network=network, cidr=cidr)
+    subnet = await admin.subnets.create("bench", network=network, cidr=cidr)
     flavor = await admin.flavors.create("bench", vcpus=1, memory_mib=64, disk_gib=1)
-    return Parts(flavor, image, network)
+    return Parts(flavor, image, network, subnet)
 
 
 def _make_disk(path: Path) -> None:

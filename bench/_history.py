@@ -81,7 +81,7 @@ def _events(number: int, project_id: str, parts: Parts) -> list[NewEvent]:
         project_id=project_id,
         network_id=parts.network.uid,
         mac_address="fa:16:3e:" + ":".join(f"{byte:02x}" for byte in number.to_bytes(3, "big")),
-        fixed_ips=[network.FixedIp(ip_address=str(_FIRST_ADDRESS + number))],
+        fixed_ips=[network.FixedIp(subnet=parts.subnet.uid, ip_address=str(_FIRST_ADDRESS + number))],
         device_id=str(instance_id),
         owned_by_device=True,
     )
