@@ -23,6 +23,7 @@ def openssh(key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurv
         (ed25519.Ed25519PrivateKey.generate(), "ssh-ed25519"),
         (rsa.generate_private_key(65537, 2048), "ssh-rsa"),
         (ec.generate_private_key(ec.SECP256R1()), "ecdsa-sha2-nistp256"),
+        (ec.generate_private_key(ec.SECP384R1()), "ecdsa-sha2-nistp384"),
         (ec.generate_private_key(ec.SECP521R1()), "ecdsa-sha2-nistp521"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -34,14 +35,22 @@ def test_keys_of_the_usual_types_are_taken(key: ed25519.Ed25519PrivateKey, kind:
     assert len(parsed.fingerprint.split(":")) == 16
 
 
-def test_a_security_key_is_taken() -> None:
+def test_security_keys_are_taken() -> None:
+    """As U2F tokens have them: OpenSSH's PROTOCOL.u2f."""
+
     def string(data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + data
 
-    kind = b"sk-ssh-ed25519@openssh.com"
-    raw = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes_raw()
-    blob = base64.b64encode(string(kind) + string(raw) + string(b"ssh:")).decode()
-    assert parse_public_key(f"{kind.decode()} {blob}").type == kind.decode()
+    edwards = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    point = ec.generate_private_key(ec.SECP256R1()).public_key()
+    octets = point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    keys = {
+        b"sk-ssh-ed25519@openssh.com": string(edwards),
+        b"sk-ecdsa-sha2-nistp256@openssh.com": string(b"nistp256") + string(octets),
+    }
+    for kind, key in keys.items():
+        blob = base64.b64encode(string(kind) + key + string(b"ssh:")).decode()
+        assert parse_public_key(f"{kind.decode()} {blob}").type == kind.decode()
 
 
 def test_the_fingerprint_is_that_of_ssh_keygen() -> None:
