@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 # Imported for what they register: the aggregates of all events, and what constrains them.
+import conductor.bootstrap  # noqa: F401
 import placement.bootstrap  # noqa: F401
 from core.eventlog.log import EventLog
 from core.eventlog.rebuild import recompute_constraints

@@ -105,7 +105,7 @@ class ServiceTable:
     def epoch_raiser(self, above: int) -> Program:
         """A process that begins a new epoch of the log, higher than *above* too."""
         name = "conductor-new-epoch"
-        environment = self._common("conductor", name) | self._specific("conductor", 1) | {"CIRRA_LOG_LEVEL": "critical"}
+        environment = self._common("conductor", name) | self._specific("conductor", 1) | {"CIRRA_LOG_LEVEL": "error"}
         program = self._program("conductor", name, environment)
         return dataclasses.replace(program, argv=(*program.argv, "--begin-epoch", str(above)))
 

@@ -19,6 +19,7 @@ from deployment import guests
 from deployment.demo.key import new_key
 from deployment.demo.tenant import Tenant, make_tenant
 from deployment.demo.userdata import user_data
+from deployment.servers import servers
 from tests.e2e.cloud import Cloud, running_cloud
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
@@ -76,15 +77,34 @@ async def test_guests_outlive_the_restore_of_an_older_backup(cloud: Cloud, tmp_p
         missing = await becomes(admin, c, INSTANCE_STATUS_ERROR)
         assert missing.fault.reason == "DISK_MISSING"
         assert (await becomes(admin, a, INSTANCE_STATUS_ACTIVE)).uid == a.uid
+        await is_orphan(admin, cloud.config.host, b)
+
+        # What an operator says who knows that nothing else can have noticed.
+        told = await cloud.deploy("restored")
+        assert told.code == 0, told.output
+        assert "epoch 3 begins" in told.output
+        assert "0 mended" in told.output
+        again = await differences(admin, cloud.config.host)
+        assert (again.epoch, again.accepted_epoch) == (3, 2)
+        assert not (await admin.hosts.accept(cloud.config.host, again.etag)).observe_only
     assert {uid: qemu(cloud, uid) for uid in before} == before
     assert cloud.guest_folder(b.uid).exists(), "what the cloud does not know is not deleted"
     assert wired <= await ports(cloud)
+    await remove_by_hand(cloud, b)
 
 
 async def booted(tenant: Tenant) -> Instance:
     operation = await tenant.boot(user_data("tiny", "epochs"))
     await tenant.user.operations.wait(operation, timeout_s=TIMEOUT_S)
     return await tenant.user.instances.get(operation.target)
+
+
+async def remove_by_hand(cloud: Cloud, instance: Instance) -> None:
+    """What only a person may do to an orphan."""
+    virsh = ("virsh", "--connect", servers(cloud.layout, cloud.config).libvirt_uri)
+    await cloud.machine.checked(*virsh, "destroy", instance.uid)
+    await cloud.machine.checked(*virsh, "undefine", instance.uid)
+    await asyncio.to_thread(shutil.rmtree, cloud.guest_folder(instance.uid))
 
 
 async def done(cloud: Cloud, command: str, *arguments: str) -> None:
@@ -120,6 +140,13 @@ async def differences(admin: AsyncClient, host: str) -> pb.HostDifferences:
         while (listed := await admin.hosts.differences(host)).awaited_agents:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     return listed
+
+
+async def is_orphan(admin: AsyncClient, host: str, instance: Instance) -> None:
+    """Returns once the host lists it among those."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while instance.uid not in {it.object_id for it in (await admin.hosts.get(host)).orphans}:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
 
 
 async def becomes(admin: AsyncClient, instance: Instance, status: int) -> Instance:
