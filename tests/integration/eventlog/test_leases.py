@@ -191,3 +191,11 @@ async def test_any_schema_can_have_leases(open_log: OpenLog, cell_name: str) -> 
         assert await replicas[1].acquire("relay", "b", LONG) is None
     finally:
         await log.pool.execute(f'DROP SCHEMA "{other}" CASCADE')
+
+
+async def test_of_many_that_are_the_first_ever_one_gets_it_and_none_an_error(leases: Leases) -> None:
+    for number in range(30):
+        acquired = await asyncio.gather(
+            *(leases.acquire(f"new-{number}", f"holder-{each}", timedelta(seconds=5)) for each in range(8))
+        )
+        assert sum(lease is not None for lease in acquired) == 1

@@ -93,7 +93,11 @@ class Leases:
 
     async def acquire(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
         """The lease, or None while somebody holds it: also while an earlier holding of the same holder lasts."""
-        fencing = await self._pool.fetchval(self._acquire, name, holder, ttl, timeout=ttl.total_seconds())
+        try:
+            fencing = await self._pool.fetchval(self._acquire, name, holder, ttl, timeout=ttl.total_seconds())
+        except asyncpg.UniqueViolationError:
+            # Of two that are the first ever, the second may meet the other's fencing number before its name.
+            return None
         return None if fencing is None else Lease(name, holder, fencing, ttl)
 
     async def renew(self, lease: Lease) -> bool:
