@@ -92,7 +92,7 @@ class Replicas:
             metadata_key_file=self.folder / "metadata",
             image_download_url="https://localhost/images",
             metadata_url="https://localhost",
-            advertised_conductor_address="localhost:1",
+            advertised_conductor_addresses=("localhost:1",),
             advertised_nats_urls=(self.cell.nats_url,),
             admin_password_file=self.folder / "password",
             # As cheap as can be: guessing these passwords is nobody's aim.

@@ -64,10 +64,10 @@ def _refresh(identity: HostIdentity, addresses: Addresses, servers: Servers) -> 
     current = dataclasses.replace(
         identity,
         nats_urls=servers.nats_urls,
-        conductor_address=addresses.conductor[0],
+        conductor_addresses=addresses.conductor,
         metadata_url=addresses.metadata_url,
         image_download_url=addresses.image_download_url,
     )
     if current != identity:
-        _log.info("the cloud has moved", conductor=current.conductor_address, nats=current.nats_urls)
+        _log.info("the cloud has moved", conductors=current.conductor_addresses, nats=current.nats_urls)
         current.save()

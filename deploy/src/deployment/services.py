@@ -158,7 +158,7 @@ class ServiceTable:
             "CIRRA_NATS_KEYS_DIRECTORY": str(self._layout.host_signer),
             "CIRRA_IMAGE_DOWNLOAD_URL": self.addresses.image_download_url,
             "CIRRA_METADATA_URL": self.addresses.metadata_url,
-            "CIRRA_ADVERTISED_CONDUCTOR_ADDRESS": self.addresses.conductor[0],
+            "CIRRA_ADVERTISED_CONDUCTOR_ADDRESSES": ",".join(self.addresses.conductor),
             "CIRRA_ADVERTISED_NATS_URLS": ",".join(self._servers.nats_urls),
             "CIRRA_ADMIN_PASSWORD_FILE": str(secrets.admin_password(self._layout)),
         }

@@ -58,7 +58,7 @@ class Door(placement_pb2_grpc.HostServiceServicer):
             certificate_authority=self.world.authority.certificate_pem.decode(),
             nats_jwt=user_token(signer, HOST, request.nats_public_key, permissions, now),
             nats_urls=[self.world.cell.nats_url],
-            conductor_address=(self.world.folder / "conductor-address").read_text(),
+            conductor_addresses=[(self.world.folder / "conductor-address").read_text()],
             metadata_url="https://metadata:1",
             metadata_proxy_key=hashlib.sha256(b"host").digest(),
             cell=self.world.cell.name,

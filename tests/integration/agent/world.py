@@ -225,7 +225,7 @@ class World:
                 host=host,
                 cell=self.cell.name,
                 nats_urls=(self.cell.nats_url,),
-                conductor_address=address,
+                conductor_addresses=(address,),
                 metadata_url="",
                 image_download_url="",
                 availability_zone="az1",

@@ -111,7 +111,7 @@ async def _plane(world: World, nats_keys_folder: Path) -> AsyncIterator[Doors]:
                 metadata_key_file=folder / "metadata.key",
                 image_download_url="https://127.0.0.1:1/images",
                 metadata_url="https://127.0.0.1:1",
-                advertised_conductor_address="127.0.0.1:1",
+                advertised_conductor_addresses=("127.0.0.1:1",),
                 advertised_nats_urls=(world.cell.nats_url,),
                 admin_password_file=folder / "password",
             )

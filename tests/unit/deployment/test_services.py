@@ -59,7 +59,7 @@ def test_everybody_finds_the_others() -> None:
     assert told["CIRRA_IMAGE_DOWNLOAD_URL"].startswith(
         f"https://{made['api-gateway-1'].environment['CIRRA_HTTP_LISTEN']}"
     )
-    assert told["CIRRA_ADVERTISED_CONDUCTOR_ADDRESS"] == made["conductor-1"].environment["CIRRA_LISTEN"]
+    assert told["CIRRA_ADVERTISED_CONDUCTOR_ADDRESSES"] == conductors
 
 
 @pytest.mark.parametrize("agent", AGENTS)

@@ -193,7 +193,7 @@ def _host_commands(
         ),
         advertised=Advertised(
             nats_urls=settings.advertised_nats_urls,
-            conductor_address=settings.advertised_conductor_address,
+            conductor_addresses=settings.advertised_conductor_addresses,
             metadata_url=settings.metadata_url,
             image_download_url=settings.image_download_url,
         ),

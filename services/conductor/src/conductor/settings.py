@@ -22,7 +22,7 @@ class ConductorSettings(ServiceSettings):
     # What an enrolled host is told.
     image_download_url: str
     metadata_url: str
-    advertised_conductor_address: str
+    advertised_conductor_addresses: Annotated[tuple[str, ...], NoDecode]
     advertised_nats_urls: Annotated[tuple[str, ...], NoDecode]
     # The password of user `admin`, who is made at the first start.
     admin_password_file: Path
@@ -30,7 +30,7 @@ class ConductorSettings(ServiceSettings):
     password_time_cost: int = Field(default=3, ge=1)
     password_memory_kib: int = Field(default=64 * 1024, ge=64)
 
-    @field_validator("placement_addresses", "advertised_nats_urls", mode="before")
+    @field_validator("placement_addresses", "advertised_conductor_addresses", "advertised_nats_urls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return split_list(value)

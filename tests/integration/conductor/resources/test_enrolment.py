@@ -119,7 +119,7 @@ async def enrolling(world: World, cell: Cell, authority: Authority, nats_keys: N
             ),
             advertised=Advertised(
                 nats_urls=(cell.nats_url,),
-                conductor_address="conductor:1",
+                conductor_addresses=("conductor:1",),
                 metadata_url="https://metadata",
                 image_download_url="https://images",
             ),

@@ -41,7 +41,7 @@ class HostIdentity:
     host: str
     cell: str
     nats_urls: tuple[str, ...]
-    conductor_address: str
+    conductor_addresses: tuple[str, ...]
     metadata_url: str
     image_download_url: str
     availability_zone: str
@@ -73,7 +73,7 @@ class HostIdentity:
                 host=content["host"],
                 cell=content["cell"],
                 nats_urls=tuple(content["nats_urls"]),
-                conductor_address=content["conductor_address"],
+                conductor_addresses=tuple(content["conductor_addresses"]),
                 metadata_url=content["metadata_url"],
                 image_download_url=content["image_download_url"],
                 availability_zone=content["availability_zone"],
@@ -90,7 +90,7 @@ class HostIdentity:
             "host": self.host,
             "cell": self.cell,
             "nats_urls": list(self.nats_urls),
-            "conductor_address": self.conductor_address,
+            "conductor_addresses": list(self.conductor_addresses),
             "metadata_url": self.metadata_url,
             "image_download_url": self.image_download_url,
             "availability_zone": self.availability_zone,
@@ -169,7 +169,7 @@ def _store(answer: placement_pb2.EnrollResponse, folder: Path, key: bytes, seed:
         host=answer.host,
         cell=answer.cell,
         nats_urls=tuple(answer.nats_urls),
-        conductor_address=answer.conductor_address,
+        conductor_addresses=tuple(answer.conductor_addresses),
         metadata_url=answer.metadata_url,
         image_download_url=answer.image_download_url,
         availability_zone=answer.availability_zone,

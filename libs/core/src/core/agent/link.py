@@ -66,7 +66,7 @@ class AgentLink:
             epoch_of=store.epoch_of,
             repeat_after_s=settings.repeat_after_s,
         )
-        over = channel([identity.conductor_address], identity.tls, server=_CONDUCTOR)
+        over = channel(identity.conductor_addresses, identity.tls, server=_CONDUCTOR)
         stub = host_pb2_grpc.HostAgentServiceStub(over)
         return cls(identity, agent, settings, boot_id, bus, over, stub, store, reporter)
 

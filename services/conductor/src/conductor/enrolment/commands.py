@@ -50,7 +50,7 @@ class Advertised:
     """Where an enrolled host finds the parts that it talks to."""
 
     nats_urls: tuple[str, ...]
-    conductor_address: str
+    conductor_addresses: tuple[str, ...]
     metadata_url: str
     image_download_url: str
 
@@ -110,7 +110,7 @@ class HostCommands(Commands, commands_pb2_grpc.HostCommandsServicer):
             certificate_authority=self._credentials.certificate_authority,
             nats_jwt=issued.nats_jwt,
             nats_urls=self._advertised.nats_urls,
-            conductor_address=self._advertised.conductor_address,
+            conductor_addresses=self._advertised.conductor_addresses,
             metadata_url=self._advertised.metadata_url,
             metadata_proxy_key=issued.metadata_proxy_key,
             cell=self._credentials.cell,
