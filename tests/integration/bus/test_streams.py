@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from core.bus import (
@@ -46,6 +48,13 @@ async def test_services_that_share_their_environment_agree_on_the_streams(bus: B
     await ensure_streams(bus, settings=stream_settings(own))
     info = await bus.js.stream_info(bus.subjects.commands_stream)
     assert (info.config.max_age, info.config.num_replicas, info.config.duplicate_window) == (90.0, 1, 90.0)
+
+
+async def test_streams_that_are_as_they_shall_be_are_left_alone(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    updated: list[object] = []
+    monkeypatch.setattr(JetStreamContext, "update_stream", lambda _, config: updated.append(config.name))
+    await ensure_streams(bus)
+    assert updated == []
 
 
 async def test_a_stream_takes_more_consumers_than_the_servers_default(bus: Bus) -> None:

@@ -162,12 +162,13 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
 
 
 def _limits(config: StreamConfig) -> tuple[object, ...]:
+    """What is not asked for, the server tells as -1: no limit."""
     return (
         config.subjects,
         config.num_replicas,
         config.max_age,
-        config.max_bytes,
-        config.max_msgs_per_subject,
+        config.max_bytes or -1,
+        config.max_msgs_per_subject or -1,
         config.duplicate_window,
     )
 
