@@ -76,7 +76,7 @@ class HostServicer(host_pb2_grpc.HostAgentServiceServicer):
                 await asyncio.sleep(60)
             case "own":
                 require_host("own")
-        set_position(context, 42)
+        set_position(context, 42, 1)
         return host_pb2.GetDesiredStateResponse(position=42, complete=True)
 
 
