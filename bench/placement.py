@@ -103,9 +103,12 @@ async def process(arguments: list[str], environment: dict[str, str]) -> AsyncIte
     started = await asyncio.create_subprocess_exec(*arguments, env={**os.environ, **environment}, stdout=sys.stderr)
     try:
         yield started
+        if started.returncode is not None:
+            raise RuntimeError(f"{arguments} ended with {started.returncode} while it was measured")
     finally:
-        started.terminate()
-        await started.wait()
+        if started.returncode is None:
+            started.terminate()
+            await started.wait()
 
 
 async def ready(file: Path, started: Process) -> str:
