@@ -71,5 +71,5 @@ def test_labels_that_are_so_already_are_no_event() -> None:
     instance.update("web", {"role": "db"}, ["a"])
     assert happened(instance) == []
     instance.update("web", {"role": "db"}, [])
-    assert [list(event.update_mask.paths) for event in happened(instance)] == [["tags"]]
+    assert [list(event.update_mask.paths) for event in happened(instance)] == [["tags"]]  # type: ignore[attr-defined]
     assert (instance.tags, instance.metadata) == ([], {"role": "db"})
