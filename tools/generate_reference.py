@@ -1,4 +1,4 @@
-"""Writes docs/reference/{api,events}.md from the comments of proto/.
+"""Writes docs/reference: {api,events}.md from the comments of proto/, states.md from the table of actions.
 
 Usage: generate_reference.py [--check]; with --check it writes nothing and exits 1 when a page is out of date.
 """
@@ -21,6 +21,8 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 from grpc_tools import protoc
+
+from conductor.compute.actions import states_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "proto"
@@ -159,7 +161,11 @@ def _public(files: Iterable[FileDescriptorProto]) -> list[FileDescriptorProto]:
 
 def main() -> None:
     files = described()
-    pages = {TARGET / "api.md": api_page(files), TARGET / "events.md": events_page(files)}
+    pages = {
+        TARGET / "api.md": api_page(files),
+        TARGET / "events.md": events_page(files),
+        TARGET / "states.md": states_page(),
+    }
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         for path in stale:

@@ -12,10 +12,18 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.compute.v1 import compute_pb2 as compute
+from cirra.conductor.v1.commands_pb2 import Accepted
 from cirra.conductor.v1.operations_pb2_grpc import OperationCommandsStub
 from cirra.operations.v1.operations_pb2 import CancelOperationRequest, ResolveOperationRequest, RetryOperationRequest
+from conductor.compute.actions import State
+from conductor.compute.instance import Instance
 from conductor.compute.instance_create import INSTANCE_CREATE
 from conductor.compute.instance_delete import INSTANCE_DELETE
+from conductor.compute.instance_reboot import INSTANCE_REBOOT
+from conductor.compute.instance_start import INSTANCE_START
+from conductor.compute.instance_stop import INSTANCE_STOP
 from conductor.hosts.desired_state import DesiredState
 from conductor.network.port import Port
 from core.errors import FailedPrecondition
@@ -210,6 +218,92 @@ async def interposed_plane(
         await plane.hosts_are_up(*HOSTS)
         prepared = await plane.prepare()
         yield CreateStage(plane, hosts, prepared, creates), DeleteStage(plane, hosts, prepared, deletes)
+        await check_invariants(plane)
+
+
+class PowerStage(InstanceStage):
+    """Of a saga that turns an instance on or off, or boots it anew. What its power was, and shall be."""
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        hosts: Sequence[FakeHost],
+        prepared: Prepared,
+        kit: Interposed[Any],
+        earlier: agent.DesiredPower.ValueType,
+        wanted: agent.DesiredPower.ValueType,
+    ) -> None:
+        super().__init__(plane, hosts, prepared, kit)
+        self._earlier, self._wanted = earlier, wanted
+
+    async def begin(self) -> UUID:
+        uid = await self.active()
+        if self._earlier == agent.DESIRED_POWER_OFF:
+            stopped = await self.plane.ended((await self._act("Stop", uid)).operation_id)
+            assert stopped.status is SagaStatus.COMPLETED, stopped.error
+        action = self.kit.original.name.removeprefix("instance-").title()
+        return UUID((await self._act(action, uid)).operation_id)
+
+    async def _act(self, action: str, uid: str) -> Accepted:
+        with acting_as(ADMIN):
+            request = getattr(compute, f"{action}InstanceRequest")(name=uid)
+            accepted: Accepted = await getattr(self.plane.compute, f"{action}Instance")(request)
+            return accepted
+
+    async def require_done(self, run: SagaRun) -> None:
+        instance = await self._require_at_rest(run, self._wanted)
+        assert instance.domain is not None
+        boots = 1 if self._wanted == agent.DESIRED_POWER_ON else 0
+        assert (instance.boots, instance.domain.domain.boot) == (boots, boots)
+
+    async def require_clean(self, run: SagaRun) -> None:
+        await self._require_at_rest(run, self._earlier)
+
+    async def require_abandoned(self, run: SagaRun) -> None:
+        await self._require_at_rest(run, self._wanted if run.error is None else self._earlier)
+
+    async def _require_at_rest(self, run: SagaRun, power: agent.DesiredPower.ValueType) -> Instance:
+        """Nobody is at work on it, its desired state is this, and its host has made it so once it has looked."""
+        uid = _uid(run)
+        instance = await self.plane.instance(uid)
+        assert (instance.task_id, instance.active, instance.erred) == ("", True, False)
+        assert instance.domain is not None
+        assert instance.domain.domain.power == power
+        state = State.ACTIVE if power == agent.DESIRED_POWER_ON else State.SHUTOFF
+        async with asyncio.timeout(PATIENCE_S):
+            while (instance := await self.plane.instance(uid)).state is not state:
+                await self.reconcile()
+        [host] = [host for host in self.hosts if uid in host.domains]
+        assert host.domains[uid].domain.power == power
+        return instance
+
+
+_ON, _OFF = agent.DESIRED_POWER_ON, agent.DESIRED_POWER_OFF
+# Saga → what its instance's power is before it, and after.
+POWER_SAGAS = (
+    (INSTANCE_START, _OFF, _ON),
+    (INSTANCE_STOP, _ON, _OFF),
+    (INSTANCE_REBOOT, _ON, _ON),
+)
+
+
+@asynccontextmanager
+async def power_plane(cell: Cell, folder: Path, *, conductors: int = 2) -> AsyncIterator[dict[str, PowerStage]]:
+    """As `interposed_plane`, for the sagas of power: saga's name → its stage."""
+    kits = {saga.name: Interposed(saga) for saga, _, _ in POWER_SAGAS}
+    async with AsyncExitStack() as stack:
+        for name, kit in kits.items():
+            constant = name.replace("-", "_").upper()
+            for module in ("conductor.bootstrap", "conductor.compute.action_commands"):
+                stack.enter_context(patch(f"{module}.{constant}", kit.saga))
+        plane = await stack.enter_async_context(control_plane(cell, folder, conductors=conductors, window_s=WINDOW_S))
+        hosts = [await plane.add_host(FakeHost(name, cell)) for name in HOSTS]
+        await plane.hosts_are_up(*HOSTS)
+        prepared = await plane.prepare()
+        yield {
+            saga.name: PowerStage(plane, hosts, prepared, kits[saga.name], earlier, wanted)
+            for saga, earlier, wanted in POWER_SAGAS
+        }
         await check_invariants(plane)
 
 

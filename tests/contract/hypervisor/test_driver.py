@@ -94,6 +94,53 @@ async def test_desired_off_stops_it_and_on_starts_it(rig: Rig) -> None:
     assert rig.process(instance_id) not in (0, process)
 
 
+@pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
+async def test_a_new_boot_is_booted_once(rig: Rig, hard: bool) -> None:
+    """Also when it is told again, before and after a restart of the agent, and under a newer generation."""
+    instance_id = new_id()
+    process = await run(rig, instance_id)
+    inode = rig.state.instance(instance_id).disk.stat().st_ino
+    wish = desired(rig, instance_id, 3, boot=1, hard_boot=hard)
+    assert (await rig.handler.ensure(wish)).state == DOMAIN_STATE_RUNNING
+    booted = rig.process(instance_id)
+    assert booted not in (0, process)
+    await rig.handler.ensure(wish)
+    await rig.start_agent()
+    await rig.handler.ensure(wish)
+    await rig.handler.ensure(desired(rig, instance_id, 4, boot=1, hard_boot=hard))
+    assert rig.process(instance_id) == booted
+    assert rig.state.instance(instance_id).disk.stat().st_ino == inode
+
+
+async def test_a_guest_that_is_off_is_not_booted_twice_for_its_new_boot(rig: Rig) -> None:
+    instance_id = new_id()
+    await build(rig, instance_id)
+    await rig.handler.ensure(desired(rig, instance_id, 2, boot=1))
+    process = rig.process(instance_id)
+    assert process
+    await rig.handler.ensure(desired(rig, instance_id, 2, boot=1))
+    assert rig.process(instance_id) == process
+
+
+async def test_a_new_boot_has_the_new_definition(rig: Rig) -> None:
+    instance_id = new_id()
+    await run(rig, instance_id)
+    guest = await rig.driver.observe(instance_id)
+    assert guest is not None and guest.boot == 0
+    await rig.handler.ensure(desired(rig, instance_id, 3, boot=2, memory_mib=128))
+    guest = await rig.driver.observe(instance_id)
+    assert guest is not None and guest.boot == 2
+
+
+async def test_a_guest_that_shut_itself_down_is_started_by_a_new_boot(rig: Rig) -> None:
+    rig.use_obedient_image()
+    instance_id = new_id()
+    await run(rig, instance_id)
+    await rig.shut_down_from_within(instance_id)
+    assert (await rig.handler.ensure(desired(rig, instance_id, 2))).state == DOMAIN_STATE_SHUTOFF
+    assert (await rig.handler.ensure(desired(rig, instance_id, 3, boot=1))).state == DOMAIN_STATE_RUNNING
+
+
 async def test_remove_leaves_nothing_but_the_image(rig: Rig) -> None:
     instance_id = new_id()
     await run(rig, instance_id)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
+from cirra.compute.v1 import compute_pb2 as compute
 from cirra.compute.v1.compute_pb2 import GetInstancePasswordRequest
 from cirra.compute.v1.events_pb2 import InstancePasswordPosted
 from cirra.identity.v1.identity_pb2 import ROLE_MEMBER, Principal
@@ -41,6 +43,20 @@ async def test_a_guest_reads_who_it_is(guest: GuestOf, proxy: Proxy) -> None:
     assert (address.text, address.headers["content-type"]) == (guest.address, "text/plain; charset=utf-8")
     vendor_data = await proxy.ask("/openstack/latest/vendor_data2.json", guest)
     assert vendor_data.json() == {"static": {"cloud-init": "#cloud-config\n{}"}}
+
+
+async def test_labels_that_change_are_read_anew(world: World, guest: GuestOf, proxy: Proxy) -> None:
+    wanted = compute.Instance(name=guest.uid, display_name="renamed", metadata={"tier": "2"}, tags=["red", "new"])
+    mask = FieldMask(paths=["display_name", "metadata.tier", "tags"])
+    with acting_as(ADMIN):
+        await world.plane.compute.UpdateInstance(compute.UpdateInstanceRequest(instance=wanted, update_mask=mask))
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            document = (await proxy.ask("/openstack/latest/meta_data.json", guest)).json()
+            if document["name"] == "renamed":
+                break
+    assert (document["meta"], document["tags"]) == ({"role": "web", "tier": "2"}, ["red", "new"])
+    assert document["hostname"] == "demo.novalocal"
 
 
 async def test_what_is_not_there_or_not_meant_is_refused(guest: GuestOf, proxy: Proxy) -> None:

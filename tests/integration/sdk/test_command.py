@@ -139,3 +139,33 @@ async def test_a_server_that_no_host_can_take(cloud: Cloud, tenant: Tenant, cirr
     shown = (await cirra("server", "show", "big")).stdout
     assert "ERROR" in shown and "fault:  " in shown and "remedy: " in shown
     assert (await cirra("server", "delete", "big", "--wait")).code == 0
+
+
+async def test_a_server_is_renamed_labelled_locked_stopped_and_rebooted(tenant: Tenant, cirra: Cirra) -> None:
+    parts = await tenant.prepare()
+    await tenant.boot(parts, "web")
+    changed = await cirra("server", "set", "web", "--name", "db", "--property", "a.b=1", "--tag", "blue", "-o", "json")
+    assert (changed.json["display_name"], changed.json["metadata"], changed.json["tags"]) == (
+        "db",
+        {"a.b": "1"},
+        ["blue"],
+    )
+    await cirra("server", "set", "db", "--tag", "red")
+    unset = await cirra("server", "unset", "db", "--property", "a.b", "--tag", "blue", "-o", "json")
+    assert (unset.json.get("metadata", {}), unset.json["tags"]) == ({}, ["red"])
+    assert (await cirra("server", "set", "db")).code == 2
+
+    assert "Locked" in (await cirra("server", "lock", "db", "--reason", "an audit")).stdout
+    refused = await cirra("server", "stop", "db")
+    assert (refused.code, "an audit" in refused.stderr, "cirra server unlock" in refused.stderr) == (1, True, True)
+    assert (await cirra("server", "unlock", "db")).code == 0
+
+    stopped = await cirra("server", "stop", "db", "--wait")
+    assert (stopped.code, stopped.stdout, "✓ power_off" in stopped.stderr) == (0, "", True)
+    assert "SHUTOFF" in (await cirra("server", "show", "db")).stdout
+    refused = await cirra("server", "reboot", "db")
+    assert (refused.code, "remedy: start it" in refused.stderr) == (1, True)
+    assert (await cirra("server", "reboot", "db", "--hard", "--wait")).code == 0
+    assert (await cirra("server", "stop", "db", "--wait", "-o", "json")).json["kind"] == "instance-stop"
+    assert (await cirra("server", "start", "db", "--wait")).code == 0
+    assert "ACTIVE" in (await cirra("server", "show", "db")).stdout

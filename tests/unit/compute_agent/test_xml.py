@@ -74,7 +74,7 @@ def test_the_essentials() -> None:
     assert (domain.findtext("memory"), domain.findtext("vcpu")) == ("512", "2")
     instance = domain.find(f"metadata/{{{NAMESPACE}}}instance")
     assert instance is not None
-    assert instance.attrib == {"id": ID, "project": "p1", "generation": "7"}
+    assert instance.attrib == {"id": ID, "project": "p1", "generation": "7", "boot": "0"}
 
 
 def test_cloud_init_is_told_that_this_is_openstack() -> None:

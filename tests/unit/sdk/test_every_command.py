@@ -23,8 +23,12 @@ BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("host", "accept"): ("--all",),
     ("host", "set"): ("--cpu-allocation-ratio", "4"),
     ("aggregate", "set"): ("--zone", "z"),
+    ("server", "set"): ("--name", "1"),
+    ("server", "unset"): ("--tag", "1"),
     ("user", "create"): ("--password-file", "{file}"),
 }
+# Of these a person gets a note on stderr, and a program the operation.
+BEGINS = {("server", "start"), ("server", "stop"), ("server", "reboot")}
 PRINTS_NO_RESOURCE = {"login", "logout", ("server", "log"), ("token", "revoke")}
 
 
@@ -77,6 +81,8 @@ def test_a_command(cirra: Cirra, tmp_path: Path, path: tuple[str, ...], output: 
     result = cirra(*_arguments(path, tmp_path / "file"), "-o", output, stdin="secret\n")
     assert (result.exit_code, "error" in result.stderr) == (0, False), result.stderr
     if path[0] in PRINTS_NO_RESOURCE or path in PRINTS_NO_RESOURCE or path[-1] == "delete":
+        return
+    if output == "table" and path in BEGINS:
         return
     if output == "json":
         json.loads(result.stdout)

@@ -80,6 +80,7 @@ def _facts(instance: Instance, names: Mapping[str, str]) -> Iterator[tuple[str, 
     yield "Virtualisation", instance.virt_type
     yield "Properties", ", ".join(f"{key}={instance.metadata[key]}" for key in sorted(instance.metadata))
     yield "Tags", ", ".join(instance.tags)
+    yield "Locked", (instance.locked_reason or "yes") if instance.locked else ""
     yield "Project", instance.project_id
     yield "User", instance.user_id
     yield "Created", time_text(instance.create_time)

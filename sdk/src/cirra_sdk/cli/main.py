@@ -9,6 +9,9 @@ import typer
 from cirra_sdk.cli.command import Globals, command
 from cirra_sdk.cli.commands import compute, host, identity, image, network, operation, placement, server, session
 
+# Imported for what it adds to `server`.
+from cirra_sdk.cli.commands import server_actions as _server_actions  # noqa: F401
+
 app = typer.Typer(
     name="cirra",
     no_args_is_help=True,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from cirra.compute.v1 import compute_pb2 as pb
 from cirra.compute.v1.compute_pb2_grpc import ComputeServiceStub
@@ -126,6 +128,67 @@ class Instances(Readable[pb.Instance]):
         """Begins to delete it, whatever its status. Raises NotFound, also when it is deleted already."""
         operation: Operation = await self._call(
             "DeleteInstance", name=name_of(name), request_id=request_id_or_new(request_id)
+        )
+        return operation
+
+    async def update(
+        self,
+        name: pb.Instance | str,
+        *,
+        display_name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        without: Iterable[str] = (),
+        tags: Iterable[str] | None = None,
+        etag: str = "",
+        request_id: str | None = None,
+    ) -> pb.Instance:
+        """Sets what is given. *metadata*: keys to set, others stay; *without*: keys to remove; *tags*: all that it
+        shall have. *etag*: of the instance as it was read; raises Conflict if it has changed since."""
+        paths = [] if display_name is None else ["display_name"]
+        paths += [f"metadata.{key}" for key in (*(metadata or {}), *without)]
+        paths += [] if tags is None else ["tags"]
+        instance = pb.Instance(
+            name=name_of(name), display_name=display_name or "", metadata=dict(metadata or {}), tags=tags or ()
+        )
+        changed: pb.Instance = await self._call(
+            "UpdateInstance",
+            instance=instance,
+            update_mask=FieldMask(paths=paths),
+            etag=etag,
+            request_id=request_id_or_new(request_id),
+        )
+        return changed
+
+    async def lock(self, name: pb.Instance | str, reason: str = "", *, request_id: str | None = None) -> pb.Instance:
+        """Until it is unlocked, only administrators act on it."""
+        locked: pb.Instance = await self._call(
+            "LockInstance", name=name_of(name), reason=reason, request_id=request_id_or_new(request_id)
+        )
+        return locked
+
+    async def unlock(self, name: pb.Instance | str, *, request_id: str | None = None) -> pb.Instance:
+        """Raises PermissionDenied for what an administrator has locked."""
+        unlocked: pb.Instance = await self._call(
+            "UnlockInstance", name=name_of(name), request_id=request_id_or_new(request_id)
+        )
+        return unlocked
+
+    async def start(self, name: pb.Instance | str, *, request_id: str | None = None) -> Operation:
+        """Begins to start one that is SHUTOFF. Raises FailedPrecondition in other states."""
+        return await self._begin("StartInstance", name, request_id)
+
+    async def stop(self, name: pb.Instance | str, *, request_id: str | None = None) -> Operation:
+        """Begins to shut an ACTIVE one down: by ACPI, or by force after a while. Raises FailedPrecondition."""
+        return await self._begin("StopInstance", name, request_id)
+
+    async def reboot(self, name: pb.Instance | str, *, hard: bool = False, request_id: str | None = None) -> Operation:
+        """Begins to boot it anew. *hard*: without asking the guest, and defined anew. Raises FailedPrecondition."""
+        kind = pb.REBOOT_TYPE_HARD if hard else pb.REBOOT_TYPE_SOFT
+        return await self._begin("RebootInstance", name, request_id, type=kind)
+
+    async def _begin(self, rpc: str, name: pb.Instance | str, request_id: str | None, **fields: Any) -> Operation:
+        operation: Operation = await self._call(
+            rpc, name=name_of(name), request_id=request_id_or_new(request_id), **fields
         )
         return operation
 

@@ -19,6 +19,9 @@ from conductor.compute.commands import ComputeCommands
 from conductor.compute.guest_commands import GuestCommands
 from conductor.compute.instance_create import INSTANCE_CREATE
 from conductor.compute.instance_delete import INSTANCE_DELETE
+from conductor.compute.instance_reboot import INSTANCE_REBOOT
+from conductor.compute.instance_start import INSTANCE_START
+from conductor.compute.instance_stop import INSTANCE_STOP
 from conductor.compute.server_group import ServerGroupCommands
 from conductor.doors import authorize
 from conductor.enrolment.commands import Advertised, HostCommands
@@ -211,7 +214,7 @@ async def _start_engine(
     leased = asyncio.Event()
     engine = SagaEngine(
         plane.repository,
-        (INSTANCE_CREATE, INSTANCE_DELETE),
+        (INSTANCE_CREATE, INSTANCE_DELETE, INSTANCE_START, INSTANCE_STOP, INSTANCE_REBOOT),
         runner=plane.runner,
         services=services,
         # Without the lease this replica, or Postgres, is cut off: nothing can be done then, nor is it late.

@@ -14,8 +14,9 @@ from cirra.network.v1 import network_pb2 as public
 from core.eventlog.types import RecordedEvent
 from core.projection import Projection
 
-# `created`: InstanceCreated without its user data; `user_data`: InstanceCreated with nothing else, sealed; `password`:
-# InstancePasswordPosted, sealed. `host`: of the active binding. `place`: of an address among those of its port.
+# `created`: InstanceCreated without its user data, with name and labels as they are now; `user_data`: InstanceCreated
+# with nothing else, sealed; `password`: InstancePasswordPosted, sealed. `host`: of the active binding. `place`: of an
+# address among those of its port.
 DDL = """
 CREATE TABLE instances (
     instance_id uuid PRIMARY KEY, created bytea NOT NULL, user_data bytea, password bytea,
@@ -42,6 +43,7 @@ _CONCERNED = frozenset(
     (
         "InstanceCreated",
         "InstanceHostAssigned",
+        "InstanceUpdated",
         "InstancePasswordPosted",
         "InstanceDeleted",
         "PortCreated",
@@ -94,6 +96,8 @@ async def _instance(connection: asyncpg.Connection, event: RecordedEvent) -> Non
                 None if secret is None else secret.SerializeToString(),
                 created.availability_zone,
             )
+        case "InstanceUpdated":
+            await _instance_updated(connection, event)
         case "InstanceHostAssigned":
             zone = compute.InstanceHostAssigned.FromString(event.data).availability_zone
             await connection.execute("UPDATE instances SET zone = $2 WHERE instance_id = $1", instance_id, zone)
@@ -103,6 +107,20 @@ async def _instance(connection: asyncpg.Connection, event: RecordedEvent) -> Non
             )
         case "InstanceDeleted":
             await connection.execute("DELETE FROM instances WHERE instance_id = $1", instance_id)
+
+
+async def _instance_updated(connection: asyncpg.Connection, event: RecordedEvent) -> None:
+    stored = await connection.fetchval("SELECT created FROM instances WHERE instance_id = $1", event.aggregate_id)
+    created = compute.InstanceCreated.FromString(stored)
+    updated = compute.InstanceUpdated.FromString(event.data)
+    for field in updated.update_mask.paths:
+        created.ClearField(field)  # type: ignore[arg-type]
+    # What the mask doesn't name is empty, and merges to nothing.
+    named = compute.InstanceCreated(display_name=updated.display_name, metadata=updated.metadata, tags=updated.tags)
+    created.MergeFrom(named)
+    await connection.execute(
+        "UPDATE instances SET created = $2 WHERE instance_id = $1", event.aggregate_id, created.SerializeToString()
+    )
 
 
 async def _port(connection: asyncpg.Connection, event: RecordedEvent) -> None:

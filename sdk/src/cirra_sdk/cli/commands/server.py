@@ -98,7 +98,7 @@ async def create(
         await waited(session, operation, timeout_s)
     else:
         session.output.note(f"building; follow it: cirra operation watch {operation.uid}")
-    await _show(session, await session.client.instances.get(operation.target))
+    await show_instance(session, await session.client.instances.get(operation.target))
 
 
 @command(app, "show")
@@ -111,7 +111,7 @@ async def show(
     ] = "",
 ) -> None:
     """Show a server: state, addresses (allocated, leased, seen), whether it fetched its metadata, its fault."""
-    await _show(session, await session.client.instances.get(name, as_of=options.moment(as_of)))
+    await show_instance(session, await session.client.instances.get(name, as_of=options.moment(as_of)))
 
 
 @command(app, "list")
@@ -183,7 +183,7 @@ def _nic(text: str) -> InstanceNic:
     return InstanceNic(network=told.get("network", ""), port=told.get("port", ""), fixed_ip=told.get("fixed_ip", ""))
 
 
-async def _show(session: Session, instance: Instance) -> None:
+async def show_instance(session: Session, instance: Instance) -> None:
     from cirra_sdk.cli.instance_view import instance_tables, names_of
 
     names = await names_of(session.client, instance) if session.output.is_table else {}

@@ -49,6 +49,12 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "GetInstance": Need.READER,
         "ListInstances": Need.READER,
         "DeleteInstance": Need.MEMBER,
+        "UpdateInstance": Need.MEMBER,
+        "LockInstance": Need.MEMBER,
+        "UnlockInstance": Need.MEMBER,
+        "StartInstance": Need.MEMBER,
+        "StopInstance": Need.MEMBER,
+        "RebootInstance": Need.MEMBER,
         # A secret, and who has it is the guest's administrator.
         "GetInstancePassword": Need.MEMBER,
         "WatchInstances": Need.READER,

@@ -143,6 +143,28 @@ def _recovered(instance: pb.Instance, event: RecordedEvent, message: events.Inst
     instance.ClearField("fault")
 
 
+@INSTANCE.on(events.InstanceUpdated)
+def _updated(instance: pb.Instance, event: RecordedEvent, message: events.InstanceUpdated) -> None:
+    paths = message.update_mask.paths
+    if "display_name" in paths:
+        instance.display_name = message.display_name
+    if "metadata" in paths:
+        instance.metadata.clear()
+        instance.metadata.update(message.metadata)
+    if "tags" in paths:
+        instance.tags[:] = message.tags
+
+
+@INSTANCE.on(events.InstanceLocked)
+def _locked(instance: pb.Instance, event: RecordedEvent, message: events.InstanceLocked) -> None:
+    instance.locked, instance.locked_reason = True, message.reason
+
+
+@INSTANCE.on(events.InstanceUnlocked)
+def _unlocked(instance: pb.Instance, event: RecordedEvent, message: events.InstanceUnlocked) -> None:
+    instance.locked, instance.locked_reason = False, ""
+
+
 @INSTANCE.on(events.InstanceTaskStarted)
 def _task_started(instance: pb.Instance, event: RecordedEvent, message: events.InstanceTaskStarted) -> None:
     instance.task_state = message.task

@@ -31,11 +31,15 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A guest of Cirra's as it was observed. `shut_down_by_guest`: off because the guest wanted it so."""
+    """A guest of Cirra's as it was observed. `shut_down_by_guest`: off because the guest wanted it so.
+
+    `boot`: of the spec that it was started with; 0 while it is off.
+    """
 
     instance_id: str
     state: DomainState.ValueType
     shut_down_by_guest: bool = False
+    boot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,13 @@ class HypervisorDriver(Protocol):
         ...
 
     async def start(self, spec: DomainSpec) -> None:
-        """After it the defined guest runs. One that runs already is not restarted; a paused one is resumed."""
+        """After it the defined guest runs, and is of the boot that it was last defined with. One that runs already is
+        not restarted; a paused one is resumed."""
         ...
 
     async def stop(self, instance_id: str, *, grace_s: float) -> None:
-        """After it the guest is off and still defined. It is asked to shut down first, and cut off after `grace_s`."""
+        """After it the guest is off and still defined. It is asked to shut down first, and cut off after `grace_s`;
+        with none, it is cut off at once."""
         ...
 
     async def remove(self, instance_id: str) -> None:

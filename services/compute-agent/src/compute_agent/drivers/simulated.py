@@ -64,6 +64,7 @@ class SimulatedGuest:
     generation: int = 0
     process: int = 0
     starts: int = 0
+    boot: int = 0
     shut_down_by_guest: bool = False
 
 
@@ -112,7 +113,7 @@ class SimulatedDriver:
         found = self._load(instance_id)
         if found is None:
             return None
-        return Guest(instance_id, found.state, found.shut_down_by_guest)
+        return Guest(instance_id, found.state, found.shut_down_by_guest, found.boot if found.process else 0)
 
     async def disk(self, instance_id: str) -> Disk | None:
         return disk_in(self._state.instance(instance_id))
@@ -142,7 +143,7 @@ class SimulatedDriver:
             return
         starts = found.starts + 1
         running = replace(found, state=DOMAIN_STATE_RUNNING, process=starts, starts=starts, shut_down_by_guest=False)
-        self._save(spec.instance_id, replace(running, boot_id=self._boot_id))
+        self._save(spec.instance_id, replace(running, boot_id=self._boot_id, boot=spec.boot))
         _log_boot(self._state.instance(spec.instance_id), spec)
 
     async def stop(self, instance_id: str, *, grace_s: float) -> None:

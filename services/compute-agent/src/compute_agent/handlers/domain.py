@@ -55,8 +55,10 @@ class DomainHandler:
     async def ensure(self, desired: DesiredObject) -> DomainObserved:
         """The domain is defined as its spec says, on its disk, and on or off as desired.
 
-        Makes a disk only if `desired.create`. A guest that runs is not restarted, whatever has changed; one that
-        shut itself down stays down until a newer generation wants it on. Raises `AgentFailure`.
+        Makes a disk only if `desired.create`. A guest that runs is not restarted, whatever has changed, unless it is to
+        be booted anew: which boot runs is told by the guest itself, so that a command that comes twice, or after a
+        crash, boots it once. One that shut itself down stays down until a newer generation wants it on. Raises
+        `AgentFailure`.
         """
         spec = desired.domain
         if spec.instance_id != desired.object_id:
@@ -139,6 +141,10 @@ class DomainHandler:
                 await self._driver.stop(spec.instance_id, grace_s=self._shutdown_grace_s)
             return
         power = self._power(spec.instance_id)
+        if guest is not None and _is_on(guest) and guest.boot < spec.boot:
+            await self._driver.stop(spec.instance_id, grace_s=0 if spec.hard_boot else self._shutdown_grace_s)
+            log.info("guest ended, to boot anew", instance_id=spec.instance_id, boot=spec.boot, hard=spec.hard_boot)
+            guest = None
         if guest is not None and guest.shut_down_by_guest:
             await asyncio.to_thread(power.note_shutdown_by_guest)
         if guest is None or guest.state != DOMAIN_STATE_RUNNING:

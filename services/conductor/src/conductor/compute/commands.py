@@ -17,7 +17,8 @@ from cirra.identity.v1.identity_pb2 import Principal
 from cirra.network.v1 import network_pb2 as network_api
 from cirra.placement.v1 import scheduling_pb2 as scheduling
 from conductor.access import is_admin, require_owner, require_project
-from conductor.compute.catalog_commands import CatalogCommands
+from conductor.compute.action_commands import ActionCommands
+from conductor.compute.actions import Action
 from conductor.compute.flavor import Flavor
 from conductor.compute.instance import Instance
 from conductor.compute.instance_create import INSTANCE_CREATE
@@ -50,7 +51,7 @@ class _Parts:
     placing: Placing
 
 
-class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer):
+class ComputeCommands(ActionCommands, commands_pb2_grpc.ComputeCommandsServicer):
     def __init__(
         self,
         repository: Repository,
@@ -59,8 +60,7 @@ class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer
         rng: random.Random | None = None,
         requests: Requests | None = None,
     ) -> None:
-        super().__init__(repository, requests)
-        self._engine = engine
+        super().__init__(repository, engine, requests)
         self._rng = rng or random.SystemRandom()
 
     @command(Instance)
@@ -105,6 +105,7 @@ class ComputeCommands(CatalogCommands, commands_pb2_grpc.ComputeCommandsServicer
             require_owner(principal, instance.project_id, f"instance {instance_id}")
             if instance.delete_task_id:
                 return Done(instance, Saved(0), instance.delete_task_id)
+            instance.permit(Action.DELETE, by_admin=is_admin(principal))
             saga_id = uuid7()
             instance.request_delete(str(saga_id))
             run = self._engine.prepare(

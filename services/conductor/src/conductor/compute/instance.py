@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import field
-from uuid import UUID
 
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import compute_pb2 as public
 from cirra.compute.v1 import events_pb2 as pb
-from conductor import quotas, references
+from cirra.conductor.v1.sagas_pb2 import GuestPower
+
+# Imported for what it registers.
+from conductor.compute import instance_quota as _quota  # noqa: F401
+from conductor.compute.actions import Action, State, require_allowed, require_unlocked
+from conductor.compute.wishes import power_of, same_wish, set_power
 from conductor.hosts.observation import Observation, ReportClock
 from conductor.requests import require_live
 from conductor.turn import Turn
-from core.aggregate import Aggregate, applies, constrains
-from core.errors import AlreadyExists, FailedPrecondition
-from core.eventlog.types import Constraint
+from core.aggregate import Aggregate, applies
+from core.errors import AlreadyExists, FailedPrecondition, PermissionDenied
 
 
 class Instance(Aggregate, kind="instance"):
     """`domain`: what its host shall make true; `observation`: what that host last said of it.
 
-    `leaving`: hosts that shall have nothing of it and have not said so yet, with the generation of that wish.
+    `boots`: how often its guest was to be booted, by a start or a reboot. `leaving`: hosts that shall have nothing of
+    it and have not said so yet, with the generation of that wish.
     """
 
     project_id: str = ""
@@ -33,6 +37,9 @@ class Instance(Aggregate, kind="instance"):
     nics: list[public.InstanceNic] = field(default_factory=list)
     availability_zone: str = ""
     server_group_id: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    locked: pb.InstanceLocked | None = None
     host: str = ""
     virt_type: str = ""
     # The saga that may change desired state; empty: none, reconcile repairs.
@@ -51,6 +58,9 @@ class Instance(Aggregate, kind="instance"):
     password: bytes = b""
     domain: agent.DesiredObject | None = None
     observation: Observation[agent.DomainObserved] | None = None
+    # Of its guest, as last said; a host that says only that it failed leaves it.
+    guest_state: agent.DomainState.ValueType = agent.DOMAIN_STATE_UNSPECIFIED
+    boots: int = 0
     leaving: dict[str, int] = field(default_factory=dict)
     report_clock: ReportClock = field(default_factory=ReportClock)
 
@@ -58,7 +68,79 @@ class Instance(Aggregate, kind="instance"):
     def resource_name(self) -> str:
         return f"projects/{self.project_id}/instances/{self.id}"
 
+    @property
+    def state(self) -> State:
+        """The status that the public API shows, as the table of actions has it."""
+        if self.deleted:
+            return State.DELETED
+        if not self.active:
+            return State.NOT_BUILT if self.erred else State.BUILD
+        if self.erred or self.ailment is not None:
+            return State.ERROR
+        off = self.guest_state in (agent.DOMAIN_STATE_SHUTOFF, agent.DOMAIN_STATE_CRASHED)
+        return State.SHUTOFF if off else State.ACTIVE
+
     # --- decisions
+
+    def permit(self, action: Action, *, by_admin: bool) -> None:
+        """Raises FailedPrecondition where the table of actions says no."""
+        what = f"instance {self.id}"
+        require_allowed(action, what, self.state, busy=bool(self.task_id or self.delete_task_id))
+        if self.locked is not None and not by_admin:
+            require_unlocked(action, what, self.locked.reason)
+
+    def update(self, display_name: str, metadata: Mapping[str, str], tags: Sequence[str]) -> None:
+        """What it shall be called and labelled; what is so already is no event. Its guest keeps its hostname."""
+        event = pb.InstanceUpdated()
+        if display_name != self.display_name:
+            event.update_mask.paths.append("display_name")
+            event.display_name = display_name
+        if dict(metadata) != self.metadata:
+            event.update_mask.paths.append("metadata")
+            event.metadata.update(metadata)
+        if [*tags] != self.tags:
+            event.update_mask.paths.append("tags")
+            event.tags.extend(tags)
+        if event.update_mask.paths:
+            self.record(event)
+
+    def lock(self, reason: str, *, by_admin: bool) -> None:
+        """Raises PermissionDenied for a member while an administrator has locked it."""
+        self._require_may_unlock(by_admin)
+        wanted = pb.InstanceLocked(reason=reason, by_admin=by_admin)
+        if self.locked != wanted:
+            self.record(wanted)
+
+    def unlock(self, *, by_admin: bool) -> None:
+        """Raises PermissionDenied for a member while an administrator has locked it."""
+        self._require_may_unlock(by_admin)
+        if self.locked is not None:
+            self.record(pb.InstanceUnlocked())
+
+    def _require_may_unlock(self, by_admin: bool) -> None:
+        if self.locked is not None and self.locked.by_admin and not by_admin:
+            raise PermissionDenied(
+                f"instance {self.id} was locked by an administrator", remedy="ask an administrator to unlock it"
+            )
+
+    def power_back(self, task_id: str, earlier: GuestPower) -> None:
+        """The task gives up: its guest shall be as it was to be before. Then it is another task's turn."""
+        if self.task_id != task_id:
+            return
+        if self.domain is not None and power_of(self.domain.domain) != earlier:
+            wanted = agent.DesiredObject()
+            wanted.CopyFrom(self.domain)
+            set_power(wanted.domain, earlier)
+            self._desire_domain(Turn(task_id, 1), wanted)
+        self.end_task(task_id)
+
+    def power_done(self, task_id: str) -> None:
+        """Its host has done what the task wanted: whatever it could not do before is over."""
+        if self.task_id != task_id:
+            return
+        if self.ailment is not None and self.observation is not None and not self.observation.failed:
+            self.record(pb.InstanceRecovered(host=self.host))
+        self.end_task(task_id)
 
     def assign_host(self, turn: Turn, host: str, virt_type: str, availability_zone: str) -> None:
         """The saga has a claim there. Repeating it changes nothing. Raises FailedPrecondition when it left that."""
@@ -84,7 +166,7 @@ class Instance(Aggregate, kind="instance"):
         Raises FailedPrecondition for an attempt that was left.
         """
         self._require_turn(turn)
-        if self.domain is not None and _same_wish(self.domain, wanted) and not self._failed_at_wish:
+        if self.domain is not None and same_wish(self.domain, wanted) and not self._failed_at_wish:
             return self.domain
         return self._desire_domain(turn, wanted)
 
@@ -95,7 +177,7 @@ class Instance(Aggregate, kind="instance"):
         attempt's.
         """
         self._require_task(turn.task_id)
-        failed = self.domain is not None and _same_wish(self.domain, absent) and self._failed_at_wish
+        failed = self.domain is not None and same_wish(self.domain, absent) and self._failed_at_wish
         if turn.attempt > self.left_attempt or failed:
             self._desire_domain(turn, absent)
 
@@ -243,7 +325,25 @@ class Instance(Aggregate, kind="instance"):
         self.flavor, self.image_id = event.flavor, event.image_id
         self.nics = list(event.nics)
         self.availability_zone, self.server_group_id = event.availability_zone, event.server_group_id
+        self.metadata, self.tags = dict(event.metadata), list(event.tags)
         self.task_id = event.task_id
+
+    @applies(pb.InstanceUpdated)
+    def _updated(self, event: pb.InstanceUpdated) -> None:
+        if "display_name" in event.update_mask.paths:
+            self.display_name = event.display_name
+        if "metadata" in event.update_mask.paths:
+            self.metadata = dict(event.metadata)
+        if "tags" in event.update_mask.paths:
+            self.tags = list(event.tags)
+
+    @applies(pb.InstanceLocked)
+    def _locked(self, event: pb.InstanceLocked) -> None:
+        self.locked = event
+
+    @applies(pb.InstanceUnlocked)
+    def _unlocked(self, event: pb.InstanceUnlocked) -> None:
+        self.locked = None
 
     @applies(pb.InstanceHostAssigned)
     def _host_assigned(self, event: pb.InstanceHostAssigned) -> None:
@@ -254,6 +354,7 @@ class Instance(Aggregate, kind="instance"):
     @applies(pb.InstanceHostReleased)
     def _host_released(self, event: pb.InstanceHostReleased) -> None:
         self.host = ""
+        self.guest_state = agent.DOMAIN_STATE_UNSPECIFIED
         self.left_attempt = max(self.left_attempt, event.attempt)
 
     @applies(pb.InstanceNicAttached)
@@ -267,6 +368,7 @@ class Instance(Aggregate, kind="instance"):
     @applies(pb.InstanceDomainDesired)
     def _domain_desired(self, event: pb.InstanceDomainDesired) -> None:
         self.domain = event.desired
+        self.boots = max(self.boots, event.desired.domain.boot)
         if event.desired.absent:
             self.leaving[event.desired.host] = event.desired.generation
             self.left_attempt = max(self.left_attempt, event.attempt)
@@ -278,6 +380,7 @@ class Instance(Aggregate, kind="instance"):
         if self.domain is not None and event.host == self.domain.host:
             self.report_clock = self.report_clock.after(event.host, event.boot_id, event.sequence)
             self.observation = Observation(event.generation, event.observed, event.failure)
+            self.guest_state = event.observed.state or self.guest_state
 
     @applies(pb.InstanceActivated)
     def _activated(self, event: pb.InstanceActivated) -> None:
@@ -319,28 +422,3 @@ class Instance(Aggregate, kind="instance"):
     @applies(pb.InstanceDeleted)
     def _deleted(self, event: pb.InstanceDeleted) -> None:
         self.deleted, self.task_id = True, ""
-
-
-def _same_wish(present: agent.DesiredObject, wanted: agent.DesiredObject) -> bool:
-    copy = agent.DesiredObject()
-    copy.CopyFrom(wanted)
-    copy.generation = present.generation
-    return copy == present
-
-
-def _usage(project_id: str, image_id: str, flavor: public.FlavorSummary, sign: int) -> Iterable[Constraint]:
-    yield quotas.usage("instances", project_id, sign)
-    yield quotas.usage("vcpus", project_id, sign * flavor.vcpus)
-    yield quotas.usage("memory_mib", project_id, sign * flavor.memory_mib)
-    use = references.used if sign > 0 else references.given_up
-    yield use(references.IMAGE_USERS, image_id)
-
-
-@constrains(pb.InstanceCreated)
-def _taken(instance_id: UUID, event: pb.InstanceCreated) -> Iterable[Constraint]:
-    return _usage(event.project_id, event.image_id, event.flavor, 1)
-
-
-@constrains(pb.InstanceDeleted)
-def _given_back(instance_id: UUID, event: pb.InstanceDeleted) -> Iterable[Constraint]:
-    return _usage(event.project_id, event.image_id, event.flavor, -1)

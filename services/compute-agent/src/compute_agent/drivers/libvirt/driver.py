@@ -134,7 +134,8 @@ class LibvirtDriver:
 
     async def stop(self, instance_id: str, *, grace_s: float) -> None:
         deadline = time.monotonic() + grace_s
-        await self._do("stop", functools.partial(guest.request_shutdown, instance_id=instance_id))
+        if grace_s > 0:
+            await self._do("stop", functools.partial(guest.request_shutdown, instance_id=instance_id))
         while time.monotonic() < deadline:
             if not _is_on(await self.observe(instance_id)):
                 return

@@ -40,7 +40,8 @@ _UNDEFINE_ALL = (
 def observe(connection: Any, instance_id: str) -> Guest | None:
     """The guest as it is; None when there is none of ours."""
     domain = _find(connection, instance_id)
-    if domain is None or not _is_ours(domain):
+    metadata = None if domain is None else _metadata(domain)
+    if domain is None or metadata is None:
         return None
     state, reason = domain.state()
     off = state == libvirt.VIR_DOMAIN_SHUTOFF
@@ -48,6 +49,7 @@ def observe(connection: Any, instance_id: str) -> Guest | None:
         instance_id=instance_id,
         state=DOMAIN_STATE_CRASHED if off and reason in _CRASHES else _state(state),
         shut_down_by_guest=off and reason == libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
+        boot=0 if off else xml.boot_of(metadata),
     )
 
 
@@ -125,14 +127,19 @@ def _find(connection: Any, instance_id: str) -> Any:
 
 
 def _is_ours(domain: Any) -> bool:
+    return _metadata(domain) is not None
+
+
+def _metadata(domain: Any) -> str | None:
+    """Cirra's own element: of a guest that runs, as it was when that was started. None: it is not ours, or gone."""
     try:
-        domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml.NAMESPACE)
+        found: str = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml.NAMESPACE)
     except libvirt.libvirtError as error:
         # Undefined since it was looked up, or without our element.
         if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_METADATA):
-            return False
+            return None
         raise
-    return True
+    return found
 
 
 def _unless_off(operation: Callable[[], object]) -> None:

@@ -73,6 +73,12 @@ def _add_metadata(domain: ET.Element, spec: DomainSpec, generation: int) -> None
     instance.set("id", spec.instance_id)
     instance.set("project", spec.project_id)
     instance.set("generation", str(generation))
+    instance.set("boot", str(spec.boot))
+
+
+def boot_of(metadata: str) -> int:
+    """The boot in Cirra's own element, as libvirt gives it; 0 for a guest that was defined without one."""
+    return int(ET.fromstring(metadata).get("boot", "0"))
 
 
 def _add_firmware(domain: ET.Element, spec: DomainSpec, placement: Placement) -> None:

@@ -1,0 +1,97 @@
+"""What the sagas of power share: `instance-start`, `instance-stop`, `instance-reboot`.
+
+Each makes one wish, waits until the host has done it, and ends. Until then it gives up by wishing what was wished
+before; its host learns of that by desired state, so that giving up waits for nobody.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import timedelta
+from uuid import UUID
+
+from cirra.agent.v1 import desired_pb2 as agent
+from cirra.conductor.v1.sagas_pb2 import InstancePowerParams
+from conductor.compute.domain import domain_spec, domain_wish
+from conductor.compute.instance import Instance
+from conductor.compute.wishes import set_power
+from conductor.hosts.settle import told_and_done
+from conductor.image.image import Image
+from conductor.network.network import Network
+from conductor.network.port import Port
+from conductor.services import Services
+from conductor.turn import Turn
+from core.saga import Abandoned, Saga, Step, StepContext, Together, taken_at_start
+
+Context = StepContext[InstancePowerParams]
+
+# Longer than a guest is given to shut itself down (the agent's setting), and booted again.
+DEADLINE = timedelta(minutes=5)
+
+
+def power_saga(name: str, step: str) -> Saga[InstancePowerParams]:
+    """The saga whose one effect is the wish in its parameters. `step`: what that is called in timelines."""
+    return Saga(
+        name=name,
+        params=InstancePowerParams,
+        steps=(
+            Step(name="accept", do=taken_at_start, undo=give_back),
+            Step(name=step, do=make_so, no_undo="accept's undo does", pivot=True, deadline=DEADLINE),
+            Step(name="settle", do=settle, no_undo="after the pivot"),
+        ),
+        abandon=abandon,
+    )
+
+
+async def make_so(ctx: Context) -> None:
+    """The guest defined anew from what it is made of now, and on, off or booted anew as wanted."""
+    services: Services = ctx.services
+    recall = functools.partial(services.repository.recall, at_least=ctx.since)
+    instance = await recall(Instance, UUID(ctx.params.instance_id))
+    ctx.on_host(instance.host)
+    image = await recall(Image, UUID(instance.image_id))
+    ports = [await recall(Port, UUID(port_id)) for port_id in ctx.params.port_ids]
+    networks = [await recall(Network, UUID(port.network_id)) for port in ports]
+    wanted = ctx.params.wanted
+    spec = domain_spec(instance, image, list(zip(ports, networks, strict=True)), wanted.power)
+    set_power(spec, wanted)
+    wish = domain_wish(instance.host, spec, create=False)
+    turn = Turn(str(ctx.saga_id), ctx.attempt)
+    instance, _ = await services.repository.change(Instance, instance.id, lambda it: it.desire_domain(turn, wish))
+    assert instance.domain is not None
+    state = agent.DOMAIN_STATE_RUNNING if wanted.power == agent.DESIRED_POWER_ON else agent.DOMAIN_STATE_SHUTOFF
+    await told_and_done(
+        services, instance.domain, Instance, lambda it: it.observation, lambda facts: facts.state == state
+    )
+    ctx.describe(f"on {instance.host}")
+
+
+async def settle(ctx: Context) -> Together:
+    instance = await _instance(ctx)
+    instance.power_done(str(ctx.saga_id))
+    return Together((instance,))
+
+
+async def give_back(ctx: Context) -> None:
+    """As it was to be before; one append, so that nothing of this task comes after it."""
+    services: Services = ctx.services
+    await services.repository.change(
+        Instance,
+        UUID(ctx.params.instance_id),
+        lambda it: it.power_back(str(ctx.saga_id), ctx.params.earlier),
+    )
+
+
+async def abandon(ctx: Context) -> Abandoned:
+    """The task ends; before its effect the guest shall be as it was, after it the guest is as wanted."""
+    instance = await _instance(ctx)
+    if ctx.error is None:
+        instance.power_done(str(ctx.saga_id))
+    else:
+        instance.power_back(str(ctx.saga_id), ctx.params.earlier)
+    return Abandoned((instance,))
+
+
+async def _instance(ctx: Context) -> Instance:
+    services: Services = ctx.services
+    return await services.repository.load(Instance, UUID(ctx.params.instance_id))
