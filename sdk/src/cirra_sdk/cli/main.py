@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from cirra_sdk.cli.command import Globals, command
-from cirra_sdk.cli.commands import compute, host, identity, image, network, operation, placement, server, session
+from cirra_sdk.cli.commands import (
+    completion,
+    compute,
+    history,
+    host,
+    identity,
+    image,
+    network,
+    operation,
+    placement,
+    server,
+    session,
+)
 
 app = typer.Typer(
     name="cirra",
@@ -59,7 +71,13 @@ for noun in (
 app.add_typer(server.app, name="instance", hidden=True)
 # What it is.
 app.add_typer(operation.operations, name="saga", hidden=True)
+# What a newcomer tries.
+app.add_typer(operation.events, name="events", hidden=True)
 command(app, "timeline")(operation.show_timeline)
+command(app, "get")(history.get)
+command(app, "diff")(history.diff)
+command(app, "audit")(history.audit)
+app.command("completion")(completion.completion)
 command(app, "login")(session.login)
 command(app, "logout")(session.logout)
 
