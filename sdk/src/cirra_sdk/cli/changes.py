@@ -103,8 +103,7 @@ def shown(session: Session, difference: Difference) -> None:
         output.note("it does not exist any more at --to")
     if not difference.changes:
         output.note("nothing of it changed")
-    else:
-        output.resources(difference.changes, CHANGES)
+    output.resources(difference.changes, CHANGES)
     if difference.events:
         output.line("")
         output.resources(difference.events, EVENTS)
