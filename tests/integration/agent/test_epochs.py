@@ -18,12 +18,11 @@ QUICK = {"difference_interval_s": 0.1}
 
 
 class EpochConductor(FakeConductor):
-    """In `epoch`, in which the host was accepted or not. `contents`: what it has told."""
+    """In `epoch`, in which the host was accepted or not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.epoch = self.accepted_epoch = 1
-        self.contents: list[host_pb2.ReportContentsRequest] = []
 
     async def GetDesiredState(
         self, request: host_pb2.GetDesiredStateRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -39,13 +38,6 @@ class EpochConductor(FakeConductor):
         for desired in answer.objects:
             desired.epoch = self.epoch
         return answer
-
-    async def ReportContents(
-        self, request: host_pb2.ReportContentsRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> host_pb2.ReportContentsResponse:
-        require_host(request.host)
-        self.contents.append(request)
-        return host_pb2.ReportContentsResponse()
 
 
 def of_epoch(epoch: int, desired: DesiredObject) -> DesiredObject:

@@ -116,12 +116,13 @@ class Shelf:
 
 
 class FakeConductor(host_pb2_grpc.HostAgentServiceServicer):
-    """Answers GetDesiredState from a table, to the host it is for only."""
+    """Answers GetDesiredState from a table, to the host it is for only. `contents`: what the host has told."""
 
     def __init__(self) -> None:
         self.position = 1
         self.table: dict[tuple[str, str], tuple[int, DesiredObject]] = {}
         self.asked: list[int] = []
+        self.contents: list[host_pb2.ReportContentsRequest] = []
 
     def want(self, desired: DesiredObject) -> None:
         self.position += 1
@@ -140,6 +141,13 @@ class FakeConductor(host_pb2_grpc.HostAgentServiceServicer):
         self.asked.append(request.since)
         objects = [desired for position, desired in self.table.values() if position > request.since]
         return host_pb2.GetDesiredStateResponse(objects=objects, position=self.position, complete=request.since == 0)
+
+    async def ReportContents(
+        self, request: host_pb2.ReportContentsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> host_pb2.ReportContentsResponse:
+        require_host(request.host)
+        self.contents.append(request)
+        return host_pb2.ReportContentsResponse()
 
 
 @dataclass

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tests.integration.acceptance.conftest import cloud, module_cell, tenant, whole_cloud
+from tests.integration.sdk.command import cirra
 
-__all__ = ["cloud", "module_cell", "tenant", "whole_cloud"]
+__all__ = ["cirra", "cloud", "module_cell", "tenant", "whole_cloud"]

@@ -79,6 +79,7 @@ CALLS: dict[str, Doing] = {
     "CancelOperation": lambda client: client.operations.cancel("x"),
     "ListEvents": lambda client: client.events.list(resource="x"),
     "WatchEvents": lambda client: client.events.watch(),
+    "GetResourceAsOf": lambda client: client.events.resource_as_of("x"),
     "GetTimeline": lambda client: client.timeline.get("x"),
     "GetHost": lambda client: client.hosts.get("x"),
     "ListHosts": lambda client: client.hosts.list(),

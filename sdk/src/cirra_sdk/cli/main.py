@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from cirra_sdk.cli.command import Globals, command
-from cirra_sdk.cli.commands import compute, host, identity, image, network, operation, placement, server, session
+from cirra_sdk.cli.commands import (
+    completion,
+    compute,
+    history,
+    host,
+    identity,
+    image,
+    network,
+    operation,
+    placement,
+    server,
+    session,
+)
 
 # Imported for what it adds to `server`.
 from cirra_sdk.cli.commands import server_actions as _server_actions  # noqa: F401
@@ -62,7 +74,13 @@ for noun in (
 app.add_typer(server.app, name="instance", hidden=True)
 # What it is.
 app.add_typer(operation.operations, name="saga", hidden=True)
+# What a newcomer tries.
+app.add_typer(operation.events, name="events", hidden=True)
 command(app, "timeline")(operation.show_timeline)
+command(app, "get")(history.get)
+command(app, "diff")(history.diff)
+command(app, "audit")(history.audit)
+app.command("completion")(completion.completion)
 command(app, "login")(session.login)
 command(app, "logout")(session.logout)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cirra_sdk.cli.report import UsageError
-from cirra_sdk.cli.text import parse_fields, parse_pairs, parse_time
+from cirra_sdk.cli.text import parse_fields, parse_moment, parse_pairs, parse_time
 
 T = TypeVar("T")
 
@@ -21,6 +21,14 @@ NewName = Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is done, and show each step on the way.")]
 Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0, help="With --wait: give up waiting; 0: never.")
+]
+AsOf = Annotated[
+    str,
+    typer.Option(
+        "--as-of",
+        metavar="TIME",
+        help="As it was then: 2026-01-31T12:00:00Z, 10m (ago), or a position of the log.",
+    ),
 ]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")]
 Properties = Annotated[
@@ -54,6 +62,11 @@ def fields(text: str, option: str, names: dict[str, str]) -> dict[str, str]:
 
 def moment(text: str) -> datetime | None:
     return read(parse_time, text) if text else None
+
+
+def moment_or_position(text: str) -> datetime | int | None:
+    """None: nothing was told."""
+    return read(parse_moment, text) if text else None
 
 
 def enum(enum_type: Any, text: str, option: str) -> Any:

@@ -92,7 +92,28 @@ class Output:
         else:
             self._write(message)
 
-    def resources(self, messages: Sequence[Message], columns: Sequence[Column]) -> None:
+    def line(self, text: str) -> None:
+        """A line of data."""
+        self.out.print(text)
+
+    def record(self, record: dict[str, Any]) -> None:
+        """What is no message of the API, in json or yaml."""
+        if self.format is Format.NAME:
+            self.out.print(str(record["resource"]))
+        else:
+            self._dump(record)
+
+    def records(self, records: Sequence[dict[str, Any]], columns: Sequence[Column]) -> None:
+        """A list of what are no messages of the API; its names are the ids of the requests."""
+        if self.is_table:
+            self.out.print(list_table(records, columns))
+        elif self.format is Format.NAME:
+            for record in records:
+                self.out.print(record["request_id"])
+        else:
+            self._dump(list(records))
+
+    def resources(self, messages: Sequence[Any], columns: Sequence[Column]) -> None:
         """A list; an empty one is no error."""
         if self.is_table:
             self.out.print(list_table(messages, columns))

@@ -86,11 +86,16 @@ def _unpacked(message: AnyMessage) -> Any:
     if not name:
         return None
     try:
-        inner = GetMessageClass(_descriptor(name))()
-        inner.ParseFromString(message.value)
+        return {"@type": name, **plain(unpacked(message))}
     except (KeyError, DecodeError):
         return {"@type": name, "value": base64.b64encode(message.value).decode()}
-    return {"@type": name, **plain(inner)}
+
+
+def unpacked(message: AnyMessage) -> Message:
+    """The message inside. Raises KeyError for a type that this version does not know, DecodeError."""
+    inner = GetMessageClass(_descriptor(message.TypeName()))()
+    inner.ParseFromString(message.value)
+    return inner
 
 
 def _descriptor(name: str) -> Any:

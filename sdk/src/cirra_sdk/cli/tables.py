@@ -214,3 +214,16 @@ EVENTS = (
     _field("ID", "aggregate_id"),
     _field("Actor", "actor"),
 )
+CHANGES = (
+    _field("Field", "field"),
+    Column("Before", lambda change: "-" if change.before is None else change.before),
+    Column("After", lambda change: "-" if change.after is None else change.after),
+)
+AUDIT = (
+    Column("Time", lambda request: request["time"]),
+    Column("Who", lambda request: request["user"] or request["actor"]),
+    Column("Asked", lambda request: request["method"] or ", ".join(request["events"])),
+    Column("On", lambda request: request["aggregate_type"]),
+    Column("ID", lambda request: request["aggregate_id"], whole=True),
+    Column("Request", lambda request: request["request_id"]),
+)

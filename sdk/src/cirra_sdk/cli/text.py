@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-_AGO = re.compile(r"(\d+)\s*([smhd])(\s+ago)?")
+_AGO = re.compile(r"-?(\d+)\s*(s|m|h|d|(?:sec(?:ond)?|min(?:ute)?|hour|day)s?)(\s+ago)?", re.IGNORECASE)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -33,17 +33,31 @@ def size_text(octets: int) -> str:
 
 
 def parse_time(text: str, now: datetime | None = None) -> datetime:
-    """An ISO 8601 time (UTC unless it says otherwise), or how long ago: "10m", "2h ago". Raises ValueError."""
+    """An RFC 3339 time (UTC unless it says otherwise), or how long ago: "10m", "-10m", "10 minutes ago", "now".
+
+    Raises ValueError.
+    """
     now = now or datetime.now(UTC)
-    if ago := _AGO.fullmatch(text.strip()):
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    if text.strip().lower() == "now":
+        return now
     try:
+        if ago := _AGO.fullmatch(text.strip()):
+            return now - timedelta(**{_UNITS[ago[2][0].lower()]: int(ago[1])})
         moment = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(
             f"{text!r} is no time: give one such as 2026-01-31T12:00:00Z, or 10m for ten minutes ago"
-        ) from (error)
+        ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def parse_moment(text: str, now: datetime | None = None) -> datetime | int:
+    """A time, as `parse_time` reads it; digits alone are a position of the log. Raises ValueError."""
+    if re.fullmatch(r"[0-9]{1,18}", text.strip()):
+        if position := int(text):
+            return position
+        raise ValueError("the log begins at position 1: give a position from there on, or a time")
+    return parse_time(text, now)
 
 
 def parse_pairs(texts: list[str], option: str) -> dict[str, str]:

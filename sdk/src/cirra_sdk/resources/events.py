@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import datetime
 
 from google.protobuf.message import Message
 
@@ -26,15 +27,27 @@ class Events:
         resource: Message | str = "",
         aggregate_type: str = "",
         after_position: int = 0,
+        actor: str = "",
+        project: Message | str = "",
+        since: datetime | None = None,
+        requests_only: bool = False,
         page_size: int = DEFAULT_PAGE_SIZE,
     ) -> AsyncGenerator[pb.Event, None]:
-        """In order of position; pages are fetched as they are needed."""
+        """In order of position; pages are fetched as they are needed. *actor*: a user's uid. *since*: aware.
+
+        *requests_only*: what somebody asked for, not what followed from it.
+        """
         request = pb.ListEventsRequest(
             page_size=page_size,
             resource=name_of(resource),
             aggregate_type=aggregate_type,
             after_position=after_position,
+            actor=actor,
+            project=name_of(project),
+            requests_only=requests_only,
         )
+        if since is not None:
+            request.since.FromDatetime(since)
         while True:
             page: pb.ListEventsResponse = await self._transport.unary(self._stub.ListEvents, request)
             for event in page.events:
@@ -53,6 +66,19 @@ class Events:
                 request.after_position = event.position
                 self._transport.memory.saw(event.position)
                 yield event
+
+    async def resource_as_of(
+        self, resource: Message | str, *, as_of: datetime | None = None, position: int = 0
+    ) -> pb.ResourceAsOf:
+        """A resource of any kind (`data`) as it was at a time (aware) or a position; without either, as it is now.
+
+        Raises NotFound before its creation and after its deletion.
+        """
+        request = pb.GetResourceAsOfRequest(resource=name_of(resource), position=position)
+        if as_of is not None:
+            request.as_of.FromDatetime(as_of)
+        found: pb.ResourceAsOf = await self._transport.unary(self._stub.GetResourceAsOf, request)
+        return found
 
 
 class Timelines:

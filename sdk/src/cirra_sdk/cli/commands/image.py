@@ -10,6 +10,7 @@ import typer
 
 from cirra_sdk.cli import options
 from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.resource import one
 from cirra_sdk.cli.waiting import take
 from cirra_sdk.errors import CirraApiError
 
@@ -83,9 +84,9 @@ async def list_images(session: Session, *, limit: options.Limit = 0) -> None:
 
 
 @command(app, "show")
-async def show(session: Session, *, name: options.Name) -> None:
+async def show(session: Session, *, name: options.Name, as_of: options.AsOf = "") -> None:
     """Show an image."""
-    session.output.resource(await session.client.images.get(name))
+    session.output.resource(await one(session, session.client.images, name, as_of))
 
 
 @command(app, "delete")

@@ -8,6 +8,7 @@ import typer
 
 from cirra_sdk.cli import options
 from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.resource import one
 from cirra_sdk.cli.waiting import take
 
 networks = group("network", "Segments that servers are plugged into.")
@@ -43,9 +44,9 @@ async def list_networks(session: Session, *, limit: options.Limit = 0) -> None:
 
 
 @command(networks, "show")
-async def show_network(session: Session, *, name: options.Name) -> None:
+async def show_network(session: Session, *, name: options.Name, as_of: options.AsOf = "") -> None:
     """Show a network."""
-    session.output.resource(await session.client.networks.get(name))
+    session.output.resource(await one(session, session.client.networks, name, as_of))
 
 
 @command(networks, "delete")
@@ -105,9 +106,9 @@ async def list_subnets(session: Session, *, network: OfNetwork = "", limit: opti
 
 
 @command(subnets, "show")
-async def show_subnet(session: Session, *, name: options.Name) -> None:
+async def show_subnet(session: Session, *, name: options.Name, as_of: options.AsOf = "") -> None:
     """Show a range of addresses."""
-    session.output.resource(await session.client.subnets.get(name))
+    session.output.resource(await one(session, session.client.subnets, name, as_of))
 
 
 @command(subnets, "delete")
@@ -162,9 +163,9 @@ async def list_ports(
 
 
 @command(ports, "show")
-async def show_port(session: Session, *, name: options.Name) -> None:
+async def show_port(session: Session, *, name: options.Name, as_of: options.AsOf = "") -> None:
     """Show a port."""
-    session.output.resource(await session.client.ports.get(name))
+    session.output.resource(await one(session, session.client.ports, name, as_of))
 
 
 @command(ports, "delete")

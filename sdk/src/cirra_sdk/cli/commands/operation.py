@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +11,8 @@ from cirra_sdk.cli import options
 from cirra_sdk.cli.command import Session, command, group
 from cirra_sdk.cli.operation_view import show
 from cirra_sdk.cli.report import UsageError
+from cirra_sdk.cli.resource import one, resource_name
 from cirra_sdk.cli.waiting import take, waited
-from cirra_sdk.errors import NotFound
 
 if TYPE_CHECKING:
     from cirra.events.v1.events_pb2 import Event
@@ -24,9 +23,7 @@ operations = group(
 )
 events = group("event", "The event log.")
 
-_UID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
-Resource = Annotated[str, typer.Option("--resource", help="Of this thing: a server's name, or any uid.")]
+Resource = Annotated[str, typer.Option("--resource", help="Of this thing: a name, or a uid.")]
 After = Annotated[int, typer.Option("--after", metavar="POSITION", min=0, help="What came after this position.")]
 
 
@@ -34,7 +31,7 @@ After = Annotated[int, typer.Option("--after", metavar="POSITION", min=0, help="
 async def list_operations(
     session: Session,
     *,
-    target: Annotated[str, typer.Option(help="On this thing: a server's name, or any uid.")] = "",
+    target: Annotated[str, typer.Option(help="On this thing: a name, or a uid.")] = "",
     state: Annotated[str, typer.Option(help="RUNNING, UNWINDING, SUCCEEDED, FAILED or STUCK.")] = "",
     stuck: Annotated[
         bool, typer.Option("--stuck", help="Those that wait for a person: where, since when, why.")
@@ -55,9 +52,9 @@ async def list_operations(
 
 
 @command(operations, "show")
-async def show_operation(session: Session, *, name: options.Name) -> None:
+async def show_operation(session: Session, *, name: options.Name, as_of: options.AsOf = "") -> None:
     """Show an operation with its steps; of a stuck one where it stands, why, and what can be done."""
-    show(session, await session.client.operations.get(name))
+    show(session, await one(session, session.client.operations, name, as_of))
 
 
 @command(operations, "watch")
@@ -133,7 +130,7 @@ async def watch_events(session: Session, *, resource: Resource = "", after: Afte
 
 
 async def show_timeline(
-    session: Session, *, resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="A server, or any uid.")]
+    session: Session, *, resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="A name, or a uid.")]
 ) -> None:
     """Show all that happened to a thing and because of it: when, how long, what, by whom."""
     from cirra_sdk.cli.waterfall import waterfall
@@ -142,17 +139,6 @@ async def show_timeline(
     session.output.resource(found, waterfall(found, session.output.out.width))
     if found.trace_id:
         session.output.note(f"trace {found.trace_id}")
-
-
-async def resource_name(session: Session, told: str) -> str:
-    """What the log knows a thing by. A display name is taken for a server's: that is what most questions are about."""
-    if not told or "/" in told or _UID.fullmatch(told):
-        return told
-    try:
-        return (await session.client.instances.get(told)).name
-    except NotFound as error:
-        remedy = "for other things than servers, and for deleted ones, give the uid"
-        raise NotFound(error.reason, error.message, remedy) from error
 
 
 def _line(event: Event) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from cirra_sdk.cli import options
 from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.resource import one
 from cirra_sdk.cli.waiting import take, waited
 
 if TYPE_CHECKING:
@@ -106,12 +107,10 @@ async def show(
     session: Session,
     *,
     name: options.Name,
-    as_of: Annotated[
-        str, typer.Option(metavar="TIME", help="As it was then: 2026-01-31T12:00:00Z, or 10m (ago).")
-    ] = "",
+    as_of: options.AsOf = "",
 ) -> None:
     """Show a server: state, addresses (allocated, leased, seen), whether it fetched its metadata, its fault."""
-    await show_instance(session, await session.client.instances.get(name, as_of=options.moment(as_of)))
+    await show_instance(session, await one(session, session.client.instances, name, as_of))
 
 
 @command(app, "list")
@@ -144,7 +143,7 @@ async def delete(
 ) -> None:
     """Delete servers, whatever their status."""
 
-    async def one(name: str) -> None:
+    async def delete_one(name: str) -> None:
         operation = await session.client.instances.delete(name)
         if wait:
             operation = await waited(session, operation, timeout_s)
@@ -153,7 +152,7 @@ async def delete(
         if not session.output.is_table:
             session.output.resource(operation)
 
-    await each(names, one)
+    await each(names, delete_one)
 
 
 @command(app, "password")

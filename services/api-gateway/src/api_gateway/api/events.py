@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC
 from typing import Any
 
 from api_gateway.api.call import Call, Servicer, served
 from api_gateway.api.paging import page_of
-from api_gateway.events.listing import Sight, from_log, list_events, public_event, resource_uid
+from api_gateway.api.past import resource_as_of
+from api_gateway.events.listing import Sight, Wanted, from_log, list_events, public_event, resource_uid
 from api_gateway.events.timeline import gather, timeline
+from api_gateway.views.identity import PROJECT
 from api_gateway.views.reader import Reader
 from cirra.events.v1 import events_pb2 as pb
 from cirra.events.v1 import events_pb2_grpc
-from core.errors import FieldViolation, InvalidArgument
+from core.errors import FieldViolation, InvalidArgument, NotFound
 from core.eventlog.types import RecordedEvent
 from core.ids import claim_aggregate_id
 
@@ -21,15 +24,15 @@ class EventService(Servicer, events_pb2_grpc.EventServiceServicer):
     @served
     async def ListEvents(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsResponse:
         page = page_of(request)
-        after = _position(page.after, "page_token") if page.after else _not_negative(request.after_position)
-        listed = await list_events(
-            self.parts.log,
-            self._sight(call.reader),
-            after=after,
-            size=page.size,
+        after = _position(page.after, "page_token") if page.after else await self._begin(request)
+        wanted = Wanted(
             aggregate_id=await self._uid(call.reader, request.resource) if request.resource else None,
-            aggregate_type=request.aggregate_type or None,
+            aggregate_type=request.aggregate_type,
+            actor=request.actor,
+            requests_only=request.requests_only,
         )
+        sight = Sight(self.parts.store, call.reader.principal, await _project_id(call.reader, request.project))
+        listed = await list_events(self.parts.log, sight, wanted, after=after, size=page.size)
         response = pb.ListEventsResponse(events=[public_event(event) for event in listed.events])
         if listed.more:
             response.next_page_token = page.token(str(listed.scanned))
@@ -61,6 +64,31 @@ class EventService(Servicer, events_pb2_grpc.EventServiceServicer):
         shown = sorted([*visible, *claims], key=lambda event: event.position)
         return timeline(request.resource, shown)
 
+    @served
+    async def GetResourceAsOf(self, request: pb.GetResourceAsOfRequest, call: Call) -> pb.ResourceAsOf:
+        uid = await self._uid(call.reader, request.resource)
+        position = await self._as_of(request)
+        shown = pb.ResourceAsOf(resource=request.resource, position=position)
+        shown.data.Pack(await resource_as_of(call, str(uid), position))
+        return shown
+
+    async def _as_of(self, request: pb.GetResourceAsOfRequest) -> int:
+        if request.HasField("as_of") and request.position:
+            raise InvalidArgument(FieldViolation("position", "give a time or a position, one of them"))
+        head = (await self.parts.log.head()).position
+        if request.HasField("as_of"):
+            return await self.parts.log.position_at(request.as_of.ToDatetime(UTC))
+        if _not_negative(request.position, "position") > head:
+            raise InvalidArgument(FieldViolation("position", f"the log ends at {head}: give one up to that"))
+        return request.position or head
+
+    async def _begin(self, request: pb.ListEventsRequest) -> int:
+        """The position after which a listing begins."""
+        after = _not_negative(request.after_position)
+        if request.HasField("since"):
+            after = max(after, await self.parts.log.position_at(request.since.ToDatetime(UTC)))
+        return after
+
     def _sight(self, reader: Reader) -> Sight:
         return Sight(self.parts.store, reader.principal)
 
@@ -75,9 +103,19 @@ class EventService(Servicer, events_pb2_grpc.EventServiceServicer):
         return bool(await sight.visible([event]))
 
 
-def _not_negative(position: int) -> int:
+async def _project_id(reader: Reader, name: str) -> str:
+    """Of the project whose events are asked for. Raises NotFound for one that the caller may not see."""
+    if not name:
+        return ""
+    project = await reader.find(PROJECT, name, field="project", deleted_too=True)
+    if not reader.is_admin and project.uid != reader.principal.project_id:
+        raise NotFound(f"no project {name!r}", remedy="log in to that project, or ask an administrator")
+    return project.uid
+
+
+def _not_negative(position: int, field: str = "after_position") -> int:
     if position < 0:
-        raise InvalidArgument(FieldViolation("after_position", "give a position of the log, or 0"))
+        raise InvalidArgument(FieldViolation(field, "give a position of the log, or 0"))
     return position
 
 

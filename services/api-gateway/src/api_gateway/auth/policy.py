@@ -92,6 +92,7 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "ListEvents": Need.READER,
         "WatchEvents": Need.READER,
         "GetTimeline": Need.READER,
+        "GetResourceAsOf": Need.READER,
     },
     "cirra.compute.v1.ServerGroupService": {
         "CreateServerGroup": Need.MEMBER,

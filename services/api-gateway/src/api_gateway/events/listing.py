@@ -53,21 +53,22 @@ def public_event(event: RecordedEvent) -> pb.Event:
 
 
 class Sight:
-    """Which events a caller may see: an administrator all, others those of their project's resources."""
+    """Which events a caller may see: an administrator all, or those of one project; others those of their own's."""
 
-    def __init__(self, store: Store, principal: Principal) -> None:
+    def __init__(self, store: Store, principal: Principal, project_id: str = "") -> None:
+        """`project_id`: only its resources' events, for an administrator."""
         self._store = store
-        self._principal = principal
+        self._all = is_admin(principal) and not project_id
+        self._project_id = project_id if is_admin(principal) else principal.project_id
         self._projects: dict[str, str] = {}
 
     async def visible(self, events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
-        if is_admin(self._principal):
+        if self._all:
             return list(events)
         unknown = {str(event.aggregate_id) for event in events} - self._projects.keys()
         if unknown:
             self._projects.update(await self._store.projects_of(unknown))
-        project_id = self._principal.project_id
-        return [event for event in events if project_id and self._project(event) == project_id]
+        return [event for event in events if self._project_id and self._project(event) == self._project_id]
 
     def _project(self, event: RecordedEvent) -> str:
         return self._projects.get(str(event.aggregate_id), "")
@@ -82,17 +83,34 @@ class Listed:
     more: bool
 
 
-async def list_events(
-    log: EventLog, sight: Sight, *, after: int, size: int, aggregate_id: UUID | None, aggregate_type: str | None
-) -> Listed:
-    """The next events that the caller may see, at most `size`."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events are asked for; what is empty lets all through. `requests_only`: none that followed from others."""
+
+    aggregate_id: UUID | None = None
+    aggregate_type: str = ""
+    actor: str = ""
+    requests_only: bool = False
+
+    def lets_through(self, event: RecordedEvent) -> bool:
+        """What the log's indices can't say."""
+        return (not self.actor or event.actor == self.actor) and (not self.requests_only or _asked_for(event))
+
+
+def _asked_for(event: RecordedEvent) -> bool:
+    """By a user, in a request: a saga's events have their user, and a cause."""
+    return parse_uuid(event.actor) is not None and not event.causation_id
+
+
+async def list_events(log: EventLog, sight: Sight, wanted: Wanted, *, after: int, size: int) -> Listed:
+    """The next events that are wanted and that the caller may see, at most `size`."""
     found: list[RecordedEvent] = []
     looked_at = 0
     while looked_at < MAX_SCANNED:
         chunk = await log.list_events(
-            aggregate_id=aggregate_id, aggregate_type=aggregate_type, after=after, limit=_CHUNK
+            aggregate_id=wanted.aggregate_id, aggregate_type=wanted.aggregate_type or None, after=after, limit=_CHUNK
         )
-        for event in await sight.visible(chunk):
+        for event in await sight.visible([event for event in chunk if wanted.lets_through(event)]):
             if len(found) == size:
                 return Listed(found, found[-1].position, True)
             found.append(event)
