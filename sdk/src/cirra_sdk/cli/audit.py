@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
-from cirra_sdk.errors import CirraApiError
+from cirra_sdk.cli.resource import is_uid
+from cirra_sdk.errors import CirraApiError, NotFound
 
 if TYPE_CHECKING:
     from cirra.events.v1.events_pb2 import Event
@@ -48,6 +50,26 @@ def requests(events: Iterable[Event]) -> list[Request]:
     for event in events:
         groups.setdefault((event.actor, event.request_id or event.event_id), []).append(event)
     return [_request(group) for group in groups.values()]
+
+
+def fits(request: Request, method: str) -> bool:
+    """*method*: a pattern as the shell has them (fnmatch); small letters or capitals are alike. "": all fit."""
+    return not method or fnmatch(request.method.lower(), method.lower())
+
+
+async def actor_uid(client: AsyncClient, told: str) -> str:
+    """What the log knows an actor by: a user's uid, also of one that is deleted; of a part of the cloud its path.
+
+    Raises NotFound.
+    """
+    if not told or "/" in told.removeprefix("users/"):
+        return told
+    try:
+        return (await client.users.get(told)).uid
+    except NotFound:
+        if is_uid(told):
+            return told
+        raise
 
 
 async def people(client: AsyncClient, actors: set[str]) -> dict[str, str]:

@@ -45,11 +45,11 @@ class Span:
         """For `Events.list`."""
         return {"since": self.begin} if isinstance(self.begin, datetime) else {"after_position": self.begin}
 
-    def has(self, event: Any) -> bool:
-        """Whether an event that the filter let through is not after the end."""
+    def is_over(self, event: Any) -> bool:
+        """Whether an event is after the end."""
         if isinstance(self.end, datetime):
-            return bool(event.time.ToDatetime(UTC) <= self.end)
-        return self.end is None or bool(event.position <= self.end)
+            return bool(event.time.ToDatetime(UTC) > self.end)
+        return self.end is not None and bool(event.position > self.end)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
+from typer.completion import completion_init
 
 from cirra_sdk.cli.command import Globals, command
 from cirra_sdk.cli.commands import (
@@ -23,10 +25,13 @@ from cirra_sdk.cli.commands import (
 
 # Imported for what it adds to `server`.
 from cirra_sdk.cli.commands import server_actions as _server_actions  # noqa: F401
+from cirra_sdk.cli.completing import clouds, names_of
 
 app = typer.Typer(
     name="cirra",
     no_args_is_help=True,
+    # `cirra completion` prints it: one way to do it, which completes words with `=` and spaces too.
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
@@ -35,9 +40,16 @@ app = typer.Typer(
 @app.callback()
 def root(
     ctx: typer.Context,
-    cloud: Annotated[str, typer.Option("--cloud", metavar="NAME", help="A cloud of clouds.yaml.")] = "",
-    project: Annotated[str, typer.Option("--project", metavar="NAME", help="The project to work in.")] = "",
-    user: Annotated[str, typer.Option("--user", metavar="NAME", help="Whom to work as.")] = "",
+    cloud: Annotated[
+        str, typer.Option("--cloud", metavar="NAME", help="A cloud of clouds.yaml.", autocompletion=clouds)
+    ] = "",
+    project: Annotated[
+        str,
+        typer.Option("--project", metavar="NAME", help="The project to work in.", autocompletion=names_of("projects")),
+    ] = "",
+    user: Annotated[
+        str, typer.Option("--user", metavar="NAME", help="Whom to work as.", autocompletion=names_of("users"))
+    ] = "",
 ) -> None:
     """Cirra: virtual machines, images, networks. Data goes to stdout, all else to stderr.
 
@@ -87,4 +99,7 @@ command(app, "logout")(session.logout)
 
 def main() -> None:
     """The entry point."""
+    if "_CIRRA_COMPLETE" in os.environ:
+        # What `add_completion` would have done: the shells that typer knows.
+        completion_init()
     app(prog_name="cirra")

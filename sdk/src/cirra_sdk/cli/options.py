@@ -11,12 +11,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cirra_sdk.cli.report import UsageError
-from cirra_sdk.cli.text import parse_fields, parse_moment, parse_pairs, parse_time
+from cirra_sdk.cli.text import parse_fields, parse_moment, parse_pairs
 
 T = TypeVar("T")
 
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names, uids or resource names.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name, a uid or a resource name.")]
 NewName = Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is done, and show each step on the way.")]
 Timeout = Annotated[
@@ -60,13 +58,12 @@ def fields(text: str, option: str, names: dict[str, str]) -> dict[str, str]:
     return read(parse_fields, text, option, names)
 
 
-def moment(text: str) -> datetime | None:
-    return read(parse_time, text) if text else None
-
-
-def moment_or_position(text: str) -> datetime | int | None:
+def moment_or_position(text: str, option: str) -> datetime | int | None:
     """None: nothing was told."""
-    return read(parse_moment, text) if text else None
+    try:
+        return parse_moment(text) if text else None
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
 
 
 def enum(enum_type: Any, text: str, option: str) -> Any:

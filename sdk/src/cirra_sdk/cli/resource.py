@@ -23,11 +23,15 @@ _OTHERS = ("networks", "subnets", "ports", "images", "server_groups", "flavors",
 _HOSTS = ("hosts", "aggregates")
 
 
+def is_uid(told: str) -> bool:
+    return _UID.fullmatch(told) is not None
+
+
 async def resource_name(session: Session, told: str) -> str:
     """What the log knows a thing by. A display name is a server's, if one has it: that is what most questions are
     about. Raises NotFound, and UsageError when several other things have it.
     """
-    if not told or "/" in told or _UID.fullmatch(told):
+    if not told or "/" in told or is_uid(told):
         return told
     try:
         return (await session.client.instances.get(told)).name
@@ -61,13 +65,13 @@ async def one(session: Session, collection: Any, name: str, as_of: str) -> Any:
     """A resource of the collection, as it is, or as it was then (a time or a position, as people write them)."""
     from cirra_sdk.resources.compute import Instances
 
-    when = options.moment_or_position(as_of)
+    when = options.moment_or_position(as_of, "--as-of")
     if when is None:
         return await collection.get(name)
     if isinstance(collection, Instances) and isinstance(when, datetime):
         # By display name too, of one that is deleted now.
         return await collection.get(name, as_of=when)
-    told = name if "/" in name or _UID.fullmatch(name) else (await collection.get(name)).name
+    told = name if "/" in name or is_uid(name) else (await collection.get(name)).name
     return content(await as_it_was(session, told, when))
 
 

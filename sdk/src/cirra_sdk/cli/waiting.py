@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,11 +36,15 @@ async def waited(session: Session, operation: Operation | str, timeout_s: float 
         raise
 
 
-async def take(source: AsyncGenerator[T, None], limit: int) -> list[T]:
-    """The first *limit*; 0: all."""
+async def take(
+    source: AsyncGenerator[T, None], limit: int, *, until: Callable[[T], bool] = lambda item: False
+) -> list[T]:
+    """The first *limit* (0: all), up to the first of which *until* is true."""
     taken: list[T] = []
     async with aclosing(source) as items:
         async for item in items:
+            if until(item):
+                break
             taken.append(item)
             if len(taken) == limit:
                 break

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cirra_sdk.cli import options
+from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, each, group
 from cirra_sdk.cli.waiting import take
 
@@ -42,13 +42,13 @@ async def list_flavors(session: Session, *, limit: options.Limit = 0) -> None:
 
 
 @command(flavors, "show")
-async def show_flavor(session: Session, *, name: options.Name) -> None:
+async def show_flavor(session: Session, *, name: named.Flavor) -> None:
     """Show a size."""
     session.output.resource(await session.client.flavors.get(name))
 
 
 @command(flavors, "delete")
-async def delete_flavors(session: Session, *, names: options.Names) -> None:
+async def delete_flavors(session: Session, *, names: named.Flavors) -> None:
     """Delete sizes; servers that have them keep them."""
     await each(names, session.client.flavors.delete)
 
@@ -74,12 +74,12 @@ async def list_key_pairs(session: Session, *, limit: options.Limit = 0) -> None:
 
 
 @command(key_pairs, "show")
-async def show_key_pair(session: Session, *, name: options.Name) -> None:
+async def show_key_pair(session: Session, *, name: named.KeyPair) -> None:
     """Show a public key."""
     session.output.resource(await session.client.key_pairs.get(name))
 
 
 @command(key_pairs, "delete")
-async def delete_key_pairs(session: Session, *, names: options.Names) -> None:
+async def delete_key_pairs(session: Session, *, names: named.KeyPairs) -> None:
     """Delete public keys; servers that were given them keep them."""
     await each(names, session.client.key_pairs.delete)

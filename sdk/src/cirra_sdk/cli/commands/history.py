@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cirra_sdk.cli import options
+from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session
+from cirra_sdk.cli.completing import EVERYTHING, names_of
 from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.resource import as_it_was, content, resource_name
 from cirra_sdk.cli.waiting import take
@@ -18,19 +19,17 @@ if TYPE_CHECKING:
     from cirra.events.v1.events_pb2 import Event, ResourceAsOf
     from cirra_sdk.cli.changes import Span
 
-Resource = Annotated[str, typer.Argument(metavar="RESOURCE", help="A name, or a uid.")]
 
-
-async def get(session: Session, *, resource: Resource, as_of: options.AsOf = "") -> None:
+async def get(session: Session, *, resource: named.Resource, as_of: options.AsOf = "") -> None:
     """Show a thing of any kind, as it is or as it was, from the log; also one that is deleted now."""
-    when = options.moment_or_position(as_of)
+    when = options.moment_or_position(as_of, "--as-of")
     session.output.resource(content(await as_it_was(session, await resource_name(session, resource), when)))
 
 
 async def diff(
     session: Session,
     *,
-    resource: Resource,
+    resource: named.Resource,
     from_: Annotated[
         str, typer.Option("--from", metavar="TIME", help="2026-01-31T12:00:00Z, 10m (ago), or a position of the log.")
     ],
@@ -39,7 +38,7 @@ async def diff(
     """Show what of a thing changed between two times, field by field, and the events that changed it, with who did."""
     from cirra_sdk.cli.changes import Difference, Span, changes, shown
 
-    begin, end = options.moment_or_position(from_), options.moment_or_position(to)
+    begin, end = options.moment_or_position(from_, "--from"), options.moment_or_position(to, "--to")
     if begin is None:
         raise UsageError("--from is empty: give a time, such as 10m for ten minutes ago")
     name = await resource_name(session, resource)
@@ -57,29 +56,47 @@ async def diff(
 async def audit(
     session: Session,
     *,
-    resource: Annotated[str, typer.Argument(metavar="[RESOURCE]", help="Only on this: a name, or a uid.")] = "",
-    actor: Annotated[str, typer.Option("--actor", metavar="USER", help="Only by this user.")] = "",
-    project: Annotated[str, typer.Option("--project", help="Only in this project (administrators).")] = "",
+    resource: Annotated[
+        str,
+        typer.Argument(
+            metavar="[RESOURCE]", help="Only on this: a name, or a uid.", autocompletion=names_of(*EVERYTHING)
+        ),
+    ] = "",
+    actor: Annotated[
+        str,
+        typer.Option("--actor", metavar="USER", help="Only by this user (or part).", autocompletion=names_of("users")),
+    ] = "",
+    project: Annotated[
+        str,
+        typer.Option("--project", help="Only in this project (administrators).", autocompletion=names_of("projects")),
+    ] = "",
+    method: Annotated[
+        str, typer.Option("--method", metavar="PATTERN", help="Only what asked for this: DeleteInstance, 'Delete*'.")
+    ] = "",
     since: Annotated[str, typer.Option("--since", metavar="TIME", help="From then on; the log's beginning: 0.")] = "1d",
-    limit: options.Limit = 0,
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="Up to then; now unless told.")] = "",
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="The last so many; 0: all.")] = 0,
 ) -> None:
     """List who asked for what when: each request that changed something, of your project or (administrators) all."""
-    from cirra_sdk.cli.audit import people, requests
+    from cirra_sdk.cli.audit import actor_uid, fits, people, requests
+    from cirra_sdk.cli.changes import Span
     from cirra_sdk.cli.tables import AUDIT
 
-    begin = None if since in ("", "0") else options.moment_or_position(since)
-    who = (await session.client.users.get(actor)).uid if actor else ""
+    begin = None if since in ("", "0") else options.moment_or_position(since, "--since")
+    span = Span(begin or 0, options.moment_or_position(until, "--until"))
+    if not span.is_forward:
+        raise UsageError("--since is after --until: change them round")
     found = session.client.events.list(
         resource=await resource_name(session, resource),
-        actor=who,
+        actor=await actor_uid(session.client, actor),
         project=project,
-        since=begin if isinstance(begin, datetime) else None,
-        after_position=begin if isinstance(begin, int) else 0,
         requests_only=True,
+        **span.begin_as_filter(),
     )
-    asked = requests(await take(found, 0))[-limit:]
-    names = await people(session.client, {request.actor for request in asked})
-    session.output.records([request.record(names) for request in asked], AUDIT)
+    asked = [request for request in requests(await take(found, 0, until=span.is_over)) if fits(request, method)]
+    shown = asked[-limit:]
+    names = await people(session.client, {request.actor for request in shown})
+    session.output.records([request.record(names) for request in shown], AUDIT)
     if begin is not None and session.output.is_table:
         session.output.note(f"since {since}; --since 0 has all")
 
@@ -96,9 +113,5 @@ async def _events(session: Session, name: str, span: Span, states: list[Any]) ->
     nics = [nic for state in states for nic in getattr(state, "nics", ())]
     found: list[Event] = []
     for each in (name, *sorted({nic.port for nic in nics if nic.port})):
-        found += [
-            event
-            for event in await take(session.client.events.list(resource=each, **span.begin_as_filter()), 0)
-            if span.has(event)
-        ]
+        found += await take(session.client.events.list(resource=each, **span.begin_as_filter()), 0, until=span.is_over)
     return sorted(found, key=lambda event: event.position)

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cirra_sdk.cli import options
+from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, group
+from cirra_sdk.cli.completing import names_of
 from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.waiting import take
 
@@ -30,27 +31,27 @@ async def list_hosts(session: Session, *, limit: options.Limit = 0) -> None:
 
 
 @command(hosts, "show")
-async def show_host(session: Session, *, name: options.Name) -> None:
+async def show_host(session: Session, *, name: named.Host) -> None:
     """Show a host."""
     session.output.resource(await session.client.hosts.get(name))
 
 
 @command(hosts, "enable")
-async def enable(session: Session, *, name: options.Name) -> None:
+async def enable(session: Session, *, name: named.Host) -> None:
     """Let a host take new servers again."""
     session.output.resource(await session.client.hosts.enable(name))
 
 
 @command(hosts, "disable")
 async def disable(
-    session: Session, *, name: options.Name, reason: Annotated[str, typer.Option(help="Why: others will ask.")]
+    session: Session, *, name: named.Host, reason: Annotated[str, typer.Option(help="Why: others will ask.")]
 ) -> None:
     """Let a host take no new servers; those it has go on."""
     session.output.resource(await session.client.hosts.disable(name, reason))
 
 
 @command(hosts, "differences")
-async def differences(session: Session, *, name: options.Name) -> None:
+async def differences(session: Session, *, name: named.Host) -> None:
     """List what a host has against what the log says of it. After a restore it acts on nothing until you accept it."""
     from cirra_sdk.cli.tables import DIFFERENCES
 
@@ -78,7 +79,7 @@ def _what_next(listed: Any) -> str:
 async def accept(
     session: Session,
     *,
-    name: options.Name,
+    name: named.Host,
     etag: Annotated[str, typer.Option(help="Of the list that you have seen.")] = "",
     all_: Annotated[bool, typer.Option("--all", help="Whatever differs now, seen or not.")] = False,
 ) -> None:
@@ -91,7 +92,7 @@ async def accept(
 
 @command(hosts, "approve-evacuation")
 async def approve_evacuation(
-    session: Session, *, name: options.Name, reason: Annotated[str, typer.Option(help="How it was made sure.")]
+    session: Session, *, name: named.Host, reason: Annotated[str, typer.Option(help="How it was made sure.")]
 ) -> None:
     """Say that a host is dead which fell silent together with others, so that its servers may go elsewhere."""
     session.output.resource(await session.client.hosts.approve_evacuation(name, reason))
@@ -101,7 +102,7 @@ async def approve_evacuation(
 async def set_host(
     session: Session,
     *,
-    name: options.Name,
+    name: named.Host,
     cpu_allocation_ratio: Ratio = None,
     ram_allocation_ratio: Ratio = None,
     disk_allocation_ratio: Ratio = None,
@@ -137,7 +138,7 @@ async def enroll_token(
     session: Session,
     *,
     host: Annotated[str, typer.Argument(metavar="HOST", help="The name that it shall have.")],
-    availability_zone: Annotated[str, typer.Option(help="Where it stands.")] = "",
+    availability_zone: Annotated[str, typer.Option(help="Where it stands.", autocompletion=names_of("zones"))] = "",
     ttl: Annotated[int, typer.Option("--ttl", metavar="SECONDS", min=0, help="How long it is good; 0: an hour.")] = 0,
 ) -> None:
     """Make a token with which one machine joins the cloud, once. `-o name` prints nothing but the token."""

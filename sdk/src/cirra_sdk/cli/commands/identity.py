@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cirra_sdk.cli import options
+from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.completing import names_of
 from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.waiting import take
 
@@ -34,7 +35,12 @@ class Role(StrEnum):
 
 
 RoleOption = Annotated[Role, typer.Option("--role", help="reader and member: of a project; admin: of the whole cloud.")]
-ProjectOption = Annotated[str, typer.Option("--project", help="The project that the role is in; none for admin.")]
+ProjectOption = Annotated[
+    str,
+    typer.Option(
+        "--project", help="The project that the role is in; none for admin.", autocompletion=names_of("projects")
+    ),
+]
 PasswordFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Has the password; -: stdin. You are asked for it otherwise.")
 ]
@@ -60,13 +66,13 @@ async def list_projects(session: Session, *, limit: options.Limit = 0) -> None:
 
 
 @command(projects, "show")
-async def show_project(session: Session, *, name: options.Name) -> None:
+async def show_project(session: Session, *, name: named.Project) -> None:
     """Show a project."""
     session.output.resource(await session.client.projects.get(name))
 
 
 @command(projects, "delete")
-async def delete_projects(session: Session, *, names: options.Names) -> None:
+async def delete_projects(session: Session, *, names: named.Projects) -> None:
     """Delete projects that own nothing any more (administrators)."""
     await each(names, session.client.projects.delete)
 
@@ -100,32 +106,36 @@ async def list_users(session: Session, *, limit: options.Limit = 0) -> None:
 
 
 @command(users, "show")
-async def show_user(session: Session, *, name: options.Name) -> None:
+async def show_user(session: Session, *, name: named.User) -> None:
     """Show a user with its roles."""
     session.output.resource(await session.client.users.get(name))
 
 
 @command(users, "delete")
-async def delete_users(session: Session, *, names: options.Names) -> None:
+async def delete_users(session: Session, *, names: named.Users) -> None:
     """Delete users (administrators); what they made stays with its project."""
     await each(names, session.client.users.delete)
 
 
 @command(users, "grant")
-async def grant(session: Session, *, name: options.Name, role: RoleOption, project: ProjectOption = "") -> None:
+async def grant(session: Session, *, name: named.User, role: RoleOption, project: ProjectOption = "") -> None:
     """Give a user a role (administrators)."""
     session.output.resource(await session.client.users.grant_role(name, role.number, project))
 
 
 @command(users, "revoke")
-async def revoke(session: Session, *, name: options.Name, role: RoleOption, project: ProjectOption = "") -> None:
+async def revoke(session: Session, *, name: named.User, role: RoleOption, project: ProjectOption = "") -> None:
     """Take a role from a user (administrators)."""
     session.output.resource(await session.client.users.revoke_role(name, role.number, project))
 
 
 @command(quotas, "show")
 async def show_quotas(
-    session: Session, *, project: Annotated[str, typer.Argument(metavar="[PROJECT]", help="Your own unless told.")] = ""
+    session: Session,
+    *,
+    project: Annotated[
+        str, typer.Argument(metavar="[PROJECT]", help="Your own unless told.", autocompletion=names_of("projects"))
+    ] = "",
 ) -> None:
     """Show limits and usage."""
     from cirra_sdk.cli.output import list_table
@@ -139,7 +149,9 @@ async def show_quotas(
 async def set_quotas(
     session: Session,
     *,
-    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Whose limits.")],
+    project: Annotated[
+        str, typer.Argument(metavar="PROJECT", help="Whose limits.", autocompletion=names_of("projects"))
+    ],
     instances: Annotated[int | None, typer.Option("--instances", metavar="N", min=-1, help="-1: unlimited.")] = None,
     vcpus: Annotated[int | None, typer.Option("--vcpus", metavar="N", min=-1, help="-1: unlimited.")] = None,
     ram: Annotated[int | None, typer.Option("--ram", metavar="MIB", min=-1, help="-1: unlimited.")] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cirra_sdk.cli import options
+from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, each, group
 from cirra_sdk.cli.resource import one
 from cirra_sdk.cli.waiting import take
@@ -68,7 +68,7 @@ async def create(
 async def upload(
     session: Session,
     *,
-    name: options.Name,
+    name: named.Image,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Its data, in the format it was created with.")],
 ) -> None:
     """Give an image its data: one that has none yet, or whose data was refused."""
@@ -84,13 +84,13 @@ async def list_images(session: Session, *, limit: options.Limit = 0) -> None:
 
 
 @command(app, "show")
-async def show(session: Session, *, name: options.Name, as_of: options.AsOf = "") -> None:
+async def show(session: Session, *, name: named.Image, as_of: options.AsOf = "") -> None:
     """Show an image."""
     session.output.resource(await one(session, session.client.images, name, as_of))
 
 
 @command(app, "delete")
-async def delete(session: Session, *, names: options.Names) -> None:
+async def delete(session: Session, *, names: named.Images) -> None:
     """Delete images that no server uses."""
     await each(names, session.client.images.delete)
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from cirra_sdk.cli import options
+from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.completing import names_of
 from cirra_sdk.cli.resource import one
 from cirra_sdk.cli.waiting import take
 
@@ -15,8 +16,10 @@ networks = group("network", "Segments that servers are plugged into.")
 subnets = group("subnet", "Ranges of addresses of networks.")
 ports = group("port", "Addresses on networks, each for one NIC.")
 
-Network = Annotated[str, typer.Option("--network", help="The network it is on.")]
-OfNetwork = Annotated[str, typer.Option("--network", help="Those on this network.")]
+Network = Annotated[str, typer.Option("--network", help="The network it is on.", autocompletion=names_of("networks"))]
+OfNetwork = Annotated[
+    str, typer.Option("--network", help="Those on this network.", autocompletion=names_of("networks"))
+]
 
 
 @command(networks, "create")
@@ -44,13 +47,13 @@ async def list_networks(session: Session, *, limit: options.Limit = 0) -> None:
 
 
 @command(networks, "show")
-async def show_network(session: Session, *, name: options.Name, as_of: options.AsOf = "") -> None:
+async def show_network(session: Session, *, name: named.Network, as_of: options.AsOf = "") -> None:
     """Show a network."""
     session.output.resource(await one(session, session.client.networks, name, as_of))
 
 
 @command(networks, "delete")
-async def delete_networks(session: Session, *, names: options.Names) -> None:
+async def delete_networks(session: Session, *, names: named.Networks) -> None:
     """Delete networks that no port is on; their subnets go with them."""
     await each(names, session.client.networks.delete)
 
@@ -106,13 +109,13 @@ async def list_subnets(session: Session, *, network: OfNetwork = "", limit: opti
 
 
 @command(subnets, "show")
-async def show_subnet(session: Session, *, name: options.Name, as_of: options.AsOf = "") -> None:
+async def show_subnet(session: Session, *, name: named.Subnet, as_of: options.AsOf = "") -> None:
     """Show a range of addresses."""
     session.output.resource(await one(session, session.client.subnets, name, as_of))
 
 
 @command(subnets, "delete")
-async def delete_subnets(session: Session, *, names: options.Names) -> None:
+async def delete_subnets(session: Session, *, names: named.Subnets) -> None:
     """Delete ranges that no port has an address of."""
     await each(names, session.client.subnets.delete)
 
@@ -152,7 +155,7 @@ async def list_ports(
     session: Session,
     *,
     network: OfNetwork = "",
-    server: Annotated[str, typer.Option(help="Those of this server.")] = "",
+    server: Annotated[str, typer.Option(help="Those of this server.", autocompletion=names_of("instances"))] = "",
     limit: options.Limit = 0,
 ) -> None:
     """List ports: the address allocated, the one leased, the one seen in use."""
@@ -163,12 +166,12 @@ async def list_ports(
 
 
 @command(ports, "show")
-async def show_port(session: Session, *, name: options.Name, as_of: options.AsOf = "") -> None:
+async def show_port(session: Session, *, name: named.Port, as_of: options.AsOf = "") -> None:
     """Show a port."""
     session.output.resource(await one(session, session.client.ports, name, as_of))
 
 
 @command(ports, "delete")
-async def delete_ports(session: Session, *, names: options.Names) -> None:
+async def delete_ports(session: Session, *, names: named.Ports) -> None:
     """Delete ports that no server uses."""
     await each(names, session.client.ports.delete)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cirra_sdk.cli import options
+from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, group
+from cirra_sdk.cli.completing import EVERYTHING, names_of, words
 from cirra_sdk.cli.operation_view import show
 from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.resource import one, resource_name
@@ -23,7 +24,9 @@ operations = group(
 )
 events = group("event", "The event log.")
 
-Resource = Annotated[str, typer.Option("--resource", help="Of this thing: a name, or a uid.")]
+Resource = Annotated[
+    str, typer.Option("--resource", help="Of this thing: a name, or a uid.", autocompletion=names_of(*EVERYTHING))
+]
 After = Annotated[int, typer.Option("--after", metavar="POSITION", min=0, help="What came after this position.")]
 
 
@@ -31,8 +34,16 @@ After = Annotated[int, typer.Option("--after", metavar="POSITION", min=0, help="
 async def list_operations(
     session: Session,
     *,
-    target: Annotated[str, typer.Option(help="On this thing: a name, or a uid.")] = "",
-    state: Annotated[str, typer.Option(help="RUNNING, UNWINDING, SUCCEEDED, FAILED or STUCK.")] = "",
+    target: Annotated[
+        str, typer.Option(help="On this thing: a name, or a uid.", autocompletion=names_of(*EVERYTHING))
+    ] = "",
+    state: Annotated[
+        str,
+        typer.Option(
+            help="RUNNING, UNWINDING, SUCCEEDED, FAILED or STUCK.",
+            autocompletion=words("RUNNING", "UNWINDING", "SUCCEEDED", "FAILED", "STUCK"),
+        ),
+    ] = "",
     stuck: Annotated[
         bool, typer.Option("--stuck", help="Those that wait for a person: where, since when, why.")
     ] = False,
@@ -52,13 +63,13 @@ async def list_operations(
 
 
 @command(operations, "show")
-async def show_operation(session: Session, *, name: options.Name, as_of: options.AsOf = "") -> None:
+async def show_operation(session: Session, *, name: named.Operation, as_of: options.AsOf = "") -> None:
     """Show an operation with its steps; of a stuck one where it stands, why, and what can be done."""
     show(session, await one(session, session.client.operations, name, as_of))
 
 
 @command(operations, "watch")
-async def watch_operation(session: Session, *, name: options.Name, timeout_s: options.Timeout = 0) -> None:
+async def watch_operation(session: Session, *, name: named.Operation, timeout_s: options.Timeout = 0) -> None:
     """Print each step as it happens, until the operation is done; then show it. Fails if the operation does."""
     show(session, await waited(session, name, timeout_s))
 
@@ -67,7 +78,7 @@ async def watch_operation(session: Session, *, name: options.Name, timeout_s: op
 async def retry_operation(
     session: Session,
     *,
-    name: options.Name,
+    name: named.Operation,
     reason: Annotated[str, typer.Option(help="What was mended: it is kept in the log.")] = "",
 ) -> None:
     """Have a stuck operation go on where it stands, once its cause is mended."""
@@ -80,7 +91,7 @@ async def retry_operation(
 async def resolve_operation(
     session: Session,
     *,
-    name: options.Name,
+    name: named.Operation,
     reason: Annotated[str, typer.Option(help="Why it is given up, and what was done by hand: others will ask.")],
 ) -> None:
     """End a stuck operation for good: its target is in ERROR then, or deleted; what is left to you is told."""
@@ -89,7 +100,7 @@ async def resolve_operation(
 
 @command(operations, "cancel")
 async def cancel_operation(
-    session: Session, *, name: options.Name, reason: Annotated[str, typer.Option(help="Why.")] = ""
+    session: Session, *, name: named.Operation, reason: Annotated[str, typer.Option(help="Why.")] = ""
 ) -> None:
     """Have a running operation undone."""
     operation = await session.client.operations.cancel(name, reason)
@@ -129,9 +140,7 @@ async def watch_events(session: Session, *, resource: Resource = "", after: Afte
             session.output.stream(event, _line(event))
 
 
-async def show_timeline(
-    session: Session, *, resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="A name, or a uid.")]
-) -> None:
+async def show_timeline(session: Session, *, resource: named.Resource) -> None:
     """Show all that happened to a thing and because of it: when, how long, what, by whom."""
     from cirra_sdk.cli.waterfall import waterfall
 

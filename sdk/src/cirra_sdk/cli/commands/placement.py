@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from cirra_sdk.cli import options
+from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.completing import names_of, words
 from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.waiting import take
 
@@ -18,8 +19,11 @@ zones = group("zone", "Availability zones.")
 server_groups = group("group", "Servers that are to be kept together, or apart.")
 availability.add_typer(zones)
 
-Host = Annotated[str, typer.Argument(metavar="HOST", help="The host's name.")]
-Zone = Annotated[str | None, typer.Option("--zone", metavar="ZONE", help="Its hosts are in this zone.")]
+Host = Annotated[str, typer.Argument(metavar="HOST", help="The host's name.", autocompletion=names_of("hosts"))]
+Zone = Annotated[
+    str | None,
+    typer.Option("--zone", metavar="ZONE", help="Its hosts are in this zone.", autocompletion=names_of("zones")),
+]
 
 
 @command(aggregates, "create")
@@ -42,7 +46,7 @@ async def list_aggregates(session: Session, *, limit: options.Limit = 0) -> None
 
 
 @command(aggregates, "show")
-async def show_aggregate(session: Session, *, name: options.Name) -> None:
+async def show_aggregate(session: Session, *, name: named.Aggregate) -> None:
     """Show an aggregate."""
     session.output.resource(await session.client.aggregates.get(name))
 
@@ -51,7 +55,7 @@ async def show_aggregate(session: Session, *, name: options.Name) -> None:
 async def set_aggregate(
     session: Session,
     *,
-    name: options.Name,
+    name: named.Aggregate,
     new_name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="What to call it.")] = None,
     zone: Zone = None,
     properties: options.Properties,
@@ -69,7 +73,7 @@ async def set_aggregate(
 async def unset_aggregate(
     session: Session,
     *,
-    name: options.Name,
+    name: named.Aggregate,
     keys: Annotated[list[str], typer.Option("--property", metavar="KEY", help="To remove; may be repeated.")],
 ) -> None:
     """Remove metadata of an aggregate."""
@@ -77,26 +81,30 @@ async def unset_aggregate(
 
 
 @command(aggregates, "delete")
-async def delete_aggregates(session: Session, *, names: options.Names) -> None:
+async def delete_aggregates(session: Session, *, names: named.Aggregates) -> None:
     """Delete aggregates that have no hosts."""
     await each(names, session.client.aggregates.delete)
 
 
 @command(aggregates, "add-host")
-async def add_host(session: Session, *, name: options.Name, host: Host) -> None:
+async def add_host(session: Session, *, name: named.Aggregate, host: Host) -> None:
     """Put a host into an aggregate, and so into its zone."""
     session.output.resource(await session.client.aggregates.add_host(name, host))
 
 
 @command(aggregates, "remove-host")
-async def remove_host(session: Session, *, name: options.Name, host: Host) -> None:
+async def remove_host(session: Session, *, name: named.Aggregate, host: Host) -> None:
     """Take a host out of an aggregate."""
     session.output.resource(await session.client.aggregates.remove_host(name, host))
 
 
 @command(placement, "explain")
 async def explain(
-    session: Session, *, name: Annotated[str, typer.Argument(metavar="SERVER", help="A name or a uid.")]
+    session: Session,
+    *,
+    name: Annotated[
+        str, typer.Argument(metavar="SERVER", help="A name or a uid.", autocompletion=names_of("instances"))
+    ],
 ) -> None:
     """Tell why a server is where it is: each attempt, what each filter left, and how the best hosts were weighed."""
     from cirra_sdk.cli.decision_view import explanation_tables
@@ -109,7 +117,7 @@ async def explain(
 async def simulate(
     session: Session,
     *,
-    flavor: Annotated[str, typer.Option(help="The size of each.")],
+    flavor: Annotated[str, typer.Option(help="The size of each.", autocompletion=names_of("flavors"))],
     count: Annotated[int, typer.Option("--count", metavar="N", min=1, max=1000, help="How many.")] = 1,
     without: Annotated[
         list[str],
@@ -119,17 +127,27 @@ async def simulate(
             default_factory=list,
             show_default=False,
             help="A host to think away; may be repeated.",
+            autocompletion=names_of("hosts"),
         ),
     ],
-    image: Annotated[str, typer.Option(help="What their disks start from.")] = "",
+    image: Annotated[str, typer.Option(help="What their disks start from.", autocompletion=names_of("images"))] = "",
     network: Annotated[
         list[str],
         typer.Option(
-            "--network", default_factory=list, show_default=False, help="A network that they are on; may be repeated."
+            "--network",
+            default_factory=list,
+            show_default=False,
+            help="A network that they are on; may be repeated.",
+            autocompletion=names_of("networks"),
         ),
     ],
-    availability_zone: Annotated[str, typer.Option("--availability-zone", "--az", help="Where.")] = "",
-    group: Annotated[str, typer.Option("--group", help="A server group that they join.")] = "",
+    availability_zone: Annotated[
+        str, typer.Option("--availability-zone", "--az", help="Where.", autocompletion=names_of("zones"))
+    ] = "",
+    group: Annotated[
+        str,
+        typer.Option("--group", help="A server group that they join.", autocompletion=names_of("server_groups")),
+    ] = "",
 ) -> None:
     """Tell how many servers would find a host, and where, without making any."""
     from cirra_sdk.cli.decision_view import simulation_tables
@@ -161,7 +179,11 @@ async def create_server_group(
     name: options.NewName,
     policy: Annotated[
         str,
-        typer.Option(metavar="POLICY", help="affinity, anti-affinity, soft-affinity or soft-anti-affinity."),
+        typer.Option(
+            metavar="POLICY",
+            help="affinity, anti-affinity, soft-affinity or soft-anti-affinity.",
+            autocompletion=words("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity"),
+        ),
     ],
     max_servers_per_host: Annotated[
         int, typer.Option(metavar="N", min=0, help="With anti-affinity: how many one host may have; 0: one.")
@@ -185,12 +207,12 @@ async def list_server_groups(session: Session, *, limit: options.Limit = 0) -> N
 
 
 @command(server_groups, "show")
-async def show_server_group(session: Session, *, name: options.Name) -> None:
+async def show_server_group(session: Session, *, name: named.ServerGroup) -> None:
     """Show a server group and its members."""
     session.output.resource(await session.client.server_groups.get(name))
 
 
 @command(server_groups, "delete")
-async def delete_server_groups(session: Session, *, names: options.Names) -> None:
+async def delete_server_groups(session: Session, *, names: named.ServerGroups) -> None:
     """Delete server groups; their servers stay as they are."""
     await each(names, session.client.server_groups.delete)

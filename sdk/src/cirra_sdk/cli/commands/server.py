@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cirra_sdk.cli import options
+from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.completing import after_key, names_of, words
 from cirra_sdk.cli.resource import one
 from cirra_sdk.cli.waiting import take, waited
 
@@ -32,7 +33,13 @@ _NIC_FIELDS = {
 
 Networks = Annotated[
     list[str],
-    typer.Option("--network", default_factory=list, show_default=False, help="A NIC on this network; may be repeated."),
+    typer.Option(
+        "--network",
+        default_factory=list,
+        show_default=False,
+        help="A NIC on this network; may be repeated.",
+        autocompletion=names_of("networks"),
+    ),
 ]
 Nics = Annotated[
     list[str],
@@ -42,6 +49,7 @@ Nics = Annotated[
         default_factory=list,
         show_default=False,
         help="A NIC with an address, or with port=PORT; may be repeated.",
+        autocompletion=after_key(net="networks", port="ports"),
     ),
 ]
 Tags = Annotated[
@@ -56,6 +64,7 @@ Hints = Annotated[
         default_factory=list,
         show_default=False,
         help="To the scheduler: group=SERVER-GROUP; may be repeated.",
+        autocompletion=after_key(group="server_groups"),
     ),
 ]
 UserData = Annotated[Path | None, typer.Option(metavar="FILE", help="What cloud-init shall run; -: stdin.")]
@@ -66,16 +75,23 @@ async def create(
     session: Session,
     *,
     name: options.NewName,
-    flavor: Annotated[str, typer.Option(help="Its size.")],
-    image: Annotated[str, typer.Option(help="What its disk starts from.")],
+    flavor: Annotated[str, typer.Option(help="Its size.", autocompletion=names_of("flavors"))],
+    image: Annotated[str, typer.Option(help="What its disk starts from.", autocompletion=names_of("images"))],
     network: Networks,
     nic: Nics,
-    key_name: Annotated[str, typer.Option(help="The key pair to log in with.")] = "",
+    key_name: Annotated[
+        str, typer.Option(help="The key pair to log in with.", autocompletion=names_of("key_pairs"))
+    ] = "",
     user_data: UserData = None,
     properties: options.Properties,
     tag: Tags,
     availability_zone: Annotated[
-        str, typer.Option(metavar="ZONE[:HOST]", help="Where; ZONE:HOST names the one host (administrators).")
+        str,
+        typer.Option(
+            metavar="ZONE[:HOST]",
+            help="Where; ZONE:HOST names the one host (administrators).",
+            autocompletion=names_of("zones"),
+        ),
     ] = "",
     hint: Hints,
     wait: options.Wait = False,
@@ -106,7 +122,7 @@ async def create(
 async def show(
     session: Session,
     *,
-    name: options.Name,
+    name: named.Server,
     as_of: options.AsOf = "",
 ) -> None:
     """Show a server: state, addresses (allocated, leased, seen), whether it fetched its metadata, its fault."""
@@ -118,9 +134,17 @@ async def list_servers(
     session: Session,
     *,
     all_projects: Annotated[bool, typer.Option("--all-projects", help="Of every project (administrators).")] = False,
-    host: Annotated[str, typer.Option(help="Those on this host (administrators).")] = "",
+    host: Annotated[
+        str, typer.Option(help="Those on this host (administrators).", autocompletion=names_of("hosts"))
+    ] = "",
     name: Annotated[str, typer.Option(help="Those of this name.")] = "",
-    status: Annotated[str, typer.Option(help="Those that are ACTIVE, BUILD, SHUTOFF or ERROR.")] = "",
+    status: Annotated[
+        str,
+        typer.Option(
+            help="Those that are ACTIVE, BUILD, SHUTOFF or ERROR.",
+            autocompletion=words("ACTIVE", "BUILD", "SHUTOFF", "ERROR"),
+        ),
+    ] = "",
     long: Annotated[bool, typer.Option("--long", help="More columns.")] = False,
     limit: options.Limit = 0,
 ) -> None:
@@ -139,7 +163,7 @@ async def list_servers(
 
 @command(app, "delete")
 async def delete(
-    session: Session, *, names: options.Names, wait: options.Wait = False, timeout_s: options.Timeout = 0
+    session: Session, *, names: named.Servers, wait: options.Wait = False, timeout_s: options.Timeout = 0
 ) -> None:
     """Delete servers, whatever their status."""
 
@@ -156,7 +180,7 @@ async def delete(
 
 
 @command(app, "password")
-async def password(session: Session, *, name: options.Name) -> None:
+async def password(session: Session, *, name: named.Server) -> None:
     """Print the password that a guest posted. If its key pair encrypts it: | base64 -d | openssl pkeyutl -decrypt …"""
     from rich.text import Text
 
@@ -167,7 +191,11 @@ async def password(session: Session, *, name: options.Name) -> None:
 
 @command(app, "watch")
 async def watch(
-    session: Session, *, name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only this one.")] = ""
+    session: Session,
+    *,
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Only this one.", autocompletion=names_of("instances"))
+    ] = "",
 ) -> None:
     """Print servers as they are, then each change, until interrupted (or until the one named is gone)."""
     async with aclosing(session.client.instances.watch(name)) as changes:

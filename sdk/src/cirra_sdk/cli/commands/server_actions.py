@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cirra_sdk.cli import options
+from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, each
 from cirra_sdk.cli.commands.server import app, show_instance
 from cirra_sdk.cli.report import UsageError
@@ -30,7 +30,7 @@ Reason = Annotated[str, typer.Option(help="Why: others will ask.")]
 
 @command(app, "start")
 async def start(
-    session: Session, *, names: options.Names, wait: options.Wait = False, timeout_s: options.Timeout = 0
+    session: Session, *, names: named.Servers, wait: options.Wait = False, timeout_s: options.Timeout = 0
 ) -> None:
     """Start servers that are off."""
     await _begun(session, names, session.client.instances.start, "starting", wait, timeout_s)
@@ -38,7 +38,7 @@ async def start(
 
 @command(app, "stop")
 async def stop(
-    session: Session, *, names: options.Names, wait: options.Wait = False, timeout_s: options.Timeout = 0
+    session: Session, *, names: named.Servers, wait: options.Wait = False, timeout_s: options.Timeout = 0
 ) -> None:
     """Shut servers down: each guest is asked to, and cut off if it takes too long."""
     await _begun(session, names, session.client.instances.stop, "stopping", wait, timeout_s)
@@ -48,7 +48,7 @@ async def stop(
 async def reboot(
     session: Session,
     *,
-    names: options.Names,
+    names: named.Servers,
     hard: Annotated[bool, typer.Option("--hard", help="Cut it off without asking, and define it anew.")] = False,
     wait: options.Wait = False,
     timeout_s: options.Timeout = 0,
@@ -62,7 +62,7 @@ async def reboot(
 
 
 @command(app, "lock")
-async def lock(session: Session, *, names: options.Names, reason: Reason = "") -> None:
+async def lock(session: Session, *, names: named.Servers, reason: Reason = "") -> None:
     """Keep all but administrators from acting on servers."""
 
     async def one(name: str) -> None:
@@ -72,7 +72,7 @@ async def lock(session: Session, *, names: options.Names, reason: Reason = "") -
 
 
 @command(app, "unlock")
-async def unlock(session: Session, *, names: options.Names) -> None:
+async def unlock(session: Session, *, names: named.Servers) -> None:
     """Undo lock."""
 
     async def one(name: str) -> None:
@@ -85,7 +85,7 @@ async def unlock(session: Session, *, names: options.Names) -> None:
 async def set_server(
     session: Session,
     *,
-    name: options.Name,
+    name: named.Server,
     new_name: Annotated[str, typer.Option("--name", help="What to call it from now on.")] = "",
     properties: options.Properties,
     tag: Tags,
@@ -107,7 +107,7 @@ async def set_server(
 
 
 @command(app, "unset")
-async def unset(session: Session, *, name: options.Name, keys: Keys, tag: Tags) -> None:
+async def unset(session: Session, *, name: named.Server, keys: Keys, tag: Tags) -> None:
     """Remove properties and labels of a server."""
     if not (keys or tag):
         raise UsageError("nothing is given: say --property or --tag")
