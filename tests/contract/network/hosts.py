@@ -197,7 +197,8 @@ class LinuxHost:
         return found
 
     def networks_left(self) -> list[str]:
-        return [entry.name for entry in (self.folder / "networks").iterdir()]
+        folder = self.folder / "networks"
+        return [entry.name for entry in folder.iterdir()] if folder.exists() else []
 
     def processes(self) -> Sequence[tuple[str, ...]]:
         """Every process that has something of this host on its command line."""

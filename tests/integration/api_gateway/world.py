@@ -53,7 +53,7 @@ class FakePlacement(scheduling_pb2_grpc.SchedulingServiceServicer):
         return scheduling_pb2.GetLivenessResponse(
             entries=[
                 scheduling_pb2.Liveness(service="conductor", instance="c1", up=True, silence_ms=12),
-                scheduling_pb2.Liveness(service="compute", instance="host-1", up=False, silence_ms=9000),
+                scheduling_pb2.Liveness(service="compute-agent", instance="host-1", up=False, silence_ms=9000),
             ]
         )
 
