@@ -20,6 +20,7 @@ from api_gateway.views.view import Row
 from cirra.compute.v1 import compute_pb2 as compute
 from cirra.operations.v1 import operations_pb2 as operations
 from core.eventlog.types import RecordedEvent
+from core.ids import last_segment, parse_uuid
 
 
 async def watch_instances(call: Call, name: str) -> AsyncIterator[compute.WatchInstancesResponse]:
@@ -40,8 +41,8 @@ async def watch_instances(call: Call, name: str) -> AsyncIterator[compute.WatchI
 
 async def watch_operation(call: Call, name: str) -> AsyncIterator[operations.Operation]:
     """Of one operation, until it is done. Changes that come together are one."""
-    found = await call.reader.find(OPERATION, name)
-    with call.parts.feed.subscribe(UUID(found.uid)) as subscription:
+    uid = parse_uuid(last_segment(name)) or UUID((await call.reader.find(OPERATION, name)).uid)
+    with call.parts.feed.subscribe(uid) as subscription:
         await call.parts.caught_up(subscription.after)
         row = await call.reader.find(OPERATION, name)
         fold = Fold([row], only=[OPERATION])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from core.ids import uuid7
 
 ALGORITHM = "EdDSA"
 AUDIENCE = "cirra-api"
+_REMEMBERED = 1024
 _LOG_IN = "log in again"
 _CLAIMS = ["exp", "iat", "jti", "sub", "aud", "iss"]
 
@@ -44,6 +46,8 @@ class Tokens:
         self._issuer = f"cirra/{cell}"
         self._lifetime = lifetime
         self.now = now
+        # A signature stays what it was; whether its token still holds is asked anew each time.
+        self._decoded = lru_cache(maxsize=_REMEMBERED)(self._decode)
 
     def issue(self, principal: Principal) -> tuple[str, AccessToken]:
         """A new token for who has proven to be the principal."""
@@ -64,6 +68,14 @@ class Tokens:
 
     def verify(self, text: str, *, expired_too: bool = False) -> AccessToken:
         """Raises Unauthenticated for what is forged, damaged, of another cloud or, unless wanted, expired."""
+        token = self._decoded(text)
+        if token.expires_at <= self.now() and not expired_too:
+            raise Unauthenticated(
+                f"the access token expired at {token.expires_at.isoformat()}", reason="TOKEN_EXPIRED", remedy=_LOG_IN
+            )
+        return token
+
+    def _decode(self, text: str) -> AccessToken:
         try:
             claims = jwt.decode(
                 text,
@@ -71,19 +83,14 @@ class Tokens:
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 issuer=self._issuer,
-                # Time is judged below, by the clock that was given.
+                # Time is judged by the clock that was given.
                 options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False},
             )
-            token = _read(claims)
+            return _read(claims)
         except (jwt.InvalidTokenError, ValueError, TypeError) as error:
             raise Unauthenticated(
                 "the access token is not one of this cloud", reason="TOKEN_INVALID", remedy=_LOG_IN
             ) from error
-        if token.expires_at <= self.now() and not expired_too:
-            raise Unauthenticated(
-                f"the access token expired at {token.expires_at.isoformat()}", reason="TOKEN_EXPIRED", remedy=_LOG_IN
-            )
-        return token
 
 
 def _read(claims: dict[str, Any]) -> AccessToken:
