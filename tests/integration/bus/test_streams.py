@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo
 from nats.js.errors import NotFoundError
 
 from core.bus import (
@@ -17,7 +18,8 @@ from core.bus import (
     ensure_report_consumer,
     ensure_streams,
 )
-from core.bus.streams import delete_command_consumer, events_config, stream_settings
+from core.bus.streams import command_consumer_names, delete_command_consumer, events_config, stream_settings
+from core.bus.subjects import consumer_name
 from core.embedded.nats import EmbeddedNats
 from core.settings import ServiceSettings
 
@@ -75,6 +77,43 @@ async def test_consumers_of_hosts_come_back_after_the_server(own_nats: EmbeddedN
     assert not await exists(own_bus, "h1--net")
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_of_many_consumers_only_the_missing_are_made_again(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than the server names in one answer."""
+    hosts = [f"h{number}" for number in range(1030)]
+    consumers, made = CommandConsumers(bus), []
+    for host in hosts:
+        await consumers.add(host, ["compute"])
+    assert await command_consumer_names(bus) >= {f"{host}--compute" for host in hosts}
+    await delete_command_consumer(bus, "h7", ["compute"])
+    add_consumer = JetStreamContext.add_consumer
+
+    async def noted(js: JetStreamContext, stream: str, config: ConsumerConfig) -> ConsumerInfo:
+        made.append(config.durable_name)
+        return await add_consumer(js, stream, config)
+
+    monkeypatch.setattr(JetStreamContext, "add_consumer", noted)
+    await consumers.ensure()
+    assert made == ["h7--compute"]
+    assert await exists(bus, "h7--compute")
+
+
+async def test_what_another_process_made_is_corrected_once(bus: Bus) -> None:
+    name = consumer_name("h1", "compute")
+    wrong = ConsumerConfig(
+        durable_name=name,
+        filter_subject=bus.subjects.commands_for("h2", "compute"),
+        ack_policy=AckPolicy.EXPLICIT,
+        num_replicas=1,
+        mem_storage=True,
+    )
+    await bus.js.add_consumer(bus.subjects.commands_stream, wrong)
+    consumers = CommandConsumers(bus)
+    consumers.expect("h1", ["compute"])
+    await consumers.ensure()
+    info = await bus.js.consumer_info(bus.subjects.commands_stream, name)
+    assert info.config.filter_subject == bus.subjects.commands_for("h1", "compute")
 
 
 async def test_ensuring_a_consumer_again_keeps_its_place(bus: Bus) -> None:

@@ -18,7 +18,7 @@ from placement.hosts.epochs import mark_observe_only
 from placement.hosts.inventory import FACTS, HostReports
 from placement.hosts.live_view import LiveView
 from placement.liveness.detector import Detector
-from placement.liveness.ears import Ears
+from placement.liveness.ears import REST_S, Ears
 from placement.liveness.outage import Outages
 from placement.liveness.roll import Roll
 from placement.liveness.tracker import Tracker
@@ -81,7 +81,9 @@ async def _start_detector(lifetime: Lifetime, settings: PlacementSettings, plane
     roll = Roll(plane.log.pool, settings.schema_name(SCHEMA), plane.leases)
     await roll.prepare()
     await roll.call(tracker)
-    lifetime.start(Ears(plane.bus, tracker).run(), "ears")
+    hearing = await plane.bus.another("ears", rest_s=REST_S)
+    lifetime.on_stop(hearing.close, "ears' bus")
+    lifetime.start(Ears(plane.bus, hearing, tracker).run(), "ears")
     outages = Outages(together_s=window_s * 5, many=settings.mass_outage_hosts, monotonic=time.monotonic)
     detector = Detector(plane.repository, plane.leases, view, tracker, outages, roll, replica=plane.runner)
     lifetime.start(detector.run(), "detector")

@@ -1,16 +1,24 @@
-"""nats-py's client, which also takes headers that are encoded already, and whose requests keep a cancellation."""
+"""nats-py's client, which also takes headers that are encoded already, pours messages where they are many, and whose
+requests keep a cancellation."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 from nats.protocol.command import hpub_cmd
+
+from core.bus.parser import PouringParser
+
+Sink = Callable[[bytes, bytes], None]
+"""Takes subject and data of a message. It must neither block nor raise: it runs within the reading."""
 
 _VERSION_LINE = "NATS/1.0\r\n"
 
@@ -39,7 +47,17 @@ def cancellation_kept() -> Iterator[None]:
 
 
 class BusClient(Client):
-    """nats-py cleans each header of each message, sent and received. Those of this bus are clean by construction."""
+    """nats-py cleans each header of each message, sent and received. Those of this bus are clean by construction.
+
+    `rest_s`: how long nothing is read after all that there was has been. A connection on which very many small messages
+    arrive, one by one, then wakes the process for some hundreds of them at a time.
+    """
+
+    def __init__(self, *, rest_s: float = 0.0) -> None:
+        super().__init__()
+        self.sinks: dict[int, Sink] = {}
+        self._ps = PouringParser(self)
+        self._rest_s = rest_s
 
     @property
     def server_name(self) -> str:
@@ -59,6 +77,33 @@ class BusClient(Client):
         await self._send_command(hpub_cmd(subject, reply, headers, payload))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    async def pour(self, subject: str, sink: Sink) -> Subscription:
+        """A subscription, for as long as the client lives, whose messages go to the sink as they are read."""
+        subscription = await self.subscribe(subject)
+        self.sinks[subscription._id] = sink
+        return subscription
+
+    async def rest(self, read: int) -> None:
+        """After so many octets were read and taken in. The kernel keeps what arrives meanwhile."""
+        if self._rest_s == 0 or read >= DEFAULT_BUFFER_SIZE or not isinstance(self._transport, TcpTransport):
+            return
+        assert self._transport._io_writer is not None
+        # With the reader alone paused, the event loop would wake for each message all the same.
+        stream: Any = self._transport._io_writer.transport
+        stream.pause_reading()
+        try:
+            await asyncio.sleep(self._rest_s)
+        finally:
+            if not stream.is_closing():
+                stream.resume_reading()
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        sink = self.sinks.get(sid)
+        if sink is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        else:
+            sink(subject, data)
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

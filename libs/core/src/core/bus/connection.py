@@ -12,7 +12,7 @@ import asyncio
 import ssl
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 
-from core.bus.client import BusClient
+from core.bus.client import BusClient, Sink
 from core.bus.subjects import Subjects
 
 log = structlog.get_logger(__name__)
@@ -58,6 +58,24 @@ class ConnectionOptions:
     credentials: Path | None
     inbox_prefix: str
     tls: ssl.SSLContext | None
+    rest_s: float = 0.0
+
+
+class BusPouring:
+    """A core-NATS subscription to very many messages, which outlives the client it was made on."""
+
+    def __init__(self, subject: str, sink: Sink) -> None:
+        self._subject = subject
+        self._sink = sink
+
+    async def attach(self, client: BusClient) -> None:
+        await client.pour(self._subject, self._receive)
+
+    def _receive(self, subject: bytes, data: bytes) -> None:
+        try:
+            self._sink(subject, data)
+        except Exception as error:
+            _log_failure(subject.decode(errors="replace"), error)
 
 
 class BusSubscription:
@@ -77,17 +95,17 @@ class BusSubscription:
         try:
             await self._handler(message)
         except Exception as error:
-            log.error(
-                "bus.handler_failed",
-                subject=message.subject,
-                error=repr(error),
-                traceback="".join(traceback.format_exception(error)),
-            )
+            _log_failure(message.subject, error)
 
     async def unsubscribe(self) -> None:
         self._bus.forget(self)
         if self._subscription is not None and not self._bus.nc.is_closed:
             await self._subscription.unsubscribe()
+
+
+def _log_failure(subject: str, error: Exception) -> None:
+    trace = "".join(traceback.format_exception(error))
+    log.error("bus.handler_failed", subject=subject, error=repr(error), traceback=trace)
 
 
 class Bus:
@@ -101,7 +119,7 @@ class Bus:
         self.cell = options.cell
         self.name = options.name
         self.subjects = Subjects(options.cell)
-        self._subscriptions: set[BusSubscription] = set()
+        self._subscriptions: set[BusSubscription | BusPouring] = set()
         self._listeners: set[Callable[[], None]] = set()
         self._connected = asyncio.Event()
         self._closing = False
@@ -131,6 +149,16 @@ class Bus:
         await client.connect(**self._client_options() | _ALONE | {"servers": [url]})
         return client
 
+    async def another(self, purpose: str, *, rest_s: float) -> Bus:
+        """One more connection with the same identity, to hear much on: it reads, then rests for so long.
+
+        The caller closes it.
+        """
+        options = self._options
+        bus = Bus(replace(options, name=f"{options.name}/{purpose}", rest_s=rest_s))
+        await bus.open()
+        return bus
+
     async def wait_connected(self) -> None:
         """Returns once NATS is reached; waits for ever."""
         while not self.connected:
@@ -152,6 +180,16 @@ class Bus:
         if not self.nc.is_closed:
             await subscription.attach(self.nc)
         return subscription
+
+    async def pour(self, subject: str, sink: Sink) -> None:
+        """Core NATS, as `subscribe` for as long as the bus lives, for tens of thousands of messages a second.
+
+        The sink must not block. What it raises is logged, and the next message comes.
+        """
+        pouring = BusPouring(subject, sink)
+        self._subscriptions.add(pouring)
+        if not self.nc.is_closed:
+            await pouring.attach(self.nc)
 
     def forget(self, subscription: BusSubscription) -> None:
         self._subscriptions.discard(subscription)
@@ -183,7 +221,7 @@ class Bus:
 
     async def open(self) -> None:
         """Makes a client and waits until it is connected, however long that takes."""
-        client = BusClient()
+        client = BusClient(rest_s=self._options.rest_s)
         self.nc = client
         await client.connect(**self._client_options())
         self.js = client.jetstream(timeout=JETSTREAM_TIMEOUT_S)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -24,9 +25,9 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import NotFoundError, ServerError, ServiceUnavailableError
+from nats.js.errors import APIError, NotFoundError, ServerError, ServiceUnavailableError
 
-from core.bus.connection import Bus
+from core.bus.connection import JETSTREAM_TIMEOUT_S, Bus
 from core.bus.subjects import Subjects, consumer_name
 from core.settings import ServiceSettings
 
@@ -230,16 +231,35 @@ async def ensure_report_consumer(
     )
 
 
+async def command_consumer_names(bus: Bus) -> set[str]:
+    """Of all that there are on COMMANDS."""
+    subject, names = f"$JS.API.CONSUMER.NAMES.{bus.subjects.commands_stream}", set[str]()
+    offset, total = 0, 1
+    while offset < total:
+        answer = await bus.nc.request(subject, json.dumps({"offset": offset}).encode(), timeout=JETSTREAM_TIMEOUT_S)
+        page = json.loads(answer.data)
+        if "error" in page:
+            APIError.from_error(page["error"])  # raises
+        found = page.get("consumers") or []
+        if not found:
+            break
+        names.update(found)
+        offset, total = offset + len(found), page["total"]
+    return names
+
+
 class CommandConsumers:
     """Keeps the consumers of the known hosts in being, whatever happens to NATS.
 
-    `run` makes them again after each reconnection and every `interval_s`; making one that exists changes nothing.
+    `run` makes sure of them after each reconnection and every `interval_s`. What this process has made once, and so
+    corrected where it differed, it then looks for by name: to make 10,000 that exist costs NATS and us seconds of CPU.
     """
 
     def __init__(self, bus: Bus, *, interval_s: float = 30.0) -> None:
         self._bus = bus
         self._interval_s = interval_s
         self._hosts: dict[str, tuple[str, ...]] = {}
+        self._made: set[str] = set()
         self._due = asyncio.Event()
 
     def expect(self, host: str, agents: Iterable[str]) -> None:
@@ -250,10 +270,20 @@ class CommandConsumers:
     async def add(self, host: str, agents: Iterable[str]) -> None:
         """Makes them now."""
         self._hosts[host] = tuple(agents)
-        await ensure_command_consumer(self._bus, host, self._hosts[host])
+        await self._make(host, self._hosts[host])
 
     async def remove(self, host: str) -> None:
-        await delete_command_consumer(self._bus, host, self._hosts.pop(host, ()))
+        agents = self._hosts.pop(host, ())
+        self._made.difference_update(consumer_name(host, agent) for agent in agents)
+        await delete_command_consumer(self._bus, host, agents)
+
+    async def ensure(self) -> None:
+        """Makes those that are missing."""
+        known = self._made & await command_consumer_names(self._bus)
+        for host, agents in list(self._hosts.items()):
+            missing = [agent for agent in agents if consumer_name(host, agent) not in known]
+            if missing and host in self._hosts:
+                await self._make(host, missing)
 
     async def run(self) -> None:
         stop_listening = self._bus.on_connected(self._due.set)
@@ -262,14 +292,17 @@ class CommandConsumers:
                 await self._wait_until_due()
                 await self._bus.wait_connected()
                 try:
-                    for host, agents in list(self._hosts.items()):
-                        await ensure_command_consumer(self._bus, host, agents)
+                    await self.ensure()
                 except NatsError as error:
                     log.warning("bus.consumers_not_ensured", error=str(error))
                     await asyncio.sleep(1.0)
                     self._due.set()
         finally:
             stop_listening()
+
+    async def _make(self, host: str, agents: Iterable[str]) -> None:
+        await ensure_command_consumer(self._bus, host, agents)
+        self._made.update(consumer_name(host, agent) for agent in agents)
 
     async def _wait_until_due(self) -> None:
         with contextlib.suppress(TimeoutError):

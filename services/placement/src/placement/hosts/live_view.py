@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -33,6 +33,11 @@ class LiveView:
     @property
     def table(self) -> HostTable:
         return self._view.table
+
+    @property
+    def boots(self) -> Mapping[str, Mapping[str, str]]:
+        """Host → the boots that its agents were declared up in, of those that are UP."""
+        return self._view.boots
 
     def zone_of(self, host: str) -> str:
         return self.table.zones.get(self.table.row(host))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -38,6 +38,8 @@ class HostView:
     def __init__(self) -> None:
         self.position = 0
         self.table = HostTable()
+        # Host → the boots that its agents were declared up in; without those that are not UP.
+        self.boots: dict[str, Mapping[str, str]] = {}
         # By the claim's id, by attempt.
         self._held: dict[UUID, dict[int, Held]] = {}
 
@@ -116,6 +118,14 @@ class HostView:
         self.table.up[self.table.row(host)] = up
         self.table.revision += 1
 
+    def _up(self, message: pb.HostUp) -> None:
+        self.boots[message.host] = dict(message.boot_ids)
+        self._set_up(message.host, True)
+
+    def _not_up(self, message: pb.HostSuspected | pb.HostDown) -> None:
+        self.boots.pop(message.host, None)
+        self._set_up(message.host, False)
+
     def _made(self, claim_id: UUID, message: pb.ClaimMade) -> None:
         self._give_back(claim_id, message.attempt)
         self._held.setdefault(claim_id, {})[message.attempt] = self.reserve(message)
@@ -155,9 +165,9 @@ _CHANGES: tuple[tuple[type[Message], _Change], ...] = (
     (pb.HostAggregatesChanged, HostView._aggregates_changed),
     (pb.HostEnabled, lambda view, _, message: view._set_enabled(message.host, True)),
     (pb.HostDisabled, lambda view, _, message: view._set_enabled(message.host, False)),
-    (pb.HostUp, lambda view, _, message: view._set_up(message.host, True)),
-    (pb.HostSuspected, lambda view, _, message: view._set_up(message.host, False)),
-    (pb.HostDown, lambda view, _, message: view._set_up(message.host, False)),
+    (pb.HostUp, lambda view, _, message: view._up(message)),
+    (pb.HostSuspected, lambda view, _, message: view._not_up(message)),
+    (pb.HostDown, lambda view, _, message: view._not_up(message)),
     (EpochRaised, lambda view, _, message: view._epoch_raised(message)),
     (pb.HostDifferencesAccepted, lambda view, _, message: view._accepted(message)),
     (pb.AggregateCreated, HostView._aggregate_described),

@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 LEASE = "placement/detector"
 LEASE_TTL = timedelta(seconds=5)
 _AT_ONCE = 32
+# In one pass. The others are next: who has fallen must not wait until thousands have risen.
+_RISE_PER_PASS = 500
+_VIEW_PATIENCE_S = 5.0
 _PAUSE_S = 1.0
 
 
@@ -89,7 +92,7 @@ class Detector:
         self._declared.clear()
         self._outages.clear()
         with acting(actor="system/detector"):
-            await self._begin_term()
+            await self._adopt(await self._begin_term())
         await self._roll.call(self._tracker)
         expected: set[str] = set()
         began_at, pause_s = self._tracker.heard_for_s, self._tracker.window_s / 12
@@ -100,21 +103,29 @@ class Detector:
                 expected.add(host)
             # After a takeover a full window of listening goes by before anybody's silence is held against it.
             settled = self._tracker.heard_for_s - began_at >= self._tracker.window_s
-            verdicts = self._verdicts(expected, settled=settled)
+            found = self._verdicts(expected, settled=settled)
+            verdicts = _first_of(found)
             with acting(actor="system/detector"):
                 await self._declare(verdicts)
             await self._roll.keep(self._tracker, lease, changed=bool(verdicts))
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(pause_s if len(verdicts) == len(found) else 0)
 
-    async def _begin_term(self) -> None:
-        async def once() -> int:
+    async def _begin_term(self) -> int:
+        """The position from which on nobody else declares."""
+
+        async def once() -> tuple[int, int]:
             detector = await self._repository.find(DetectorTerm, DETECTOR_ID) or DetectorTerm.new(DETECTOR_ID)
             detector.take_over(self._replica)
-            await self._repository.save(detector)
-            return detector.term
+            return detector.term, (await self._repository.save(detector)).position
 
-        self._term = await again_on_conflict(once)
+        self._term, position = await again_on_conflict(once)
         log.info("detecting", replica=self._replica, term=self._term)
+        return position
+
+    async def _adopt(self, position: int) -> None:
+        """What earlier terms have declared, as the view has it at that position; without it, each host is looked up."""
+        if await self._view.wait_for(position, _VIEW_PATIENCE_S):
+            self._declared = {host: Verdict(Health.UP, boot_ids=boots) for host, boots in self._view.boots.items()}
 
     def _verdicts(self, hosts: Iterable[str], *, settled: bool) -> dict[str, Verdict]:
         """Those that differ from what was declared."""
@@ -213,6 +224,13 @@ class Detector:
             except NotFound:
                 return False
         return bool(saved.position)
+
+
+def _first_of(verdicts: Mapping[str, Verdict]) -> Mapping[str, Verdict]:
+    """All that are not UP, and a few that are."""
+    rising = [host for host, verdict in verdicts.items() if verdict.health is Health.UP]
+    later = set(rising[_RISE_PER_PASS:])
+    return {host: verdict for host, verdict in verdicts.items() if host not in later} if later else verdicts
 
 
 def _same(verdict: Verdict, declared: Verdict | None) -> bool:

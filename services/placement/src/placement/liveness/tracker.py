@@ -45,6 +45,11 @@ class _Entry:
     here: bool
     known_up: bool = True
 
+    def listen(self, heartbeat: agent.Heartbeat, through: _Listening) -> None:
+        """Heard again, by this replica."""
+        self.heartbeat, self.through, self.here, self.known_up = heartbeat, through, True, True
+        self.clear_s, self.doubtful_s = through.clear_s, through.doubtful_s
+
     @property
     def silence_s(self) -> float:
         return self.through.clear_s - self.clear_s
@@ -81,8 +86,13 @@ class Tracker:
                 self._entries.pop(key, None)
                 self._left[key] = heartbeat.boot_id
             return
-        self._left.pop(key, None)
-        self._entries[key] = self._entry(heartbeat, here=True)
+        if self._left:
+            self._left.pop(key, None)
+        through = self._listening.get(heartbeat.nats_server)
+        if known is None or through is None:
+            self._entries[key] = self._entry(heartbeat, here=True)
+        else:
+            known.listen(heartbeat, through)
 
     def expect(self, component: str, instance: str) -> None:
         """Silence counts for it from now on, though it was never heard here (after a takeover)."""
