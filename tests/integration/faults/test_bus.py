@@ -10,20 +10,12 @@ from random import Random
 import pytest
 
 from cirra.agent.v1.desired_pb2 import Report
-from core.bus import Bus, PullLoop, Received, connect, ensure_streams, publish_report
+from core.bus import Bus, PullLoop, Received, connect, publish_report
 from core.bus.streams import ensure_report_consumer
 from core.testing.faults.bus import Shuffle, Shuffler, redelivered
 from core.testing.servers import Cell
 
 COUNT = 40
-
-
-@pytest.fixture
-async def bus(cell: Cell) -> AsyncIterator[Bus]:
-    bus = await connect(cell.nats_url, cell=cell.name, name="test", credentials=cell.credentials)
-    await ensure_streams(bus)
-    yield bus
-    await bus.close()
 
 
 @pytest.fixture

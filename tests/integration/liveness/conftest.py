@@ -11,11 +11,9 @@ import pytest
 import pytest_asyncio
 
 from core.testing.servers import Cell
-from tests.integration.acceptance.conftest import module_cell
 from tests.integration.liveness.replicas import Replica, environment, two_replicas
 from tests.integration.liveness.world import BeatingHost, World, world
 
-__all__ = ["hosts", "module_cell", "quiet_world", "replicas"]
 HOSTS = tuple(f"host-{number}" for number in range(1, 8))
 
 

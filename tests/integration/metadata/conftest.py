@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import base64
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
 
-from core.embedded.nats import EmbeddedNats
-from core.embedded.postgres import EmbeddedPostgres
 from core.eventlog.types import RecordedEvent
-from core.natsauth.keys import NatsKeys
 from core.saga.state import SagaStatus
 from core.sealing import decode_master_key
 from core.testing.servers import Cell
@@ -77,27 +72,17 @@ class World:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(
-    postgres_server: EmbeddedPostgres,
-    nats_server: EmbeddedNats,
-    nats_keys: NatsKeys,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[World]:
+async def world(module_cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("world")
-    cell = Cell(f"t{secrets.token_hex(6)}", postgres_server.dsn, nats_server.url, nats_keys, folder)
-    connection = await asyncpg.connect(cell.dsn)
-    await connection.execute(f"CREATE SCHEMA {cell.schema}")
-    await connection.close()
-    async with control_plane(cell, folder) as plane:
+    async with control_plane(module_cell, folder) as plane:
         for name in HOSTS:
-            await plane.add_host(FakeHost(name, cell))
+            await plane.add_host(FakeHost(name, module_cell))
         await plane.hosts_are_up(*HOSTS)
         prepared = await plane.prepare()
         plane.vendor_data_file = folder / "vendor-data.json"
         plane.vendor_data_file.write_text(VENDOR_DATA)
         yield World(plane, prepared, (await plane.start_metadata(), await plane.start_metadata()))
         await check_invariants(plane)
-    await cell.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -6,14 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from core.bus import Bus, connect, ensure_streams
-from core.embedded.nats import EmbeddedNats
+from core.bus import Bus
 from core.eventlog import EventLog, Leases
 from core.projection import Projector
 from core.relay import Relay
@@ -23,40 +21,6 @@ from tests.integration.bus.conftest import invariants as invariants
 from .listing import Listing
 
 MakeProjector = Callable[..., Projector]
-
-
-@pytest_asyncio.fixture
-async def bus(cell: Cell) -> AsyncIterator[Bus]:
-    bus = await connect(cell.nats_url, cell=cell.name, name="test", credentials=cell.credentials)
-    await ensure_streams(bus)
-    yield bus
-    await bus.close()
-
-
-@pytest_asyncio.fixture
-async def own_nats(tmp_path: Path) -> AsyncIterator[EmbeddedNats]:
-    async with EmbeddedNats(tmp_path / "own-nats") as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def own_bus(own_nats: EmbeddedNats, cell_name: str) -> AsyncIterator[Bus]:
-    bus = await connect(own_nats.url, cell=cell_name, name="test")
-    await ensure_streams(bus)
-    yield bus
-    await bus.close()
-
-
-@pytest_asyncio.fixture
-async def log(cell: Cell) -> AsyncIterator[EventLog]:
-    log = await EventLog.open(cell.dsn, schema=f"{cell.name}_log")
-    yield log
-    await log.close()
-
-
-@pytest.fixture
-def leases(log: EventLog) -> Leases:
-    return Leases(log.pool, log.schema)
 
 
 @pytest.fixture

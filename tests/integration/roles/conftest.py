@@ -1,7 +1,7 @@
-"""The log and the bus of the test itself: of those whom the victims must not hold up."""
+"""The log and the bus of the test itself are of those whom the victims must not hold up."""
 
 from __future__ import annotations
 
-from tests.integration.projection.conftest import bus, invariants, leases, log
+from tests.integration.bus.conftest import invariants
 
-__all__ = ["bus", "invariants", "leases", "log"]
+__all__ = ["invariants"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.acceptance.conftest import cloud, module_cell, tenant, whole_cloud
+from tests.integration.acceptance.conftest import cloud, tenant, whole_cloud
 from tests.integration.sdk.command import cirra
 
-__all__ = ["cirra", "cloud", "module_cell", "tenant", "whole_cloud"]
+__all__ = ["cirra", "cloud", "tenant", "whole_cloud"]

@@ -17,6 +17,7 @@ import asyncio
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -201,9 +202,29 @@ async def cell(
     tmp_path: Path,
 ) -> AsyncIterator[Cell]:
     """A fresh cell, with its schema made."""
-    world = Cell(cell_name, postgres_server.dsn, nats_server.url, nats_keys, tmp_path)
-    connection = await asyncpg.connect(world.dsn)
-    await connection.execute(f"CREATE SCHEMA {world.schema}")
+    async with _fresh(Cell(cell_name, postgres_server.dsn, nats_server.url, nats_keys, tmp_path)) as world:
+        yield world
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_cell(
+    postgres_server: EmbeddedPostgres,
+    nats_server: EmbeddedNats,
+    nats_keys: NatsKeys,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Cell]:
+    """As `cell`, for all tests of a module."""
+    folder = tmp_path_factory.mktemp("cell")
+    name = f"t{secrets.token_hex(6)}"
+    async with _fresh(Cell(name, postgres_server.dsn, nats_server.url, nats_keys, folder)) as world:
+        yield world
+
+
+@asynccontextmanager
+async def _fresh(cell: Cell) -> AsyncIterator[Cell]:
+    """Its schema is made before, and all that it has dropped after."""
+    connection = await asyncpg.connect(cell.dsn)
+    await connection.execute(f"CREATE SCHEMA {cell.schema}")
     await connection.close()
-    yield world
-    await world.close()
+    yield cell
+    await cell.close()
