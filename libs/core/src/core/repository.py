@@ -113,6 +113,9 @@ class Repository:
             constraints.extend(constraints_of(event.originator_id, message))
         try:
             appended = await self._append(events, constraints, context)
+        except VersionConflict as conflict:
+            self.remembered.forget(conflict.aggregate_id)
+            raise
         except (UniqueViolation, LimitExceeded):
             # Refused for certain: what would have begun has no secrets to keep.
             for aggregate_id in with_new_keys:

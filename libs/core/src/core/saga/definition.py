@@ -42,6 +42,7 @@ class StepContext(Generic[P]):
     the deadline starts anew. `describe(text)`: a few words for the timeline. `on_host(name)`: where the effect is at
     work from here on, for who has to find out why it fails. `since`: a position that the log had reached when this
     replica took the run up: what its steps remember of others must be at least of then (`Repository.recall`).
+    `unsaved`: given to an `opening`: by id, what the step before has changed, and what is saved together with it.
     """
 
     saga_id: UUID
@@ -58,6 +59,7 @@ class StepContext(Generic[P]):
     describe: Callable[[str], None] = lambda text: None
     on_host: Callable[[str], None] = lambda name: None
     since: int = 0
+    unsaved: Mapping[UUID, Aggregate] = field(default_factory=dict)
 
     def result(self, step: str, message_class: type[M], item: str = "") -> M:
         """What an earlier step gave; KeyError if it has not succeeded."""
@@ -99,6 +101,7 @@ class Together:
 
 
 Do = Callable[[StepContext[P]], Awaitable[Message | Together | None]]
+Opening = Callable[[StepContext[P]], Awaitable[tuple[Aggregate, ...]]]
 Undo = Callable[[StepContext[P]], Awaitable[None]]
 Abandon = Callable[[StepContext[P]], Awaitable[Abandoned]]
 
@@ -114,6 +117,10 @@ class Step(Generic[P]):
     `each`: the name of a repeated string field of the parameters: the step runs once per item.
     `deadline`: of one run of `do`, renewed by progress up to `deadline_cap`; it stands still while the bus is away.
     `pivot`: once it has succeeded the saga only goes forward.
+    `opening`: what `do` begins with, where that is to change aggregates: they are saved in the append that says that
+    the step starts. It spares an append, and no more: `do` does the same where it finds it undone. It raises before it
+    changes anything; why, `do` will find out again.
+    `only_decides`: `do` reads, and gives what to save (`Together`); nothing has to be recorded before it.
     """
 
     name: str
@@ -124,6 +131,8 @@ class Step(Generic[P]):
     deadline: timedelta = timedelta(seconds=60)
     deadline_cap: timedelta = timedelta(minutes=30)
     pivot: bool = False
+    opening: Opening[P] | None = None
+    only_decides: bool = False
 
     def __post_init__(self) -> None:
         if (self.undo is None) == (not self.no_undo):

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from uuid import UUID
 
 import structlog
 from google.protobuf.message import Message
 from opentelemetry import trace
 
 from cirra.operations.v1 import operations_pb2
+from core.aggregate import Aggregate
 from core.errors import CirraError, Unavailable
 from core.eventlog.connections import is_transient
 from core.eventlog.errors import LogUnavailable
 from core.metrics import SAGA_STEPS
-from core.saga.definition import Saga, Step, StepContext, StepKey
+from core.saga.definition import Opening, Saga, Step, StepContext, StepKey
 from core.saga.state import SagaRun
 
 log = structlog.get_logger(__name__)
@@ -66,6 +68,7 @@ def context_of(
     touch: Callable[[], None] = lambda: None,
     notes: Notes | None = None,
     since: int = 0,
+    unsaved: Mapping[UUID, Aggregate] | None = None,
 ) -> StepContext[P]:
     """What an effect of a step is given. `failures`: those beside the run's own."""
     told = notes or Notes()
@@ -84,7 +87,17 @@ def context_of(
         describe=told.details.append,
         on_host=told.hosts.append,
         since=since,
+        unsaved=unsaved or {},
     )
+
+
+async def opening_of(opening: Opening[P], context: StepContext[P]) -> tuple[Aggregate, ...]:
+    """What a step begins with; nothing where that can't be had now: its `do` will say why, or wait."""
+    try:
+        return await opening(context)
+    except Exception as error:
+        log.info("step starts without its opening", step=context.step, item=context.item, error=repr(error))
+        return ()
 
 
 @contextmanager

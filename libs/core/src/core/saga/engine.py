@@ -1,7 +1,7 @@
 """Runs sagas. A run belongs to one replica at a time, by name, in the log; racing replicas meet in its version.
 
-StepStarted is in the log before the effect; a step's success is saved together with the next step's start. A runner
-that loses an append reloads, and stops if the run is another's now.
+StepStarted is in the log before the effect; a step's success is saved together with the next step's start, and with
+what that begins with. A runner that loses an append reloads, and stops if the run is another's now.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from core.metrics import SAGAS, SAGAS_RUNNING
 from core.repository import Repository
 from core.saga.deadline import Deadline
 from core.saga.definition import Saga, StepError, StepKey, Together, taken_at_start
-from core.saga.effects import Notes, context_of, known, observed, params_of, reported, with_retries
+from core.saga.effects import Notes, context_of, known, observed, opening_of, params_of, reported, with_retries
 from core.saga.plan import Cancel, Complete, DoStep, UndoStep, Unwind, can_unwind, may_restart, next_action
 from core.saga.state import SagaRun, SagaStatus
 from core.telemetry import extract
@@ -214,9 +214,10 @@ class SagaEngine:
         """One action; False when there is nothing more to do here."""
         match next_action(saga, run, params):
             case DoStep(key, attempt, started):
-                if not started:
-                    run.record(pb.StepStarted(step=key[0], item=key[1], attempt=attempt))
-                await self._save(run)
+                if started:
+                    await self._save(run)
+                else:
+                    await self._start(saga, run, params, key, attempt)
                 await self._do(saga, run, params, key, attempt)
             case UndoStep(key, attempt):
                 await self._save(run)
@@ -235,10 +236,22 @@ class SagaEngine:
                 return False
         return True
 
-    async def _save(self, run: SagaRun) -> None:
-        """The run's events, and what its last step changed."""
+    async def _start(self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int) -> None:
+        """Saves that a step starts, together with its opening."""
+        step, running = saga.step(key[0]), self._running[run.id]
+        opened: tuple[Aggregate, ...] = ()
+        if step.opening is not None:
+            unsaved = {aggregate.id: aggregate for aggregate in running.changed}
+            context = context_of(run, params, self._services, key, attempt, since=running.since, unsaved=unsaved)
+            opened = tuple(it for it in await opening_of(step.opening, context) if it.id not in unsaved)
+        run.record(pb.StepStarted(step=key[0], item=key[1], attempt=attempt))
+        if not step.only_decides or running.changed:
+            await self._save(run, opened)
+
+    async def _save(self, run: SagaRun, opened: tuple[Aggregate, ...] = ()) -> None:
+        """The run's events between what its last step changed and what the next one begins with."""
         running = self._running[run.id]
-        await self._repository.save(*running.changed, run)
+        await self._repository.save(*running.changed, run, *opened)
         running.changed = ()
 
     async def _do(self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from conductor.compute import teardown
 from conductor.compute.abandonment import give_back
 from conductor.compute.domain import domain_spec, domain_wish, port_wish
 from conductor.compute.instance import Instance
+from conductor.compute.opening import recalled, wished
 from conductor.hosts.settle import told_and_done
 from conductor.image.image import Image
 from conductor.network.network import Network
@@ -86,17 +87,21 @@ async def release_claim(ctx: Context) -> None:
     )
 
 
+async def wish_port(ctx: Context) -> tuple[Port]:
+    """The port as it shall be bound."""
+    host = _host(ctx)
+    instance = await recalled(ctx, Instance, _instance_id(ctx))
+    port = await recalled(ctx, Port, UUID(ctx.item))
+    network = await recalled(ctx, Network, UUID(port.network_id))
+    wish = port_wish(host, port, network, instance.hostname, ctx.params.instance_id)
+    port.bind(host, network_api.PORT_BINDING_STATE_ACTIVE, wish, _turn(ctx))
+    return (port,)
+
+
 async def bind_port(ctx: Context) -> None:
     services, host = _services(ctx), _host(ctx)
     ctx.on_host(host)
-    recall = functools.partial(services.repository.recall, at_least=ctx.since)
-    instance = await recall(Instance, _instance_id(ctx))
-    port = await recall(Port, UUID(ctx.item))
-    network = await recall(Network, UUID(port.network_id))
-    wish = port_wish(host, port, network, instance.hostname, ctx.params.instance_id)
-    port, _ = await services.repository.change(
-        Port, port.id, lambda it: it.bind(host, network_api.PORT_BINDING_STATE_ACTIVE, wish, _turn(ctx))
-    )
+    port = await wished(ctx, wish_port)
     await told_and_done(
         services, port.bindings[host].desired, Port, lambda it: it.observation(host), lambda facts: facts.wired
     )
@@ -110,9 +115,13 @@ async def unbind_port(ctx: Context) -> None:
         await teardown.unbind_port(_services(ctx), ctx.item, _turn(ctx), claimed.host)
 
 
+async def wish_off(ctx: Context) -> tuple[Instance]:
+    return await _wish_domain(ctx, agent.DESIRED_POWER_OFF, create=True)
+
+
 async def build(ctx: Context) -> None:
     """Disk and domain, not started: the one step that may create a disk."""
-    instance = await _tell_domain(ctx, agent.DESIRED_POWER_OFF, create=True)
+    instance = await _tell_domain(ctx, wish_off, agent.DOMAIN_STATE_SHUTOFF)
     cached = instance.observation is not None and instance.observation.facts.image_cached
     ctx.describe("image from the host's cache" if cached else "image downloaded")
 
@@ -124,8 +133,12 @@ async def remove_domain(ctx: Context) -> None:
         await teardown.remove_domain(_services(ctx), ctx.params.instance_id, _turn(ctx), claimed.host)
 
 
+async def wish_on(ctx: Context) -> tuple[Instance]:
+    return await _wish_domain(ctx, agent.DESIRED_POWER_ON, create=False)
+
+
 async def start(ctx: Context) -> None:
-    await _tell_domain(ctx, agent.DESIRED_POWER_ON, create=False)
+    await _tell_domain(ctx, wish_on, agent.DOMAIN_STATE_RUNNING)
 
 
 async def abandon(ctx: Context) -> Abandoned:
@@ -162,10 +175,10 @@ INSTANCE_CREATE = Saga(
         Step(name="accept", do=taken_at_start, undo=give_up),
         Step(name="allocate_port", do=taken_at_start, undo=free_port, each="port_ids"),
         Step(name="claim_host", do=claim_host, undo=release_claim),
-        Step(name="bind_port", do=bind_port, undo=unbind_port, each="port_ids"),
-        Step(name="build", do=build, undo=remove_domain, deadline=BUILD_DEADLINE),
-        Step(name="start", do=start, no_undo="build's undo removes the domain", pivot=True),
-        Step(name="activate", do=activate, no_undo="after the pivot"),
+        Step(name="bind_port", opening=wish_port, do=bind_port, undo=unbind_port, each="port_ids"),
+        Step(name="build", opening=wish_off, do=build, undo=remove_domain, deadline=BUILD_DEADLINE),
+        Step(name="start", opening=wish_on, do=start, no_undo="build's undo removes the domain", pivot=True),
+        Step(name="activate", do=activate, only_decides=True, no_undo="after the pivot"),
     ),
     restart_from="claim_host",
     max_attempts=MAX_HOSTS,
@@ -173,24 +186,28 @@ INSTANCE_CREATE = Saga(
 )
 
 
-async def _tell_domain(ctx: Context, power: agent.DesiredPower.ValueType, *, create: bool) -> Instance:
-    """Makes the domain so on its host, and waits until the host has said that it is."""
-    repository, host = _services(ctx).repository, _host(ctx)
-    ctx.on_host(host)
-    recall = functools.partial(repository.recall, at_least=ctx.since)
-    instance = await recall(Instance, _instance_id(ctx))
-    image = await recall(Image, UUID(instance.image_id))
-    ports = [await recall(Port, UUID(port_id)) for port_id in ctx.params.port_ids]
-    networks = [await recall(Network, UUID(port.network_id)) for port in ports]
+async def _wish_domain(ctx: Context, power: agent.DesiredPower.ValueType, *, create: bool) -> tuple[Instance]:
+    """The domain as its host shall have it."""
+    instance = await recalled(ctx, Instance, _instance_id(ctx))
+    image = await recalled(ctx, Image, UUID(instance.image_id))
+    ports = [await recalled(ctx, Port, UUID(port_id)) for port_id in ctx.params.port_ids]
+    networks = [await recalled(ctx, Network, UUID(port.network_id)) for port in ports]
     spec = domain_spec(instance, image, list(zip(ports, networks, strict=True)), power)
-    wish = domain_wish(host, spec, create=create)
-    instance, _ = await repository.change(Instance, instance.id, lambda it: it.desire_domain(_turn(ctx), wish))
+    instance.desire_domain(_turn(ctx), domain_wish(_host(ctx), spec, create=create))
+    return (instance,)
+
+
+async def _tell_domain(
+    ctx: Context, wish: Callable[[Context], Awaitable[tuple[Instance]]], wanted: agent.DomainState.ValueType
+) -> Instance:
+    """Makes the domain so on its host, and waits until the host has said that it is."""
+    ctx.on_host(_host(ctx))
+    instance = await wished(ctx, wish)
     assert instance.domain is not None
-    wanted = agent.DOMAIN_STATE_RUNNING if power == agent.DESIRED_POWER_ON else agent.DOMAIN_STATE_SHUTOFF
     await told_and_done(
         _services(ctx), instance.domain, Instance, lambda it: it.observation, lambda facts: facts.state == wanted
     )
-    return await repository.recall(Instance, instance.id)
+    return await _services(ctx).repository.recall(Instance, instance.id)
 
 
 def _services(ctx: Context) -> Services:

@@ -6,7 +6,6 @@ before; its host learns of that by desired state, so that giving up waits for no
 
 from __future__ import annotations
 
-import functools
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from cirra.agent.v1 import desired_pb2 as agent
 from cirra.conductor.v1.sagas_pb2 import InstancePowerParams
 from conductor.compute.domain import domain_spec, domain_wish
 from conductor.compute.instance import Instance
+from conductor.compute.opening import recalled, wished
 from conductor.compute.wishes import set_power
 from conductor.hosts.settle import told_and_done
 from conductor.image.image import Image
@@ -36,32 +36,34 @@ def power_saga(name: str, step: str) -> Saga[InstancePowerParams]:
         params=InstancePowerParams,
         steps=(
             Step(name="accept", do=taken_at_start, undo=give_back),
-            Step(name=step, do=make_so, no_undo="accept's undo does", pivot=True, deadline=DEADLINE),
-            Step(name="settle", do=settle, no_undo="after the pivot"),
+            Step(name=step, opening=wish, do=make_so, no_undo="accept's undo does", pivot=True, deadline=DEADLINE),
+            Step(name="settle", do=settle, only_decides=True, no_undo="after the pivot"),
         ),
         abandon=abandon,
     )
 
 
-async def make_so(ctx: Context) -> None:
+async def wish(ctx: Context) -> tuple[Instance]:
     """The guest defined anew from what it is made of now, and on, off or booted anew as wanted."""
-    services: Services = ctx.services
-    recall = functools.partial(services.repository.recall, at_least=ctx.since)
-    instance = await recall(Instance, UUID(ctx.params.instance_id))
-    ctx.on_host(instance.host)
-    image = await recall(Image, UUID(instance.image_id))
-    ports = [await recall(Port, UUID(port_id)) for port_id in ctx.params.port_ids]
-    networks = [await recall(Network, UUID(port.network_id)) for port in ports]
+    instance = await recalled(ctx, Instance, UUID(ctx.params.instance_id))
+    image = await recalled(ctx, Image, UUID(instance.image_id))
+    ports = [await recalled(ctx, Port, UUID(port_id)) for port_id in ctx.params.port_ids]
+    networks = [await recalled(ctx, Network, UUID(port.network_id)) for port in ports]
     wanted = ctx.params.wanted
     spec = domain_spec(instance, image, list(zip(ports, networks, strict=True)), wanted.power)
     set_power(spec, wanted)
-    wish = domain_wish(instance.host, spec, create=False)
-    turn = Turn(str(ctx.saga_id), ctx.attempt)
-    instance, _ = await services.repository.change(Instance, instance.id, lambda it: it.desire_domain(turn, wish))
+    instance.desire_domain(Turn(str(ctx.saga_id), ctx.attempt), domain_wish(instance.host, spec, create=False))
+    return (instance,)
+
+
+async def make_so(ctx: Context) -> None:
+    instance = await wished(ctx, wish)
+    ctx.on_host(instance.host)
     assert instance.domain is not None
-    state = agent.DOMAIN_STATE_RUNNING if wanted.power == agent.DESIRED_POWER_ON else agent.DOMAIN_STATE_SHUTOFF
+    on = ctx.params.wanted.power == agent.DESIRED_POWER_ON
+    state = agent.DOMAIN_STATE_RUNNING if on else agent.DOMAIN_STATE_SHUTOFF
     await told_and_done(
-        services, instance.domain, Instance, lambda it: it.observation, lambda facts: facts.state == state
+        ctx.services, instance.domain, Instance, lambda it: it.observation, lambda facts: facts.state == state
     )
     ctx.describe(f"on {instance.host}")
 
