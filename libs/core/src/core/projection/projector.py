@@ -195,23 +195,29 @@ class Projector:
                 await asyncio.sleep(next(pauses))
 
     async def _batches(self, tail: EventTail) -> AsyncIterator[Sequence[RecordedEvent]]:
-        """What to apply next; nothing in quiet times. Events of no concern wait a moment for one that is."""
+        """What to apply next; nothing in quiet times. Events of no concern wait a moment for one that is, and those for
+        more of them where the projection says so (`gather_s`)."""
         clock = asyncio.get_running_loop().time
-        passed: list[RecordedEvent] = []
-        passed_at = 0.0
+        gather_s = self.projection.gather_s
+        gathered: list[RecordedEvent] = []
+        due = latest = 0.0
         reading: asyncio.Task[list[RecordedEvent]] | None = None
         try:
             while True:
                 reading = reading or asyncio.create_task(tail.next(self._batch, patient=False), name="next events")
-                await asyncio.wait((reading,), timeout=_PASS_AFTER_S if passed else None)
+                await asyncio.wait((reading,), timeout=due - clock() if gathered else None)
                 events: list[RecordedEvent] = []
                 if reading.done():
                     events, reading = reading.result(), None
-                passed_at = passed_at if passed else clock()
-                passed.extend(events)
-                concerned = any(map(self.projection.concerns, events))
-                if not events or concerned or len(passed) >= self._batch or clock() - passed_at > _PASS_LATEST_S:
-                    batch, passed = passed, []
+                now = clock()
+                if not gathered:
+                    latest = now + max(_PASS_LATEST_S, gather_s)
+                if any(map(self.projection.concerns, events)):
+                    latest = min(latest, now + gather_s)
+                gathered.extend(events)
+                due = min(latest, now + max(_PASS_AFTER_S, gather_s))
+                if not events or due <= now or len(gathered) >= self._batch:
+                    batch, gathered = gathered, []
                     yield batch
         finally:
             if reading is not None:

@@ -5,9 +5,13 @@ A row stays until its host has confirmed that the object is absent, so a host th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 import asyncpg
+from google.protobuf.message import DecodeError
 
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import events_pb2 as compute
@@ -40,8 +44,6 @@ _CONCERNED = frozenset(
     (
         "cirra.compute.v1.InstanceDomainDesired",
         "cirra.network.v1.PortBindingDesired",
-        "cirra.compute.v1.InstanceDomainObserved",
-        "cirra.network.v1.PortBindingObserved",
         "cirra.placement.v1.HostEnrolled",
         "cirra.placement.v1.HostUp",
         "cirra.placement.v1.HostDown",
@@ -56,27 +58,39 @@ class DesiredStateProjection(Projection):
     name = "conductor-desired"
     version = 2
     ddl = DDL
+    gather_s = 0.25
+
+    def __init__(self) -> None:
+        # What hosts shall have by the events since the last flush: the last wish for each object.
+        self._wishes: dict[tuple[str, str, UUID], Sequence[Any]] = {}
 
     def concerns(self, event: RecordedEvent) -> bool:
-        return event.type in _CONCERNED
+        try:
+            return event.type in _CONCERNED or _confirmed(event) is not None
+        except DecodeError:
+            return True  # `apply` finds out, and halts there
 
     async def reset(self, connection: asyncpg.Connection) -> None:
         await connection.execute("DROP TABLE IF EXISTS desired, hosts")
 
+    async def flush(self, connection: asyncpg.Connection) -> None:
+        wishes, self._wishes = self._wishes, {}
+        if wishes:
+            await connection.executemany(_UPSERT, wishes.values())
+
+    def forget(self) -> None:
+        self._wishes.clear()
+
     async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
+        if (confirmed := _confirmed(event)) is not None:
+            await self.flush(connection)
+            await self._confirm(connection, confirmed, event)
+            return
         match event.type:
             case "cirra.compute.v1.InstanceDomainDesired":
-                await self._wish(connection, compute.InstanceDomainDesired.FromString(event.data).desired, event)
+                self._wish(compute.InstanceDomainDesired.FromString(event.data).desired, event)
             case "cirra.network.v1.PortBindingDesired":
-                await self._wish(connection, network.PortBindingDesired.FromString(event.data).desired, event)
-            case "cirra.compute.v1.InstanceDomainObserved":
-                domain = compute.InstanceDomainObserved.FromString(event.data)
-                if domain.observed.state == agent.DOMAIN_STATE_ABSENT:
-                    await self._confirm(connection, domain.host, "domain", domain.generation, event)
-            case "cirra.network.v1.PortBindingObserved":
-                port = network.PortBindingObserved.FromString(event.data)
-                if port.observed.absent:
-                    await self._confirm(connection, port.host, "port", port.generation, event)
+                self._wish(network.PortBindingDesired.FromString(event.data).desired, event)
             case "cirra.placement.v1.HostEnrolled":
                 await self._enrolled(connection, placement.HostEnrolled.FromString(event.data).host, event.epoch)
             case "cirra.placement.v1.HostUp":
@@ -86,13 +100,12 @@ class DesiredStateProjection(Projection):
             case "cirra.placement.v1.HostDifferencesAccepted":
                 await self._accepted(connection, placement.HostDifferencesAccepted.FromString(event.data))
 
-    async def _wish(self, connection: asyncpg.Connection, desired: agent.DesiredObject, event: RecordedEvent) -> None:
+    def _wish(self, desired: agent.DesiredObject, event: RecordedEvent) -> None:
         # Only the command of a saga's build step may create: what is kept for reconcile may not.
         kept = agent.DesiredObject()
         kept.CopyFrom(desired)
         kept.create = False
-        await connection.execute(
-            _UPSERT,
+        self._wishes[desired.host, desired.kind, event.aggregate_id] = (
             desired.host,
             desired.agent,
             desired.kind,
@@ -104,15 +117,13 @@ class DesiredStateProjection(Projection):
             event.position,
         )
 
-    async def _confirm(
-        self, connection: asyncpg.Connection, host: str, kind: str, generation: int, event: RecordedEvent
-    ) -> None:
+    async def _confirm(self, connection: asyncpg.Connection, confirmed: Confirmed, event: RecordedEvent) -> None:
         await connection.execute(
             "DELETE FROM desired WHERE host = $1 AND kind = $2 AND object_id = $3 AND absent AND generation <= $4",
-            host,
-            kind,
+            confirmed.host,
+            confirmed.kind,
             event.aggregate_id,
-            generation,
+            confirmed.generation,
         )
 
     async def _enrolled(self, connection: asyncpg.Connection, host: str, epoch: int) -> None:
@@ -130,6 +141,27 @@ class DesiredStateProjection(Projection):
             accepted.host,
             accepted.epoch,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A host has said that an object of this kind is absent, by what was wished in that generation."""
+
+    host: str
+    kind: str
+    generation: int
+
+
+def _confirmed(event: RecordedEvent) -> Confirmed | None:
+    """What the event says of an absence; None for all others, and for what hosts say of things that are there."""
+    if event.type == "cirra.compute.v1.InstanceDomainObserved":
+        domain = compute.InstanceDomainObserved.FromString(event.data)
+        absent = domain.observed.state == agent.DOMAIN_STATE_ABSENT
+        return Confirmed(domain.host, "domain", domain.generation) if absent else None
+    if event.type == "cirra.network.v1.PortBindingObserved":
+        port = network.PortBindingObserved.FromString(event.data)
+        return Confirmed(port.host, "port", port.generation) if port.observed.absent else None
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A conductor replica is alive while it holds its lease `conductor/<replica>`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from uuid import UUID
 
 import asyncpg
 
@@ -17,6 +18,7 @@ from core.saga import Orphan
 
 DDL = "CREATE TABLE unfinished (saga_id uuid PRIMARY KEY, runner text NOT NULL, stuck boolean NOT NULL DEFAULT false);"
 
+_BEGIN = "INSERT INTO unfinished SELECT * FROM unnest($1::uuid[], $2::text[])"
 _ENDED = ("SagaCompleted", "SagaUnwound", "SagaResolved")
 _CONCERNED = frozenset(
     f"cirra.operations.v1.{name}" for name in ("SagaStarted", "SagaAdopted", "SagaStuck", "SagaRetried", *_ENDED)
@@ -34,6 +36,12 @@ class UnfinishedProjection(Projection):
     name = "conductor-unfinished"
     version = 1
     ddl = DDL
+    gather_s = 0.25
+
+    def __init__(self) -> None:
+        # Begun, with their runner, and ended since the last flush: many do both.
+        self._begun: dict[UUID, str] = {}
+        self._ended: list[UUID] = []
 
     def concerns(self, event: RecordedEvent) -> bool:
         return event.type in _CONCERNED
@@ -41,12 +49,30 @@ class UnfinishedProjection(Projection):
     async def reset(self, connection: asyncpg.Connection) -> None:
         await connection.execute("DROP TABLE IF EXISTS unfinished")
 
+    async def flush(self, connection: asyncpg.Connection) -> None:
+        begun, ended = self._begun, self._ended
+        self.forget()
+        if begun:
+            await connection.execute(_BEGIN, list(begun), list(begun.values()))
+        if ended:
+            await connection.execute("DELETE FROM unfinished WHERE saga_id = ANY($1)", ended)
+
+    def forget(self) -> None:
+        self._begun, self._ended = {}, []
+
     async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
-        saga_id = event.aggregate_id
-        match event.type.rsplit(".", 1)[-1]:
-            case "SagaStarted":
-                runner = pb.SagaStarted.FromString(event.data).runner
-                await connection.execute("INSERT INTO unfinished VALUES ($1, $2)", saga_id, runner)
+        saga_id, name = event.aggregate_id, event.type.rsplit(".", 1)[-1]
+        if name == "SagaStarted":
+            self._begun[saga_id] = pb.SagaStarted.FromString(event.data).runner
+        elif name in _ENDED:
+            if self._begun.pop(saga_id, None) is None:
+                self._ended.append(saga_id)
+        else:
+            await self.flush(connection)
+            await self._change(connection, saga_id, name, event)
+
+    async def _change(self, connection: asyncpg.Connection, saga_id: UUID, name: str, event: RecordedEvent) -> None:
+        match name:
             case "SagaAdopted":
                 runner = pb.SagaAdopted.FromString(event.data).runner
                 await connection.execute("UPDATE unfinished SET runner = $2 WHERE saga_id = $1", saga_id, runner)
@@ -54,8 +80,6 @@ class UnfinishedProjection(Projection):
                 await connection.execute("UPDATE unfinished SET stuck = true WHERE saga_id = $1", saga_id)
             case "SagaRetried":
                 await connection.execute("UPDATE unfinished SET stuck = false WHERE saga_id = $1", saga_id)
-            case ended if ended in _ENDED:
-                await connection.execute("DELETE FROM unfinished WHERE saga_id = $1", saga_id)
 
 
 class UnfinishedSagas:
