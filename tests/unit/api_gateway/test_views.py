@@ -69,6 +69,7 @@ def test_no_event_is_without_a_reader_by_accident() -> None:
         "cirra.compute.v1.InstancePasswordPosted",  # a secret: only who asks for it is told
         "cirra.operations.v1.EpochRaised",  # each host then tells that it is observe-only
         "cirra.identity.v1.TokenRevoked",
+        "cirra.identity.v1.DefaultQuotasSet",  # limits are asked of the conductor
         "cirra.identity.v1.EnrolmentTokenIssued",
         "cirra.identity.v1.EnrolmentTokenUsed",
         "cirra.placement.v1.DetectorTookOver",  # what it declares is shown

@@ -245,6 +245,38 @@ def test_projects_users_and_quotas(gateway: FakeGateway, cirra: Cirra, tmp_path:
     assert limits == {"instances": 3, "memory_mib": -1}
 
 
+def test_several_servers_at_once(gateway: FakeGateway, cirra: Cirra) -> None:
+    begun = [operations.Operation(uid=f"o{n}", target=f"projects/p/instances/{n}", done=True) for n in (1, 2)]
+    gateway.answers("CreateInstances", compute.CreateInstancesResponse(operations=begun))
+    gateway.answers("GetInstance", compute.Instance(display_name="web-1"))
+    what = ("server", "create", "web", "--flavor", "f", "--image", "i", "--network", "n", "--property", "a=b")
+    made = cirra(*what, "--min", "2", "--max", "5")
+    assert (made.exit_code, made.stdout.count("web-1")) == (0, 2)
+    assert made.stderr.count("cirra operation watch o") == 2
+    [request] = gateway.requests("CreateInstances")
+    assert (request.min_count, request.max_count, request.instance.display_name) == (2, 5, "web")
+    assert (request.instance.nics[0].network, dict(request.instance.metadata)) == ("n", {"a": "b"})
+    [first, second] = gateway.requests("GetInstance")
+    assert (first.name, second.name) == ("projects/p/instances/1", "projects/p/instances/2")
+
+
+def test_limits_as_people_say_them(gateway: FakeGateway, cirra: Cirra) -> None:
+    gateway.answers("SetDefaultQuotas", identity.Quotas(quotas=[identity.Quota(resource="volumes", limit=-1)]))
+    told = ("--volumes", "unlimited", "--gigabytes", "0", "--floating-ips", "2", "--security-groups", "-1")
+    changed = cirra("quota", "set", "--default", *told)
+    assert (changed.exit_code, "unlimited" in changed.stdout) == (0, True)
+    limits = {quota.resource: quota.limit for quota in gateway.requests("SetDefaultQuotas")[0].quotas}
+    assert limits == {"volumes": -1, "gigabytes": 0, "floating_ips": 2, "security_groups": -1}
+    for wrong in (
+        ("demo", "--ram", "lots"),
+        ("demo", "--ram", "-2"),
+        ("--ram", "1"),
+        ("demo", "--default", "--ram", "1"),
+    ):
+        assert cirra("quota", "set", *wrong).exit_code == 2
+    assert cirra("quota", "show", "demo", "--default").exit_code == 2
+
+
 def test_hosts(gateway: FakeGateway, cirra: Cirra) -> None:
     gateway.answers("DisableHost", placement.Host(name="hosts/a"))
     gateway.answers("CreateEnrolmentToken", placement.EnrolmentToken(host="b", token="once"))

@@ -94,27 +94,43 @@ class Instances(Readable[pb.Instance]):
         the scheduler, as nova calls them; *server_group* is one of them. Raises NotFound, InvalidArgument,
         ResourceExhausted for a quota; that no host has room is told by the operation.
         """
-        instance = pb.Instance(
-            display_name=display_name,
-            flavor=name_of(flavor),
-            image=name_of(image),
-            key_pair=name_of(key_pair),
-            nics=[*nics, *(pb.InstanceNic(network=name_of(network)) for network in networks)],
-            user_data=user_data.encode() if isinstance(user_data, str) else user_data,
-            metadata=dict(metadata or {}),
+        wanted = _wanted(
+            display_name,
+            flavor=flavor,
+            image=image,
+            networks=networks,
+            nics=nics,
+            key_pair=key_pair,
+            user_data=user_data,
+            metadata=metadata,
             tags=tags,
             availability_zone=availability_zone,
+            server_group=server_group,
+            hints=hints,
         )
-        scheduler_hints = dict(hints or {})
-        if server_group:
-            scheduler_hints["group"] = name_of(server_group)
-        operation: Operation = await self._call(
-            "CreateInstance",
-            instance=instance,
-            scheduler_hints=scheduler_hints,
+        operation: Operation = await self._call("CreateInstance", **wanted, request_id=request_id_or_new(request_id))
+        return operation
+
+    async def create_many(
+        self,
+        display_name: str,
+        *,
+        max_count: int,
+        min_count: int = 1,
+        request_id: str | None = None,
+        **wanted: Any,
+    ) -> list[Operation]:
+        """Begins to build *max_count* alike, or as many as quotas and addresses allow: *display_name*-1, -2, …; one
+        operation for each. *wanted*: as for `create`, without ports and addresses. Raises ResourceExhausted where that
+        is fewer than *min_count*: then there is none."""
+        made: pb.CreateInstancesResponse = await self._call(
+            "CreateInstances",
+            **_wanted(display_name, **wanted),
+            min_count=min_count,
+            max_count=max_count,
             request_id=request_id_or_new(request_id),
         )
-        return operation
+        return list(made.operations)
 
     async def get(self, name: pb.Instance | str, *, as_of: datetime | None = None) -> pb.Instance:
         """What is true now or, told by the log, what was true at *as_of*. Raises NotFound."""
@@ -220,3 +236,36 @@ class Instances(Readable[pb.Instance]):
             if last is None:
                 raise
             yield pb.WatchInstancesResponse(instance=last.instance, position=last.position, deleted=True)
+
+
+def _wanted(
+    display_name: str,
+    *,
+    flavor: pb.Flavor | str,
+    image: Image | str,
+    networks: Iterable[Network | str] = (),
+    nics: Iterable[pb.InstanceNic] = (),
+    key_pair: pb.KeyPair | str = "",
+    user_data: bytes | str = b"",
+    metadata: Mapping[str, str] | None = None,
+    tags: Iterable[str] = (),
+    availability_zone: str = "",
+    server_group: ServerGroup | str = "",
+    hints: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """What a request to create says."""
+    instance = pb.Instance(
+        display_name=display_name,
+        flavor=name_of(flavor),
+        image=name_of(image),
+        key_pair=name_of(key_pair),
+        nics=[*nics, *(pb.InstanceNic(network=name_of(network)) for network in networks)],
+        user_data=user_data.encode() if isinstance(user_data, str) else user_data,
+        metadata=dict(metadata or {}),
+        tags=tags,
+        availability_zone=availability_zone,
+    )
+    scheduler_hints = dict(hints or {})
+    if server_group:
+        scheduler_hints["group"] = name_of(server_group)
+    return {"instance": instance, "scheduler_hints": scheduler_hints}

@@ -100,6 +100,20 @@ class Quotas:
         changed: pb.Quotas = await self._transport.unary(self._stub.SetQuotas, request)
         return changed
 
+    async def get_default(self) -> pb.Quotas:
+        """The limits that a new project is given."""
+        found: pb.Quotas = await self._transport.unary(self._stub.GetDefaultQuotas, pb.GetDefaultQuotasRequest())
+        return found
+
+    async def set_default(self, limits: Mapping[str, int], *, request_id: str | None = None) -> pb.Quotas:
+        """As `set`, for projects that are made from now on."""
+        request = pb.SetDefaultQuotasRequest(
+            quotas=[pb.Quota(resource=resource, limit=limit) for resource, limit in limits.items()],
+            request_id=request_id_or_new(request_id),
+        )
+        changed: pb.Quotas = await self._transport.unary(self._stub.SetDefaultQuotas, request)
+        return changed
+
 
 class Tokens:
     """Access tokens, for other programs. A client gets its own by itself."""

@@ -14,17 +14,27 @@ DEFAULTS: Mapping[str, int] = {
     "instances": 10,
     "vcpus": 20,
     "memory_mib": 51200,
-    "ports": 50,
+    "volumes": 10,
+    "gigabytes": 1000,
+    "floating_ips": 50,
     "networks": 10,
+    "ports": 50,
+    "security_groups": 10,
     "key_pairs": 20,
 }
-"""Resource → limit of a new project."""
+"""Resource → limit of a new project, unless an administrator has set others (`DefaultQuotas`)."""
 
 MAX_LIMIT = 2**53
 
 
 def scope(resource: str) -> str:
     return f"quota/{resource}"
+
+
+def resource_of(scope_name: str) -> str:
+    """The inverse; empty for a counter that is no quota's."""
+    kind, _, resource = scope_name.partition("/")
+    return resource if kind == "quota" else ""
 
 
 def usage(resource: str, project_id: str, delta: int) -> CounterAdd:

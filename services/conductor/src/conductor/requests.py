@@ -50,11 +50,15 @@ C = TypeVar("C", bound="Commands")
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a command did: to which resource, where the log stands, and the saga that it started."""
+    """What a command did: to which resource, where the log stands, and the sagas that it started, if any.
+
+    `operation_id`: of the first; `operation_ids`: of all, where there are several.
+    """
 
     resource: Resource
     saved: Saved
     operation_id: str = ""
+    operation_ids: Sequence[str] = ()
     # Of a part of the resource, when the command is about that: its uid and its name.
     part: tuple[str, str] | None = None
 
@@ -65,6 +69,17 @@ class Done:
     @property
     def name(self) -> str:
         return self.part[1] if self.part else self.resource.resource_name
+
+    def accepted(self, position: int) -> Accepted:
+        """The answer. `position`: up to which the log has what was done."""
+        operation_ids = self.operation_ids or [self.operation_id] if self.operation_id else []
+        return Accepted(
+            uid=self.uid,
+            name=self.name,
+            position=position,
+            operation_id=self.operation_id,
+            operation_ids=operation_ids,
+        )
 
 
 PartOf = Callable[[Any, RecordedEvent], tuple[str, str]]
@@ -123,7 +138,7 @@ class Requests:
             raise understandable from error
         # Nothing had to be changed: it is so since some position up to here.
         position = done.saved.position or (await self._repository.log.head()).position
-        return Accepted(uid=done.uid, name=done.name, position=position, operation_id=done.operation_id)
+        return done.accepted(position)
 
     async def _earlier(
         self, principal: Principal, request: str, kind: type[Aggregate], part: PartOf | None
@@ -136,14 +151,15 @@ class Requests:
         resource: Any = await self._repository.load(kind, aggregate_id)
         [first] = await self._read_one(aggregate_id, version)
         events = await self._append_of(first)
-        sagas = [str(event.aggregate_id) for event in events if event.aggregate_type == "saga"]
+        sagas = list(dict.fromkeys(str(event.aggregate_id) for event in events if event.aggregate_type == "saga"))
         done = Done(
             resource,
             Saved(events[-1].position, first.recorded_at),
             sagas[0] if sagas else "",
+            sagas,
             part(resource, first) if part else None,
         )
-        return Accepted(uid=done.uid, name=done.name, position=done.saved.position, operation_id=done.operation_id)
+        return done.accepted(done.saved.position)
 
     async def _read_one(self, aggregate_id: UUID, version: int) -> Sequence[RecordedEvent]:
         return (await self._repository.log.read_aggregate(aggregate_id, after_version=version - 1))[:1]

@@ -99,6 +99,15 @@ BROKEN_ROWS = [
         {Invariant.CONSTRAINTS, Invariant.USAGE},
         id="quota",
     ),
+    *(
+        pytest.param(
+            f"INSERT INTO {{cell}}_log.counters (scope, key, used) VALUES ('quota/{resource}', 'nobody', 1)",
+            f"DELETE FROM {{cell}}_log.counters WHERE scope = 'quota/{resource}' AND key = 'nobody'",
+            {Invariant.CONSTRAINTS, Invariant.USAGE},
+            id=f"quota of {resource}",
+        )
+        for resource in ("networks", "key_pairs", "volumes")
+    ),
     pytest.param(
         "INSERT INTO {cell}_log.unique_keys VALUES ('mac/nowhere', '02:00:00:00:00:01', 'nobody')",
         "DELETE FROM {cell}_log.unique_keys WHERE scope = 'mac/nowhere'",

@@ -4,12 +4,14 @@ from uuid import uuid4
 
 import pytest
 
+from cirra.identity.v1.events_pb2 import DefaultQuotasSet
 from cirra.identity.v1.identity_pb2 import Quota
 from conductor import quotas
+from conductor.identity.default_quotas import DEFAULT_QUOTAS_ID, DefaultQuotas
 from conductor.identity.project import Project
 from core.errors import InvalidArgument, NotFound
 from core.eventlog.types import CounterAdd, CounterLimit, UniqueClaim, UniqueRelease
-from tests.unit.conductor.facts import constrained, refused_fields, saved
+from tests.unit.conductor.facts import constrained, happened, refused_fields, saved
 
 PROJECT = uuid4()
 
@@ -26,6 +28,24 @@ def test_a_new_project_has_its_name_and_the_default_limits() -> None:
     assert CounterLimit("quota/instances", str(PROJECT), 10) in rows
     assert CounterLimit("quota/memory_mib", str(PROJECT), 51200) in rows
     assert len(rows) == 1 + len(quotas.DEFAULTS)
+
+
+def test_every_resource_that_operators_limit_has_a_default() -> None:
+    assert quotas.DEFAULTS.keys() == {
+        "instances", "vcpus", "memory_mib", "volumes", "gigabytes", "floating_ips", "networks", "ports",
+        "security_groups", "key_pairs",
+    }  # fmt: skip
+
+
+def test_default_limits_change_where_they_are_told_to() -> None:
+    defaults = DefaultQuotas.new(DEFAULT_QUOTAS_ID)
+    assert defaults.limits == quotas.DEFAULTS
+    defaults.set({"vcpus": 1, "ports": quotas.DEFAULTS["ports"]})
+    assert happened(defaults) == [DefaultQuotasSet(quotas={"vcpus": 1})]
+    saved(defaults)
+    assert defaults.limits == {**quotas.DEFAULTS, "vcpus": 1}
+    defaults.set({"vcpus": 1})
+    assert happened(defaults) == []
 
 
 def test_setting_limits_touches_those_named_and_minus_one_is_unlimited() -> None:

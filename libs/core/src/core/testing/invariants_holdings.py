@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -49,13 +49,17 @@ class _Claim:
 
 
 class Holdings:
-    """The instances, living ports and claims after some events. `bindings`: port → the hosts that may have it."""
+    """The instances, living ports and claims after some events. `bindings`: port → the hosts that may have it.
+
+    `others`: what else counts for a quota and lives: its id → the resource and the project.
+    """
 
     def __init__(self, events: Iterable[RecordedEvent]) -> None:
         self.instances: dict[UUID, _Instance] = {}
         self.ports: dict[UUID, _Port] = {}
         self.claims: dict[UUID, _Claim] = {}
         self.bindings: dict[UUID, set[str]] = {}
+        self.others: dict[UUID, tuple[str, str]] = {}
         for event in events:
             match event.aggregate_type:
                 case "instance":
@@ -64,6 +68,8 @@ class Holdings:
                     self._port(event)
                 case "claim":
                     self._claim(event)
+                case "network" | "key_pair":
+                    self._other(event)
 
     def _instance(self, event: RecordedEvent) -> None:
         kind, data = event.type.rpartition(".")[2], event.data
@@ -108,6 +114,17 @@ class Holdings:
             self.ports[event.aggregate_id].device_id = network.PortDeviceSet.FromString(event.data).device_id
         elif kind == "PortDeleted":
             del self.ports[event.aggregate_id]
+
+    def _other(self, event: RecordedEvent) -> None:
+        match event.type.rpartition(".")[2]:
+            case "NetworkCreated":
+                project = network.NetworkCreated.FromString(event.data).project_id
+                self.others[event.aggregate_id] = ("networks", project)
+            case "KeyPairCreated":
+                project = compute.KeyPairCreated.FromString(event.data).project_id
+                self.others[event.aggregate_id] = ("key_pairs", project)
+            case "NetworkDeleted" | "KeyPairDeleted":
+                del self.others[event.aggregate_id]
 
     def _claim(self, event: RecordedEvent) -> None:
         kind = event.type.rpartition(".")[2]
@@ -189,8 +206,12 @@ async def _address_violations(log: EventLog, holdings: Holdings) -> list[Violati
 
 
 async def _usage_violations(log: EventLog, holdings: Holdings) -> list[Violation]:
-    """Quotas and capacity: what is counted against what there is."""
-    right = {name: Counter[str]() for name in ("quota/instances", "quota/vcpus", "quota/memory_mib", "quota/ports")}
+    """Quotas and capacity: what is counted against what there is.
+
+    Of every quota that anything was ever counted or limited for: of what no event here tells, there must be none.
+    """
+    rows = await log.pool.fetch(f"SELECT DISTINCT scope FROM \"{log.schema}\".counters WHERE scope LIKE 'quota/%'")
+    right: dict[str, Counter[str]] = defaultdict(Counter, {row["scope"]: Counter[str]() for row in rows})
     right |= {f"capacity/{resource}": Counter[str]() for resource in _CAPACITY}
     for instance in holdings.instances.values():
         if not instance.deleted:
@@ -200,14 +221,16 @@ async def _usage_violations(log: EventLog, holdings: Holdings) -> list[Violation
             right["quota/memory_mib"][project] += flavor.memory_mib
     for port in holdings.ports.values():
         right["quota/ports"][port.created.project_id] += 1
+    for resource, project in holdings.others.values():
+        right[f"quota/{resource}"][project] += 1
     for claim in holdings.claims.values():
         for made in claim.standing():
             for resource in _CAPACITY:
                 right[f"capacity/{resource}"][made.host] += getattr(made.resources, resource)
     found: list[Violation] = []
     for scope, counted in right.items():
-        rows = {key: counter.used for key, counter in (await log.counters(scope)).items()}
-        found += _count_differences(scope, rows, counted)
+        used = {key: counter.used for key, counter in (await log.counters(scope)).items()}
+        found += _count_differences(scope, used, counted)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -129,6 +129,24 @@ async def revoke(session: Session, *, name: named.User, role: RoleOption, projec
     session.output.resource(await session.client.users.revoke_role(name, role.number, project))
 
 
+DefaultOption = Annotated[bool, typer.Option("--default", help="What new projects are given.")]
+
+
+def _limit(text: str) -> int:
+    """A limit as people write it; -1 is none."""
+    if text in ("-1", "unlimited"):
+        return -1
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{text!r}: give a number, or unlimited")
+    return int(text)
+
+
+def _limit_option(flag: str, what: str) -> Any:
+    return typer.Option(
+        flag, metavar="N", parser=_limit, show_default=False, help=f"{what} (-1 or unlimited: no limit)."
+    )
+
+
 @command(quotas, "show")
 async def show_quotas(
     session: Session,
@@ -136,12 +154,15 @@ async def show_quotas(
     project: Annotated[
         str, typer.Argument(metavar="[PROJECT]", help="Your own unless told.", autocompletion=names_of("projects"))
     ] = "",
+    default: DefaultOption = False,
 ) -> None:
     """Show limits and usage."""
     from cirra_sdk.cli.output import list_table
     from cirra_sdk.cli.tables import QUOTAS
 
-    found = await session.client.quotas.get(project)
+    _not_both(project, default)
+    api = session.client.quotas
+    found = await (api.get_default() if default else api.get(project))
     session.output.resource(found, list_table(found.quotas, QUOTAS))
 
 
@@ -150,14 +171,19 @@ async def set_quotas(
     session: Session,
     *,
     project: Annotated[
-        str, typer.Argument(metavar="PROJECT", help="Whose limits.", autocompletion=names_of("projects"))
-    ],
-    instances: Annotated[int | None, typer.Option("--instances", metavar="N", min=-1, help="-1: unlimited.")] = None,
-    vcpus: Annotated[int | None, typer.Option("--vcpus", metavar="N", min=-1, help="-1: unlimited.")] = None,
-    ram: Annotated[int | None, typer.Option("--ram", metavar="MIB", min=-1, help="-1: unlimited.")] = None,
-    ports: Annotated[int | None, typer.Option("--ports", metavar="N", min=-1, help="-1: unlimited.")] = None,
-    networks: Annotated[int | None, typer.Option("--networks", metavar="N", min=-1, help="-1: unlimited.")] = None,
-    key_pairs: Annotated[int | None, typer.Option("--key-pairs", metavar="N", min=-1, help="-1: unlimited.")] = None,
+        str, typer.Argument(metavar="[PROJECT]", help="Whose limits.", autocompletion=names_of("projects"))
+    ] = "",
+    default: DefaultOption = False,
+    instances: Annotated[int | None, _limit_option("--instances", "Servers")] = None,
+    vcpus: Annotated[int | None, _limit_option("--vcpus", "Their vCPUs")] = None,
+    memory_mib: Annotated[int | None, _limit_option("--ram", "Their memory in MiB")] = None,
+    volumes: Annotated[int | None, _limit_option("--volumes", "Volumes")] = None,
+    gigabytes: Annotated[int | None, _limit_option("--gigabytes", "Their size in GiB")] = None,
+    floating_ips: Annotated[int | None, _limit_option("--floating-ips", "Floating IPs")] = None,
+    networks: Annotated[int | None, _limit_option("--networks", "Networks")] = None,
+    ports: Annotated[int | None, _limit_option("--ports", "Ports")] = None,
+    security_groups: Annotated[int | None, _limit_option("--security-groups", "Security groups")] = None,
+    key_pairs: Annotated[int | None, _limit_option("--key-pairs", "Key pairs")] = None,
 ) -> None:
     """Set the limits named (administrators); the others stay."""
     from cirra_sdk.cli.output import list_table
@@ -166,13 +192,26 @@ async def set_quotas(
     told = {
         "instances": instances,
         "vcpus": vcpus,
-        "memory_mib": ram,
-        "ports": ports,
+        "memory_mib": memory_mib,
+        "volumes": volumes,
+        "gigabytes": gigabytes,
+        "floating_ips": floating_ips,
         "networks": networks,
+        "ports": ports,
+        "security_groups": security_groups,
         "key_pairs": key_pairs,
     }
     limits = {resource: limit for resource, limit in told.items() if limit is not None}
     if not limits:
         raise UsageError("no limit is named: give --instances, --vcpus, --ram, …")
-    changed = await session.client.quotas.set(project, limits)
+    _not_both(project, default)
+    if not (project or default):
+        raise UsageError("whose limits? Name a project, or say --default")
+    api = session.client.quotas
+    changed = await (api.set_default(limits) if default else api.set(project, limits))
     session.output.resource(changed, list_table(changed.quotas, QUOTAS))
+
+
+def _not_both(project: str, default: bool) -> None:
+    if project and default:
+        raise UsageError("name a project or say --default, not both")

@@ -94,12 +94,15 @@ async def create(
         ),
     ] = "",
     hint: Hints,
+    at_least: Annotated[int, typer.Option("--min", metavar="N", min=1, help="With --max: none, if fewer fit.")] = 1,
+    at_most: Annotated[
+        int, typer.Option("--max", metavar="N", min=1, help="Several alike: NAME-1, NAME-2, … as many as quotas allow.")
+    ] = 1,
     wait: options.Wait = False,
     timeout_s: options.Timeout = 0,
 ) -> None:
-    """Build a server, and show it."""
-    operation = await session.client.instances.create(
-        name,
+    """Build a server, or several, and show what is built."""
+    wanted: dict[str, Any] = dict(
         flavor=flavor,
         image=image,
         nics=[_nic(text) for text in nic],
@@ -111,11 +114,23 @@ async def create(
         availability_zone=availability_zone,
         hints=options.pairs(hint, "--hint"),
     )
-    if wait:
-        await waited(session, operation, timeout_s)
+    at_most = max(at_least, at_most)
+    if at_most > 1:
+        operations = await session.client.instances.create_many(name, min_count=at_least, max_count=at_most, **wanted)
     else:
-        session.output.note(f"building; follow it: cirra operation watch {operation.uid}")
-    await show_instance(session, await session.client.instances.get(operation.target))
+        operations = [await session.client.instances.create(name, **wanted)]
+    for operation in operations:
+        if wait:
+            await waited(session, operation, timeout_s)
+        else:
+            session.output.note(f"building; follow it: cirra operation watch {operation.uid}")
+    built = [await session.client.instances.get(operation.target) for operation in operations]
+    if at_most > 1:
+        from cirra_sdk.cli.tables import SERVERS
+
+        session.output.resources(built, SERVERS)
+    else:
+        await show_instance(session, built[0])
 
 
 @command(app, "show")

@@ -8,7 +8,7 @@ from typing import Any
 
 from api_gateway.api.call import Call, Servicer, served
 from api_gateway.api.fields import Fields
-from api_gateway.api.forward import forwarded, named, nothing, the, the_operation
+from api_gateway.api.forward import forwarded, named, nothing, the, the_operation, the_operations
 from api_gateway.api.past import instance_as_of
 from api_gateway.api.present import presented
 from api_gateway.api.read import getter, lister
@@ -50,7 +50,7 @@ async def _prepare_key_pair(command: pb.CreateKeyPairRequest, call: Call) -> Non
     fields.check()
 
 
-async def _prepare_instance(command: pb.CreateInstanceRequest, call: Call) -> None:
+async def _prepare_instance(command: pb.CreateInstanceRequest | pb.CreateInstancesRequest, call: Call) -> None:
     instance, fields = command.instance, Fields("instance.")
     fields.title("display_name", instance.display_name)
     fields.texts("metadata", instance.metadata)
@@ -71,7 +71,9 @@ async def _prepare_instance(command: pb.CreateInstanceRequest, call: Call) -> No
     fields.check()
 
 
-async def _prepare_placing(command: pb.CreateInstanceRequest, fields: Fields, call: Call) -> None:
+async def _prepare_placing(
+    command: pb.CreateInstanceRequest | pb.CreateInstancesRequest, fields: Fields, call: Call
+) -> None:
     """Zone and hints; the server group's name becomes its uid."""
     if command.instance.availability_zone:
         await check_zone(fields, call, command.instance.availability_zone)
@@ -153,6 +155,11 @@ class ComputeService(Servicer, compute_pb2_grpc.ComputeServiceServicer):
     )
 
     CreateInstance = forwarded(lambda conductor: conductor.compute.CreateInstance, _prepare_instance, the_operation)
+    CreateInstances = forwarded(
+        lambda conductor: conductor.compute.CreateInstances,
+        _prepare_instance,
+        the_operations(pb.CreateInstancesResponse),
+    )
     ListInstances = lister(INSTANCE, pb.ListInstancesResponse, _instance_filters)
     UpdateInstance = forwarded(lambda conductor: conductor.compute.UpdateInstance, _prepare_update, the(INSTANCE))
     LockInstance = forwarded(lambda conductor: conductor.compute.LockInstance, named(INSTANCE), the(INSTANCE))

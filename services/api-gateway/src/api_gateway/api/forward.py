@@ -67,6 +67,15 @@ async def the_operation(accepted: Accepted, call: Call) -> Any:
     return await _resource(call, OPERATION, accepted.operation_id)
 
 
+def the_operations(response_class: type[Any]) -> Answer:
+    """Answers all operations that were started."""
+
+    async def answer(accepted: Accepted, call: Call) -> Any:
+        return response_class(operations=[await _resource(call, OPERATION, uid) for uid in accepted.operation_ids])
+
+    return answer
+
+
 def nothing(response_class: type[Any]) -> Answer:
     """Answers an empty message."""
 

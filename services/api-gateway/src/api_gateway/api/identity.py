@@ -127,6 +127,25 @@ class IdentityService(Servicer, identity_pb2_grpc.IdentityServiceServicer):
         await accept(call, lambda conductor: conductor.identity.SetQuotas, command)
         return await self._quotas(command.project, call)
 
+    @served
+    async def GetDefaultQuotas(self, request: pb.GetDefaultQuotasRequest, call: Call) -> pb.Quotas:
+        return await self._default_quotas()
+
+    @served
+    async def SetDefaultQuotas(self, request: pb.SetDefaultQuotasRequest, call: Call) -> pb.Quotas:
+        command = pb.SetDefaultQuotasRequest()
+        command.CopyFrom(request)
+        fields = Fields()
+        fields.request_id(request.request_id)
+        fields.check()
+        await accept(call, lambda conductor: conductor.identity.SetDefaultQuotas, command)
+        return await self._default_quotas()
+
+    async def _default_quotas(self) -> pb.Quotas:
+        conductor = self.parts.conductor
+        quotas: pb.Quotas = await conductor.ask(conductor.identity.GetDefaultQuotas, pb.GetDefaultQuotasRequest())
+        return quotas
+
     async def _quotas(self, project: str, call: Call) -> pb.Quotas:
         query = pb.GetQuotasRequest(project=project)
         await _name_project(query, call)

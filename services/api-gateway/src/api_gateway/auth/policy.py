@@ -35,6 +35,8 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "RevokeRole": Need.ADMIN,
         "GetQuotas": Need.READER,
         "SetQuotas": Need.ADMIN,
+        "GetDefaultQuotas": Need.TOKEN,
+        "SetDefaultQuotas": Need.ADMIN,
     },
     "cirra.compute.v1.ComputeService": {
         "CreateFlavor": Need.ADMIN,
@@ -46,6 +48,7 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "ListKeyPairs": Need.TOKEN,
         "DeleteKeyPair": Need.MEMBER,
         "CreateInstance": Need.MEMBER,
+        "CreateInstances": Need.MEMBER,
         "GetInstance": Need.READER,
         "ListInstances": Need.READER,
         "DeleteInstance": Need.MEMBER,

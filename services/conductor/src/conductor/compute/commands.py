@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from cirra.placement.v1 import scheduling_pb2 as scheduling
 from conductor.access import is_admin, require_owner, require_project
 from conductor.compute.action_commands import ActionCommands
 from conductor.compute.actions import Action
+from conductor.compute.counts import ONE, Counts, as_many_as_fit, counts_of
 from conductor.compute.flavor import Flavor
 from conductor.compute.instance import Instance
 from conductor.compute.instance_create import INSTANCE_CREATE
@@ -31,7 +33,8 @@ from conductor.network.network import Network
 from conductor.network.port import Port
 from conductor.network.port_commands import AddressHints, WantedPort, new_port, with_free_addresses
 from conductor.requests import Done, Requests, command, load_live
-from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound
+from core.aggregate import Aggregate
+from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, ResourceExhausted
 from core.ids import uuid7
 from core.repository import Repository, Saved, again_on_conflict
 from core.saga import SagaEngine
@@ -51,6 +54,27 @@ class _Parts:
     placing: Placing
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What one request asks for, and who asks."""
+
+    wanted: public.Instance
+    parts: _Parts
+    principal: Principal
+    project_id: str
+    reservation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """One of the instances of a request; `index` counts them from 0."""
+
+    instance_id: UUID
+    saga_id: UUID
+    display_name: str
+    index: int
+
+
 class ComputeCommands(ActionCommands, commands_pb2_grpc.ComputeCommandsServicer):
     def __init__(
         self,
@@ -65,36 +89,70 @@ class ComputeCommands(ActionCommands, commands_pb2_grpc.ComputeCommandsServicer)
 
     @command(Instance)
     async def CreateInstance(self, request: public.CreateInstanceRequest, principal: Principal) -> Done:
+        return await self._create(request, principal, ONE)
+
+    @command(Instance)
+    async def CreateInstances(self, request: public.CreateInstancesRequest, principal: Principal) -> Done:
+        return await self._create(request, principal, counts_of(request))
+
+    async def _create(
+        self,
+        request: public.CreateInstanceRequest | public.CreateInstancesRequest,
+        principal: Principal,
+        counts: Counts,
+    ) -> Done:
         project_id = require_project(principal)
         wanted = request.instance
         _check(wanted)
         placing = await placing_of(self.repository, request, principal, project_id)
         parts = await self._parts(wanted, placing, principal, project_id)
-        instance_id, saga_id = uuid7(), uuid7()
+        begun = [_Begun(uuid7(), uuid7(), name, index) for index, name in enumerate(counts.names(wanted.display_name))]
+        order = _Order(wanted, parts, principal, project_id, f"r-{str(begun[0].saga_id)[-8:]}")
 
-        async def once(hints: AddressHints) -> tuple[Instance, Saved]:
-            ports = [
-                await self._port(index, nic, instance_id, project_id, hints) for index, nic in enumerate(wanted.nics)
-            ]
-            networks = [await self.repository.load(Network, UUID(port.network_id)) for port in ports]
-            instance = Instance.new(instance_id)
-            instance.record(_created(wanted, parts, ports, principal, project_id, str(saga_id)))
-            run = self._engine.prepare(
-                INSTANCE_CREATE,
-                InstanceCreateParams(
-                    instance_id=str(instance_id),
-                    port_ids=[str(port.id) for port in ports],
-                    claim=_claim(instance, parts, networks),
-                ),
-                target=instance.resource_name,
-                project_id=project_id,
-                saga_id=saga_id,
+        async def once(hints: AddressHints, count: int) -> Done:
+            made: list[Sequence[Aggregate]] = []
+            for each in begun[:count]:
+                try:
+                    made.append(await self._instance(order, each, hints))
+                except ResourceExhausted:  # of addresses
+                    if len(made) < counts.least:
+                        raise
+                    break
+            saved = await self.repository.save(*chain.from_iterable(made))
+            first: Any = made[0][0]
+            return Done(first, saved, str(begun[0].saga_id), [str(each.saga_id) for each in begun[: len(made)]])
+
+        async def make(count: int) -> Done:
+            return await again_on_conflict(
+                lambda: with_free_addresses(self.repository, self._rng, lambda hints: once(hints, count))
             )
-            return instance, await self.repository.save(instance, *ports, run)
 
-        instance, saved = await again_on_conflict(lambda: with_free_addresses(self.repository, self._rng, once))
-        self._engine.launch(saga_id)
-        return Done(instance, saved, str(saga_id))
+        done = await as_many_as_fit(self.repository.log, counts, _needs(wanted, parts), make)
+        for saga_id in done.operation_ids:
+            self._engine.launch(UUID(saga_id))
+        return done
+
+    async def _instance(self, order: _Order, begun: _Begun, hints: AddressHints) -> Sequence[Aggregate]:
+        """Instance, ports, and the run that builds it, not yet saved."""
+        ports = [
+            await self._port(index, nic, begun.instance_id, order.project_id, hints)
+            for index, nic in enumerate(order.wanted.nics)
+        ]
+        networks = [await self.repository.load(Network, UUID(port.network_id)) for port in ports]
+        instance = Instance.new(begun.instance_id)
+        instance.record(_created(order, begun, ports))
+        run = self._engine.prepare(
+            INSTANCE_CREATE,
+            InstanceCreateParams(
+                instance_id=str(begun.instance_id),
+                port_ids=[str(port.id) for port in ports],
+                claim=_claim(instance, order.parts, networks),
+            ),
+            target=instance.resource_name,
+            project_id=order.project_id,
+            saga_id=begun.saga_id,
+        )
+        return instance, *ports, run
 
     @command(Instance)
     async def DeleteInstance(self, request: public.DeleteInstanceRequest, principal: Principal) -> Done:
@@ -214,20 +272,21 @@ def _check_fit(flavor: Flavor, image: Image) -> None:
     fields.check()
 
 
-def _created(
-    wanted: public.Instance,
-    parts: _Parts,
-    ports: Sequence[Port],
-    principal: Principal,
-    project_id: str,
-    task_id: str,
-) -> pb.InstanceCreated:
-    key_pair = parts.key_pair
+def _needs(wanted: public.Instance, parts: _Parts) -> dict[str, int]:
+    """Resource → what one instance takes of the project's quota."""
+    flavor = parts.flavor.summary
+    needs = {"instances": 1, "vcpus": flavor.vcpus, "memory_mib": flavor.memory_mib}
+    ports = sum(not nic.port for nic in wanted.nics)
+    return {**needs, "ports": ports} if ports else needs
+
+
+def _created(order: _Order, begun: _Begun, ports: Sequence[Port]) -> pb.InstanceCreated:
+    wanted, parts, key_pair = order.wanted, order.parts, order.parts.key_pair
     return pb.InstanceCreated(
-        project_id=project_id,
-        user_id=principal.user_id,
-        display_name=wanted.display_name,
-        hostname=hostname_of(wanted.display_name),
+        project_id=order.project_id,
+        user_id=order.principal.user_id,
+        display_name=begun.display_name,
+        hostname=hostname_of(begun.display_name),
         flavor_id=str(parts.flavor.id),
         flavor=parts.flavor.summary,
         image_id=str(parts.image.id),
@@ -247,8 +306,9 @@ def _created(
             )
             for port in ports
         ],
-        task_id=task_id,
-        reservation_id=f"r-{task_id[-8:]}",
+        task_id=str(begun.saga_id),
+        launch_index=begun.index,
+        reservation_id=order.reservation_id,
         server_group_id=str(parts.placing.group.id) if parts.placing.group else "",
     )
 

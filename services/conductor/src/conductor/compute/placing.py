@@ -26,7 +26,10 @@ class Placing:
 
 
 async def placing_of(
-    repository: Repository, request: public.CreateInstanceRequest, principal: Principal, project_id: str
+    repository: Repository,
+    request: public.CreateInstanceRequest | public.CreateInstancesRequest,
+    principal: Principal,
+    project_id: str,
 ) -> Placing:
     """Raises InvalidArgument, NotFound, PermissionDenied."""
     _check_hints(request)
@@ -47,7 +50,7 @@ async def placing_of(
     return Placing(zone, host, group)
 
 
-def _check_hints(request: public.CreateInstanceRequest) -> None:
+def _check_hints(request: public.CreateInstanceRequest | public.CreateInstancesRequest) -> None:
     fields = Fields()
     for hint in sorted(request.scheduler_hints):
         if hint not in HINTS:

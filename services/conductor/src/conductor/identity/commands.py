@@ -12,6 +12,7 @@ from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_UNSPECIFIED, Princip
 from conductor import quotas
 from conductor.access import is_admin, require_admin
 from conductor.fields import Fields, uid
+from conductor.identity.default_quotas import DEFAULT_QUOTAS_ID, DefaultQuotas
 from conductor.identity.login import Login
 from conductor.identity.passwords import Passwords, checked_password
 from conductor.identity.project import NAMES, Project
@@ -22,7 +23,7 @@ from conductor.violations import project_in_use
 from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound
 from core.eventlog.errors import LimitExceeded, UniqueViolation
 from core.ids import parse_uuid, uuid7
-from core.repository import Repository
+from core.repository import Repository, again_on_conflict
 
 MAX_UNIX_TIME = 253402300799  # the end of the year 9999, the last one that a Timestamp can tell
 
@@ -55,7 +56,13 @@ class IdentityCommands(Commands, commands_pb2_grpc.IdentityCommandsServicer):
         fields.name("display_name", request.project.display_name)
         fields.title("description", request.project.description, required=False)
         fields.check()
-        project = Project.create(uuid7(), request.project.display_name, description=request.project.description)
+        defaults = await self._default_quotas()
+        project = Project.create(
+            uuid7(),
+            request.project.display_name,
+            description=request.project.description,
+            limits=defaults.limits,
+        )
         return Done(project, await self.repository.save(project))
 
     @command(Project)
@@ -131,6 +138,30 @@ class IdentityCommands(Commands, commands_pb2_grpc.IdentityCommandsServicer):
             limit = quotas.UNLIMITED if counter.limit is None else counter.limit
             found.quotas.add(resource=resource, limit=limit, usage=counter.used)
         return found
+
+    @command(DefaultQuotas)
+    async def SetDefaultQuotas(self, request: pb.SetDefaultQuotasRequest, principal: Principal) -> Done:
+        require_admin(principal)
+        limits = quotas.checked(request.quotas)
+
+        async def once() -> Done:
+            defaults = await self._default_quotas()
+            defaults.set(limits)
+            return Done(defaults, await self.repository.save(defaults))
+
+        return await again_on_conflict(once)
+
+    async def GetDefaultQuotas(self, request: pb.GetDefaultQuotasRequest, context: Any) -> pb.Quotas:
+        """What a project that is made now is given."""
+        defaults = await self._default_quotas()
+        return pb.Quotas(
+            name=defaults.resource_name,
+            quotas=[pb.Quota(resource=resource, limit=limit) for resource, limit in defaults.limits.items()],
+        )
+
+    async def _default_quotas(self) -> DefaultQuotas:
+        found = await self.repository.find(DefaultQuotas, DEFAULT_QUOTAS_ID)
+        return found or DefaultQuotas.new(DEFAULT_QUOTAS_ID)
 
     async def _check_binding(self, field: str, binding: RoleBinding) -> None:
         """Raises InvalidArgument for no role, an unknown project, or a role that does not go with its scope."""
