@@ -36,6 +36,9 @@ class FakeHost:
     failing_removal: dict[str, agent.Failure] = field(default_factory=dict)
     holding: dict[str, asyncio.Event] = field(default_factory=dict)
     holding_removal: dict[str, asyncio.Event] = field(default_factory=dict)
+    # Instance → what its guest wrote; `mute`: it answers no question.
+    consoles: dict[str, bytes] = field(default_factory=dict)
+    mute: bool = False
     told: list[agent.DesiredObject] = field(default_factory=list)
     acks_lost: int = 0
     generations: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -76,7 +79,18 @@ class FakeHost:
         return Contents(domains=set(self.domains), ports=set(self.ports))
 
     async def _handle(self, received: Received) -> None:
-        await self.make_so(received.decode(agent.DesiredObject))
+        if ".ReadConsole." in received.subject:
+            await self._tell_console(received.decode(agent.Question))
+        else:
+            await self.make_so(received.decode(agent.DesiredObject))
+
+    async def _tell_console(self, question: agent.Question) -> None:
+        assert self._bus is not None
+        about = question.console
+        answer = agent.Answer(console=self.consoles.get(about.instance_id, b"")[-about.max_bytes :])
+        if not self.mute:
+            subject = self._bus.subjects.progress(self.name, question.agent, question.question_id)
+            await self._bus.publish_progress(subject, answer)
 
     async def make_so(self, desired: agent.DesiredObject) -> None:
         """As a command tells, or desired state that is read on the agents' timer."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import subprocess
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ import libvirt
 import psutil
 import pytest
 
-from cirra.agent.v1.desired_pb2 import DESIRED_POWER_OFF, DOMAIN_STATE_RUNNING, NicSpec
+from cirra.agent.v1.desired_pb2 import DESIRED_POWER_OFF, DOMAIN_STATE_RUNNING, DOMAIN_STATE_SHUTOFF, NicSpec
+from compute_agent.drivers.libvirt import driver, guest
 from compute_agent.drivers.libvirt.driver import LibvirtDriver
 from core.agent.handler import AgentFailure
 from core.errors import Unavailable
@@ -217,3 +219,27 @@ async def test_a_libvirtd_that_hangs_is_waited_for_with_patience_and_used_when_i
     async with asyncio.timeout(PATIENCE_S):
         assert await driver.guests() == set()
     await driver.close()
+
+
+async def test_a_guest_that_does_not_listen_is_cut_off_when_its_time_is_over(
+    libvirt_rig: LibvirtRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is asked again meanwhile: it may just have booted."""
+    instance_id = new_id()
+    await run(libvirt_rig, instance_id)
+    pressed: list[str] = []
+    press = guest.request_shutdown
+
+    def count(connection: Any, instance_id: str) -> None:
+        pressed.append(instance_id)
+        press(connection, instance_id)
+
+    monkeypatch.setattr(guest, "request_shutdown", count)
+    monkeypatch.setattr(driver, "_PRESS_AGAIN_S", 0.5)
+    began = time.monotonic()
+    await libvirt_rig.driver.stop(instance_id, grace_s=1.5)
+    assert time.monotonic() - began >= 1.5
+    observed = await libvirt_rig.driver.observe(instance_id)
+    assert observed is not None
+    assert (observed.state, observed.shut_down_by_guest) == (DOMAIN_STATE_SHUTOFF, False)
+    assert pressed == [instance_id] * 3

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +13,13 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from cirra.compute.v1.compute_pb2 import INSTANCE_STATUS_ACTIVE, INSTANCE_STATUS_SHUTOFF, Instance
+from cirra.compute.v1.compute_pb2 import INSTANCE_STATUS_ACTIVE, INSTANCE_STATUS_SHUTOFF, POWER_STATE_SHUTDOWN, Instance
 from cirra.operations.v1.operations_pb2 import Operation
 from deployment import guests
 from deployment.demo import facts
 from deployment.demo.key import new_key
 from deployment.demo.tenant import Tenant, make_tenant
-from deployment.demo.userdata import user_data
+from deployment.demo.userdata import UserData, user_data
 from tests.e2e.cloud import Cloud, eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
@@ -90,3 +93,38 @@ async def test_stopped_by_acpi_started_and_rebooted_on_one_disk(guest: Guest) ->
     assert guest.console().count(ASKED) == 2
     assert guest.processes() not in ([], [anew])
     assert guest.disk.stat().st_ino == inode
+
+
+async def test_the_console_is_read_from_afar(guest: Guest) -> None:
+    instances = guest.tenant.user.instances
+    await eventually(lambda: BOOTED in guest.console(), "the guest is up")
+    told = (await instances.console_output(guest.uid)).output
+    assert told.count(BOOTED) == guest.console().count(BOOTED)
+    [line] = (await instances.console_output(guest.uid, lines=1)).output.splitlines()
+    assert line == told.splitlines()[-1]
+
+
+async def test_a_guest_that_powers_itself_off_is_shutoff_and_stays_off(guest: Guest) -> None:
+    """Until somebody starts it: also when its agent has died and looks around anew."""
+    cloud, user = guest.cloud, guest.tenant.user
+    operation = await guest.tenant.boot(UserData("#!/bin/sh\nsleep 3; echo leaving; poweroff\n", "leaving"))
+    await user.operations.wait(operation, timeout_s=120)
+    own = Guest(cloud, guest.tenant, operation.target.rpartition("/")[2])
+    async with asyncio.timeout(60):
+        async for change in user.instances.watch(own.uid):
+            if change.instance.status == INSTANCE_STATUS_SHUTOFF:
+                break
+    assert change.instance.power_state == POWER_STATE_SHUTDOWN
+    assert own.processes() == []
+
+    former = cloud.pid("compute-agent")
+    os.kill(former, signal.SIGKILL)
+    await eventually(lambda: cloud.runs_anew("compute-agent", former), "the agent is up again")
+    # What it finds on its host is compared with what is desired before it takes this, and again after.
+    assert "leaving" in (await user.instances.console_output(own.uid)).output
+    assert own.processes() == []
+    assert (await user.instances.get(own.uid)).status == INSTANCE_STATUS_SHUTOFF
+
+    assert (await own.after(user.instances.start(own.uid))).status == INSTANCE_STATUS_ACTIVE
+    assert len(own.processes()) == 1
+    await user.operations.wait(await user.instances.delete(own.uid), timeout_s=120)

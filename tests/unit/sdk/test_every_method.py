@@ -49,6 +49,7 @@ CALLS: dict[str, Doing] = {
     "GetInstance": lambda client: client.instances.get("x"),
     "ListInstances": lambda client: client.instances.list(),
     "DeleteInstance": lambda client: client.instances.delete("x"),
+    "GetConsoleOutput": lambda client: client.instances.console_output("x", lines=3),
     "GetInstancePassword": lambda client: client.instances.password("x"),
     "UpdateInstance": lambda client: client.instances.update("x", display_name="y"),
     "LockInstance": lambda client: client.instances.lock("x", "why"),

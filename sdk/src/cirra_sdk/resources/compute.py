@@ -208,6 +208,12 @@ class Instances(Readable[pb.Instance]):
         )
         return operation
 
+    async def console_output(self, name: pb.Instance | str, *, lines: int = 0) -> pb.ConsoleOutput:
+        """The end of what its guest wrote to the serial console: the last *lines*, or all that there is. Raises
+        FailedPrecondition while it is on no host, Unavailable while that does not answer."""
+        answer: pb.ConsoleOutput = await self._call("GetConsoleOutput", name=name_of(name), lines=lines)
+        return answer
+
     async def password(self, name: pb.Instance | str) -> pb.InstancePassword:
         """What the guest posted as its administrator's password, by custom encrypted. Raises NotFound if it didn't."""
         answer: pb.InstancePassword = await self._call("GetInstancePassword", name=name_of(name))

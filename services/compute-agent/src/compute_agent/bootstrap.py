@@ -54,7 +54,12 @@ async def bootstrap(lifetime: Lifetime, settings: ComputeAgentSettings) -> None:
     handler = DomainHandler(driver, state, shutdown_grace_s=settings.shutdown_grace_s)
     background["guest changes"] = functools.partial(loops.report_changes, driver, handler, link.reporter)
     runtime = AgentRuntime(
-        link, handlers=[handler], inventory=inventory_source(driver, state), background=background, state=state
+        link,
+        handlers=[handler],
+        readers={"ReadConsole": handler.read_console},
+        inventory=inventory_source(driver, state),
+        background=background,
+        state=state,
     )
     lifetime.start(runtime.run(), "agent")
     lifetime.ready(host=identity.host, driver=driver.info.name, virt_types=",".join(driver.info.virt_types))

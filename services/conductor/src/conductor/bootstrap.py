@@ -32,6 +32,7 @@ from conductor.hosts.commander import Changes, Commander
 from conductor.hosts.contents import HostContents
 from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
 from conductor.hosts.placement_commands import PlacementCommands
+from conductor.hosts.questions import Questions
 from conductor.hosts.reports import FACTS, ReportHandler
 from conductor.identity.commands import IdentityCommands, ensure_admin, finish_deletions
 from conductor.identity.passwords import PasswordCost, Passwords
@@ -109,7 +110,10 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     acceptance = HostAcceptance(desired_state, contents, services.placement, caught_up)
     doors: list[Service] = [
         (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, passwords)),
-        (commands.add_ComputeCommandsServicer_to_server, ComputeCommands(plane.repository, engine)),
+        (
+            commands.add_ComputeCommandsServicer_to_server,
+            ComputeCommands(plane.repository, engine, questions=Questions(plane.bus, desired_state)),
+        ),
         (commands.add_GuestCommandsServicer_to_server, GuestCommands(plane.repository)),
         (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
         (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository)),

@@ -23,6 +23,7 @@ from core import telemetry
 from core.agent.handler import Handler
 from core.agent.link import AgentLink
 from core.agent.objects import HostObserveOnly, Objects
+from core.agent.questions import Reader, answer
 from core.agent.reconcile import Reconciler
 from core.agent.reporter import CORRELATION_HEADER
 from core.agent.state_folder import StateFolder
@@ -40,7 +41,7 @@ InventorySource = Callable[[], Awaitable[InventoryObserved]]
 class AgentRuntime:
     """Runs one agent of one host.
 
-    *handlers*: one per kind of object. *inventory* tells what the host has. *background*: the agent's own loops (name →
+    *handlers*: one per kind of object. *readers*: verb → what answers its questions. *inventory* tells what the host has. *background*: the agent's own loops (name →
     function), which run as long as the agent does; one that ends takes the agent down. *state*: when that folder comes
     back, everything is reconciled at once.
     """
@@ -50,6 +51,7 @@ class AgentRuntime:
         link: AgentLink,
         *,
         handlers: Iterable[Handler] = (),
+        readers: Mapping[str, Reader] | None = None,
         inventory: InventorySource | None = None,
         background: Mapping[str, Background] | None = None,
         state: StateFolder | None = None,
@@ -57,6 +59,7 @@ class AgentRuntime:
     ) -> None:
         self._link = link
         self._monotonic = monotonic
+        self._readers = dict(readers or {})
         self._inventory = inventory
         self._background = dict(background or {})
         if state is not None:
@@ -131,6 +134,10 @@ class AgentRuntime:
 
     async def _on_command(self, received: Received) -> None:
         """Returns once the report is stored; only then is the command acknowledged."""
+        reader = self._readers.get(self._link.bus.subjects.parse_commands(received.subject).verb)
+        if reader is not None:
+            await answer(self._link.bus, self._link.host, self._link.agent, reader, received)
+            return
         desired = received.decode(DesiredObject)
         self._check_address(desired, received)
         with telemetry.correlated(received.headers.get(CORRELATION_HEADER, "")):

@@ -194,6 +194,22 @@ async def delete(
     await each(names, delete_one)
 
 
+@command(app, "log")
+async def console_log(
+    session: Session,
+    *,
+    name: options.Name,
+    lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=0, help="The last so many; 0: all.")] = 0,
+) -> None:
+    """Print what the guest wrote to its serial console: the end of it, 100 KiB at most."""
+    from rich.text import Text
+
+    found = await session.client.instances.console_output(name, lines=lines)
+    # A guest may write what a terminal would obey.
+    shown = "".join(char for char in found.output if char.isprintable() or char in "\n\t")
+    session.output.resource(found, Text(shown.removesuffix("\n"), no_wrap=True, overflow="ignore"))
+
+
 @command(app, "password")
 async def password(session: Session, *, name: named.Server) -> None:
     """Print the password that a guest posted. If its key pair encrypts it: | base64 -d | openssl pkeyutl -decrypt …"""

@@ -180,6 +180,17 @@ class ComputeService(Servicer, compute_pb2_grpc.ComputeServiceServicer):
         return instance
 
     @served
+    async def GetConsoleOutput(self, request: pb.GetConsoleOutputRequest, call: Call) -> pb.ConsoleOutput:
+        """Asked of the conductor, which asks the host."""
+        row = await call.reader.find(INSTANCE, request.name)
+        conductor = self.parts.conductor
+        answer: pb.ConsoleOutput = await conductor.ask(
+            conductor.compute.GetConsoleOutput,
+            pb.GetConsoleOutputRequest(name=row.resource.name, lines=request.lines),
+        )
+        return answer
+
+    @served
     async def GetInstancePassword(self, request: pb.GetInstancePasswordRequest, call: Call) -> pb.InstancePassword:
         """Asked of the conductor: secrets are in no read model."""
         row = await call.reader.find(INSTANCE, request.name)

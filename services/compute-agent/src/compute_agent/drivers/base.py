@@ -107,8 +107,8 @@ class HypervisorDriver(Protocol):
         ...
 
     async def stop(self, instance_id: str, *, grace_s: float) -> None:
-        """After it the guest is off and still defined. It is asked to shut down first, and cut off after `grace_s`;
-        with none, it is cut off at once."""
+        """After it the guest is off and still defined. It is asked to shut down first, more than once if it takes long,
+        and cut off after `grace_s`; with none, it is cut off at once."""
         ...
 
     async def remove(self, instance_id: str) -> None:

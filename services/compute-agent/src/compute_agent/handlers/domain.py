@@ -14,10 +14,12 @@ from cirra.agent.v1.desired_pb2 import (
     DOMAIN_STATE_ABSENT,
     DOMAIN_STATE_PAUSED,
     DOMAIN_STATE_RUNNING,
+    Answer,
     DesiredObject,
     DomainObserved,
     DomainSpec,
     Orphan,
+    Question,
 )
 from compute_agent.drivers.base import Disk, Guest, HypervisorDriver
 from compute_agent.errors import disk_missing, disk_out_of_reach, storage_failed
@@ -110,6 +112,15 @@ class DomainHandler:
             if guest is not None and guest.shut_down_by_guest:
                 await asyncio.to_thread(self._power(instance_id).note_shutdown_by_guest)
             return Observation(generation, _facts(guest, await self._driver.disk(instance_id)))
+
+    async def read_console(self, question: Question) -> Answer:
+        """The end of what a guest wrote; empty when it wrote nothing. Raises `AgentFailure`."""
+        about = question.console
+        await asyncio.to_thread(self._state.require)
+        try:
+            return Answer(console=await self._driver.console_tail(about.instance_id, about.max_bytes))
+        except OSError as error:
+            raise storage_failed(error) from error
 
     @contextlib.asynccontextmanager
     async def _acting(self, instance_id: str) -> AsyncIterator[None]:

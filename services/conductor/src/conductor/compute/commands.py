@@ -18,6 +18,7 @@ from cirra.identity.v1.identity_pb2 import Principal
 from cirra.network.v1 import network_pb2 as network_api
 from cirra.placement.v1 import scheduling_pb2 as scheduling
 from conductor.access import is_admin, require_owner, require_project
+from conductor.compute import console
 from conductor.compute.action_commands import ActionCommands
 from conductor.compute.actions import Action
 from conductor.compute.counts import ONE, Counts, as_many_as_fit, counts_of
@@ -28,6 +29,7 @@ from conductor.compute.instance_delete import INSTANCE_DELETE
 from conductor.compute.key_pair import KeyPair
 from conductor.compute.placing import Placing, placing_of
 from conductor.fields import Fields, uid
+from conductor.hosts.questions import Questions
 from conductor.image.image import Image
 from conductor.network.network import Network
 from conductor.network.port import Port
@@ -83,8 +85,10 @@ class ComputeCommands(ActionCommands, commands_pb2_grpc.ComputeCommandsServicer)
         *,
         rng: random.Random | None = None,
         requests: Requests | None = None,
+        questions: Questions,
     ) -> None:
         super().__init__(repository, engine, requests)
+        self._questions = questions
         self._rng = rng or random.SystemRandom()
 
     @command(Instance)
@@ -182,6 +186,15 @@ class ComputeCommands(ActionCommands, commands_pb2_grpc.ComputeCommandsServicer)
             return Done(instance, saved, str(saga_id))
 
         return await again_on_conflict(once)
+
+    async def GetConsoleOutput(
+        self, request: public.GetConsoleOutputRequest, context: Any
+    ) -> public.ConsoleOutput:
+        """Asked of its host. Raises FailedPrecondition while it has none, Unavailable."""
+        console.check(request)
+        instance = await load_live(self.repository, Instance, uid("name", request.name))
+        require_owner(self.requests.principal, instance.project_id, f"instance {instance.id}")
+        return await console.console_output(self._questions, instance, request.lines)
 
     async def GetInstancePassword(
         self, request: public.GetInstancePasswordRequest, context: Any
