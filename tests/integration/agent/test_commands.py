@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from nats.aio.msg import Msg
 from opentelemetry import trace
 
-from cirra.agent.v1.desired_pb2 import DOMAIN_STATE_ABSENT, DOMAIN_STATE_RUNNING
+from cirra.agent.v1.desired_pb2 import DOMAIN_STATE_ABSENT, DOMAIN_STATE_RUNNING, Answer, ConsoleTail, Question
 from core import telemetry
 from core.agent.handler import AgentFailure
 from core.agent.reporter import CORRELATION_HEADER
@@ -151,3 +152,27 @@ async def test_one_trace_and_correlation_from_the_command_to_the_report(world: W
     received = world.received_on("a")[0]
     assert received.traceparent.split("-")[1] == f"{trace_id:032x}"
     assert received.headers[CORRELATION_HEADER] == "corr-7"
+
+
+async def test_a_question_is_answered_to_who_listens_and_changes_nothing(world: World) -> None:
+    async def reader(question: Question) -> Answer:
+        if question.console.instance_id == "lost":
+            raise AgentFailure("not mounted", reason="STATE_FOLDER_MISSING", remedy="mount it")
+        return Answer(console=f"{question.console.instance_id} wrote".encode())
+
+    shelf = Shelf()
+    await world.start_agent(shelf, readers={"ReadConsole": reader})
+    heard: dict[str, Answer] = {}
+
+    async def hear(message: Msg) -> None:
+        heard[message.subject.rpartition(".")[2]] = Answer.FromString(message.data)
+
+    await world.bus.subscribe(world.bus.subjects.all_progress, hear)
+    for name in ("a", "lost"):
+        asked = Question(question_id=f"q-{name}", host="h1", agent="compute", console=ConsoleTail(instance_id=name))
+        await publish_command(world.bus, "h1", "compute", "ReadConsole", asked.question_id, asked)
+    await until(lambda: len(heard) == 2, "both are answered")
+    assert heard["q-a"] == Answer(console=b"a wrote")
+    assert (heard["q-lost"].failure.reason, heard["q-lost"].failure.remedy) == ("STATE_FOLDER_MISSING", "mount it")
+    await world.until_acknowledged()
+    assert shelf.calls == []

@@ -242,7 +242,9 @@ class World:
 
     async def start_agent(self, shelf: Shelf, **options: Any) -> RunningAgent:
         """Start the compute-agent of `h1` with *shelf*; options of settings and of AgentRuntime."""
-        runtime_options = {name: options.pop(name) for name in ("inventory", "background") if name in options}
+        runtime_options = {
+            name: options.pop(name) for name in ("inventory", "background", "readers") if name in options
+        }
         settings = AgentSettings(
             boot_id_file=self.folder / "boot_id",
             **{"difference_interval_s": 60.0, "heartbeat_interval_s": 0.1, **options},

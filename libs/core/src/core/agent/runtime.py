@@ -41,9 +41,9 @@ InventorySource = Callable[[], Awaitable[InventoryObserved]]
 class AgentRuntime:
     """Runs one agent of one host.
 
-    *handlers*: one per kind of object. *readers*: verb → what answers its questions. *inventory* tells what the host has. *background*: the agent's own loops (name →
-    function), which run as long as the agent does; one that ends takes the agent down. *state*: when that folder comes
-    back, everything is reconciled at once.
+    *handlers*: one per kind of object. *readers*: verb → what answers its questions. *inventory* tells what the host
+    has. *background*: the agent's own loops (name → function), which run as long as the agent does; one that ends takes
+    the agent down. *state*: when that folder comes back, everything is reconciled at once.
     """
 
     def __init__(

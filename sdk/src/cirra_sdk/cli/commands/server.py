@@ -198,7 +198,7 @@ async def delete(
 async def console_log(
     session: Session,
     *,
-    name: options.Name,
+    name: named.Server,
     lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=0, help="The last so many; 0: all.")] = 0,
 ) -> None:
     """Print what the guest wrote to its serial console: the end of it, 100 KiB at most."""

@@ -187,9 +187,7 @@ class ComputeCommands(ActionCommands, commands_pb2_grpc.ComputeCommandsServicer)
 
         return await again_on_conflict(once)
 
-    async def GetConsoleOutput(
-        self, request: public.GetConsoleOutputRequest, context: Any
-    ) -> public.ConsoleOutput:
+    async def GetConsoleOutput(self, request: public.GetConsoleOutputRequest, context: Any) -> public.ConsoleOutput:
         """Asked of its host. Raises FailedPrecondition while it has none, Unavailable."""
         console.check(request)
         instance = await load_live(self.repository, Instance, uid("name", request.name))
