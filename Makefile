@@ -8,6 +8,7 @@ SHELL := /bin/bash
 # The system's Python: the one that Debian's python3-dev and python3-venv belong to.
 PYTHON ?= /usr/bin/python3
 PYTEST_ARGS ?=
+HOSTS ?=
 ARGS ?=
 
 VENV := .venv
@@ -31,8 +32,8 @@ demo: setup ## Boot a Debian guest on this machine, end to end through the publi
 	@$(BIN)/cirra-deploy demo $(ARGS)
 
 .PHONY: up down status rebuild env
-up: setup ## Start Cirra on this machine: Postgres, NATS, all services, this host's agents
-	@$(BIN)/cirra-deploy up $(ARGS)
+up: setup ## Start Cirra on this machine: Postgres, NATS, all services, this host's agents; HOSTS=3: three hosts
+	@$(BIN)/cirra-deploy up $(if $(HOSTS),--hosts $(HOSTS)) $(ARGS)
 down: setup ## Stop it, and remove its guests, networks and processes
 	@$(BIN)/cirra-deploy down $(ARGS)
 status: setup ## Show what runs, and how far each projection is behind the log

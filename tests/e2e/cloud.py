@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,13 +78,15 @@ class Cloud:
 
 
 @asynccontextmanager
-async def running_cloud(state_dir: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Cloud]:
-    """Up within, down and without a trace afterwards."""
+async def running_cloud(
+    state_dir: Path, settings: Mapping[str, str] | None = None, *, up: Sequence[str] = ()
+) -> AsyncIterator[Cloud]:
+    """Up within, down and without a trace afterwards. *up*: further arguments of `cirra-deploy up`."""
     machine = await Machine.make()
     try:
         cloud = Cloud(machine, Layout(state_dir), settings or {})
         try:
-            started = await cloud.deploy("up", "--cell", CELL)
+            started = await cloud.deploy("up", "--cell", CELL, *up)
             assert started.code == 0, started.output
             yield cloud
         finally:

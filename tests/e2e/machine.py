@@ -57,7 +57,11 @@ class Machine:
 
     async def run(self, *command: str, env: dict[str, str] | None = None) -> Finished:
         """Run a command on this machine. Raises TimeoutError."""
-        return await run("nsenter", f"--net=/run/netns/{self.namespace}", "--", *command, env=env)
+        return await run(*self.enter(*command), env=env)
+
+    def enter(self, *command: str) -> list[str]:
+        """The command that runs *command* on this machine."""
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", "--", *command]
 
     async def checked(self, *command: str, env: dict[str, str] | None = None) -> str:
         finished = await self.run(*command, env=env)

@@ -23,6 +23,7 @@ from core.testing.invariants_hosts import Contents
 from deployment.config import Config
 from deployment.layout import Layout
 from deployment.servers import servers
+from deployment.testbed.site import Site
 from tests.harness.invariants import cell_under_check
 
 PATIENCE_S = 30.0
@@ -31,7 +32,7 @@ _PREFIX = "cirra-"
 
 @dataclass(frozen=True, slots=True)
 class LibvirtHost:
-    """This machine as the hypervisor sees it, whose domains are named `cirra-<instance>`."""
+    """A host as its hypervisor sees it, whose domains are named `cirra-<instance>`."""
 
     name: str
     uri: str
@@ -48,10 +49,16 @@ class LibvirtHost:
         return {name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX)}
 
 
+def _hosts(layout: Layout, config: Config) -> list[LibvirtHost]:
+    site = Site.of(layout, config)
+    if site is None:
+        return [LibvirtHost(config.host, servers(layout, config).libvirt_uri)]
+    return [LibvirtHost(host.name, host.libvirt_uri) for host in site.hosts]
+
+
 async def soundness(layout: Layout) -> list[Violation]:
     config = Config.load(layout)
     own = servers(layout, config)
-    host = LibvirtHost(config.host, own.libvirt_uri)
     log = await EventLog.open(own.postgres_dsn, schema=f"{config.cell}_log", pool_size=4)
     bus = await connect(
         list(own.nats_urls),
@@ -62,7 +69,7 @@ async def soundness(layout: Layout) -> list[Violation]:
         tls=client_ssl_context(TlsFiles.in_folder(layout.tls("conductor"))),
     )
     try:
-        cell = replace(await cell_under_check(log, bus), hosts=[host], blobs=layout.blobs)
+        cell = replace(await cell_under_check(log, bus), hosts=_hosts(layout, config), blobs=layout.blobs)
         return await lasting_violations(cell, patience_s=PATIENCE_S)
     finally:
         await bus.close()

@@ -15,8 +15,8 @@ from core.embedded.postgres import binaries
 from core.errors import CirraError
 from deployment.config import Config
 from deployment.layout import Layout
+from deployment.lock import is_locked
 from deployment.servers import own_servers
-from deployment.supervisor import is_locked
 
 _POSTGRES = "postgres"
 _TIMEOUT_S = 3600.0

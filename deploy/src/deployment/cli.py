@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from cirra_sdk.errors import CirraError as CloudError
 from core.agent import identity as identities
 from core.errors import CirraError
 from deployment import teardown as ending
@@ -26,14 +20,16 @@ from deployment.demo import DemoOptions, run_demo
 from deployment.guests import GUEST_KINDS
 from deployment.launch import run_supervisor, start_in_background
 from deployment.layout import Layout
-from deployment.libvirtd import LibvirtdError
+from deployment.lock import AlreadyRunning, is_locked
 from deployment.rebuild import after_restore, rebuild_all
 from deployment.render import console
 from deployment.report import report
 from deployment.servers import servers
 from deployment.services import ServiceTable
 from deployment.settings import DeploySettings, inherited_environment
-from deployment.supervisor import AlreadyRunning, is_locked
+from deployment.terminal import StateDir, clear_errors, layout_of, require_root, tell
+from deployment.testbed.cli import hosts_app
+from deployment.testbed.plan import MOST_HOSTS
 
 app = typer.Typer(
     name="cirra-deploy",
@@ -42,19 +38,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-# 128 + SIGINT, as shells tell it.
-_INTERRUPTED = 130
-
-StateDir = Annotated[
-    Path | None, typer.Option("--state-dir", help="Where everything is kept [default: /var/lib/cirra/dev]")
-]
+app.add_typer(hosts_app, name="host")
 
 
 @app.command()
 def up(
     state_dir: StateDir = None,
     replicas: Annotated[int | None, typer.Option(min=1, max=9, help="Of each service of the control plane")] = None,
+    hosts: Annotated[
+        int | None, typer.Option(min=1, max=MOST_HOSTS, help="1: this machine. More: so many that it holds, apart")
+    ] = None,
     cell: Annotated[str | None, typer.Option(help="Name of the cell, at the first start [default: main]")] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay; stop everything at Ctrl-C")] = False,
 ) -> None:
@@ -62,8 +55,8 @@ def up(
     with clear_errors():
         require_root()
         if foreground:
-            raise typer.Exit(run_supervisor(*_configured(state_dir, cell, replicas)))
-        layout, _ = _up(state_dir, cell, replicas)
+            raise typer.Exit(run_supervisor(*_configured(state_dir, cell, replicas, hosts)))
+        layout, _ = _up(state_dir, cell, replicas, hosts)
         tell(f"Cirra is up: {layout.root}")
 
 
@@ -71,7 +64,7 @@ def up(
 def supervise(state_dir: StateDir = None) -> None:
     """What `up` puts into the background."""
     with clear_errors():
-        layout = _layout(state_dir, DeploySettings())
+        layout = layout_of(state_dir, DeploySettings())
         raise typer.Exit(run_supervisor(layout, Config.load(layout)))
 
 
@@ -86,7 +79,7 @@ def down(
         require_root()
         if purge and keep_guests:
             raise CirraError("guests can't be kept without their disks", remedy="leave out --purge or --keep-guests")
-        layout = _layout(state_dir, DeploySettings())
+        layout = layout_of(state_dir, DeploySettings())
         try:
             config = Config.load(layout)
         except NotDeployed:
@@ -106,7 +99,7 @@ def down(
 def status(state_dir: StateDir = None) -> None:
     """Show what runs, how far projections are behind the log, hosts, what is stuck. Exit code 1: not all is well."""
     with clear_errors():
-        layout = _layout(state_dir, DeploySettings())
+        layout = layout_of(state_dir, DeploySettings())
         if not asyncio.run(report(layout, Config.load(layout), console())):
             raise typer.Exit(1)
 
@@ -116,7 +109,7 @@ def rebuild(state_dir: StateDir = None) -> None:
     """Drop the read models and build them again from the event log."""
     with clear_errors():
         require_root()
-        layout = _layout(state_dir, DeploySettings())
+        layout = layout_of(state_dir, DeploySettings())
         config = Config.load(layout)
         table = ServiceTable(layout, config, servers(layout, config), inherited_environment())
         asyncio.run(rebuild_all(layout, table, typer.echo))
@@ -129,7 +122,7 @@ def backup(
     """Copy what can't be made again: the event log, contents of images, keys. While running; hosts are not in it."""
     with clear_errors():
         require_root()
-        layout = _layout(state_dir, DeploySettings())
+        layout = layout_of(state_dir, DeploySettings())
         asyncio.run(back_up(layout, Config.load(layout), folder.absolute(), tell))
         tell(f"backed up: {folder.absolute()}")
 
@@ -139,7 +132,7 @@ def restore(folder: Annotated[Path, typer.Argument(help="What `backup` made")], 
     """Put a backup of the event log and of images in place, while Cirra is down; then: up, and look at the hosts."""
     with clear_errors():
         require_root()
-        layout = _layout(state_dir, DeploySettings())
+        layout = layout_of(state_dir, DeploySettings())
         asyncio.run(put_back(layout, Config.load(layout), folder.absolute(), tell))
         tell("next: make up, `cirra host list`, `cirra host differences HOST`, `cirra host accept HOST`")
 
@@ -155,7 +148,7 @@ def restored(
     """
     with clear_errors():
         require_root()
-        layout = _layout(state_dir, DeploySettings())
+        layout = layout_of(state_dir, DeploySettings())
         config = Config.load(layout)
         table = ServiceTable(layout, config, servers(layout, config), inherited_environment())
         asyncio.run(after_restore(layout, config, table, above, typer.echo))
@@ -165,15 +158,17 @@ def restored(
 def env(state_dir: StateDir = None) -> None:
     """Print what lets `cirra` and `virsh` find this deployment: eval "$(make -s env)"."""
     with clear_errors():
-        layout = _layout(state_dir, DeploySettings())
+        layout = layout_of(state_dir, DeploySettings())
         config = Config.load(layout)
-        variables = {
-            "CIRRA_CLOUDS_FILE": str(layout.clouds),
-            "CIRRA_CLOUD": CLOUD,
-            "LIBVIRT_DEFAULT_URI": servers(layout, config).libvirt_uri,
-        }
+        variables = {"CIRRA_CLOUDS_FILE": str(layout.clouds), "CIRRA_CLOUD": CLOUD}
+        if config.has_testbed:
+            variables["CIRRA_STATE_DIR"] = str(layout.root)
+        else:
+            variables["LIBVIRT_DEFAULT_URI"] = servers(layout, config).libvirt_uri
         for name, value in variables.items():
             typer.echo(f"export {name}={shlex.quote(value)}")
+        if config.has_testbed:
+            typer.echo("# onto a host, or into the networks around them: cirra-deploy host shell host-1|outside|office")
 
 
 @app.command()
@@ -205,57 +200,28 @@ def demo(
         asyncio.run(run_demo(layout, config, DemoOptions(guest, delete), typer.echo))
 
 
-def _configured(state_dir: Path | None, cell: str | None, replicas: int | None) -> tuple[Layout, Config]:
+def _configured(
+    state_dir: Path | None, cell: str | None, replicas: int | None, hosts: int | None
+) -> tuple[Layout, Config]:
     settings = DeploySettings()
-    layout = _layout(state_dir, settings)
+    layout = layout_of(state_dir, settings)
     layout.prepare()
     if not is_locked(layout):
-        return layout, configure(layout, settings, cell=cell, replicas=replicas)
+        return layout, configure(layout, settings, cell=cell, replicas=replicas, hosts=hosts)
     config = Config.load(layout)
-    if cell not in (None, config.cell) or replicas not in (None, config.replicas):
+    asked = ((cell, config.cell), (replicas, config.replicas), (hosts, config.hosts))
+    if any(wish not in (None, is_now) for wish, is_now in asked):
         raise AlreadyRunning(
-            f"cell {config.cell} is running here with {config.replicas} of each service", remedy="first: make down"
+            f"cell {config.cell} is running here with {config.replicas} of each service, {config.hosts} host(s)",
+            remedy="first: make down",
         )
     return layout, config
 
 
-def _up(state_dir: Path | None, cell: str | None = None, replicas: int | None = None) -> tuple[Layout, Config]:
-    layout, _ = _configured(state_dir, cell, replicas)
+def _up(
+    state_dir: Path | None, cell: str | None = None, replicas: int | None = None, hosts: int | None = None
+) -> tuple[Layout, Config]:
+    layout, _ = _configured(state_dir, cell, replicas, hosts)
     start_in_background(layout, tell)
     # The supervisor has chosen ports.
     return layout, Config.load(layout)
-
-
-def tell(line: str) -> None:
-    """Progress goes to standard error, results to standard output."""
-    typer.echo(line, err=True)
-
-
-def require_root() -> None:
-    if os.geteuid() != 0:
-        raise CirraError("this needs root: guests, bridges and namespaces are made", remedy="sudo make …")
-
-
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """One line says what went wrong, the next what to do."""
-    try:
-        yield
-    except (CirraError, CloudError, LibvirtdError, OSError) as error:
-        tell(f"error: {error}")
-        if remedy := getattr(error, "remedy", ""):
-            tell(f"→ {remedy}")
-        sys.exit(1)
-    except ValidationError as error:
-        for wrong in error.errors():
-            tell(f"error: CIRRA_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}")
-        tell("→ correct the variable, see docs/operations.md")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        tell("interrupted; what was started goes on")
-        tell("→ see `make status`; `make down` ends it, in whatever state it is")
-        sys.exit(_INTERRUPTED)
-
-
-def _layout(state_dir: Path | None, settings: DeploySettings) -> Layout:
-    return Layout((state_dir or settings.state_dir).absolute())

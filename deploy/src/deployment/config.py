@@ -8,6 +8,7 @@ import random
 import re
 import socket
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -16,10 +17,17 @@ from core.errors import CirraError
 from core.pki.files import write_private
 from deployment.layout import Layout
 from deployment.settings import DeploySettings
+from deployment.testbed import plan
 
 # Below the ports that the kernel gives to clients (ip(7), ip_local_port_range), so that none sits on ours at a restart.
 _PORTS = range(20_000, 32_000)
 _PORT_ATTEMPTS = 200
+
+
+class AnotherShape(CirraError):
+    """This deployment was made with its hosts elsewhere."""
+
+    reason = "ANOTHER_SHAPE"
 
 
 class NotDeployed(CirraError):
@@ -40,7 +48,10 @@ class External:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`address`: services listen there. `replicas` of each service of the control plane; `ports` by listener's name."""
+    """`address`: services listen there. `replicas` of each service of the control plane; `ports` by listener's name.
+
+    `hosts`: 1: this machine, called `host`, is the host; more: it holds so many (`deployment.testbed`).
+    """
 
     cell: str
     host: str
@@ -49,6 +60,11 @@ class Config:
     replicas: int = 1
     ports: dict[str, int] = field(default_factory=dict)
     external: External = field(default_factory=External)
+    hosts: int = 1
+
+    @property
+    def has_testbed(self) -> bool:
+        return self.hosts > 1
 
     @classmethod
     def load(cls, layout: Layout) -> Config:
@@ -72,12 +88,16 @@ class Config:
         write_private(layout.record, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def configure(layout: Layout, settings: DeploySettings, *, cell: str | None, replicas: int | None) -> Config:
-    """The deployment's configuration with what is asked for now; saved. Raises CirraError for another cell."""
+def configure(
+    layout: Layout, settings: DeploySettings, *, cell: str | None, replicas: int | None, hosts: int | None = None
+) -> Config:
+    """The deployment's configuration with what is asked for now; saved. Raises CirraError for another cell, or hosts
+    that would have to be given up."""
     try:
-        config = Config.load(layout)
+        config = _with_hosts(layout, Config.load(layout), hosts)
     except NotDeployed:
-        config = Config(cell=cell or "main", host=host_name(socket.gethostname()), host_uuid=uuid4())
+        name = host_name(socket.gethostname())
+        config = Config(cell=cell or "main", host=name, host_uuid=uuid4(), hosts=hosts or 1)
     if cell not in (None, config.cell):
         raise CirraError(
             f"{layout.root} holds cell {config.cell}, not {cell}",
@@ -90,11 +110,17 @@ def configure(layout: Layout, settings: DeploySettings, *, cell: str | None, rep
             reason="NATS_KEYS_MISSING",
             remedy="set CIRRA_NATS_KEYS_DIRECTORY to the folder of its keys",
         )
+    if config.has_testbed and (settings.libvirt_uri or config.external.libvirt_uri):
+        raise CirraError(
+            "each of several hosts has a libvirtd of its own",
+            reason="ONE_LIBVIRTD",
+            remedy="leave CIRRA_LIBVIRT_URI out, or HOSTS",
+        )
     keys = settings.nats_keys_directory
     known = config.external
     config = dataclasses.replace(
         config,
-        address=str(settings.address or config.address),
+        address=_address(config, settings),
         replicas=replicas or config.replicas,
         external=External(
             postgres_dsn=settings.postgres_dsn or known.postgres_dsn,
@@ -105,6 +131,25 @@ def configure(layout: Layout, settings: DeploySettings, *, cell: str | None, rep
     )
     config.save(layout)
     return config
+
+
+def _with_hosts(layout: Layout, config: Config, hosts: int | None) -> Config:
+    if hosts in (None, config.hosts):
+        return config
+    if config.has_testbed and hosts > config.hosts:
+        return dataclasses.replace(config, hosts=hosts)
+    raise AnotherShape(
+        f"{layout.root} was made with HOSTS={config.hosts}; the cloud knows its hosts",
+        remedy="choose another --state-dir, or remove this one: make down ARGS=--purge",
+    )
+
+
+def _address(config: Config, settings: DeploySettings) -> str:
+    """Hosts of a testbed reach this machine's addresses by its own one on the underlay, but no loopback."""
+    address = str(settings.address or config.address)
+    if config.has_testbed and IPv4Address(address).is_loopback:
+        return str(plan.CONTROL.ip)
+    return address
 
 
 def with_ports(config: Config, names: list[str]) -> Config:
@@ -120,12 +165,12 @@ def with_ports(config: Config, names: list[str]) -> Config:
     return dataclasses.replace(config, ports=ports)
 
 
-def reserve_port(server_folder: Path) -> None:
+def reserve_port(server_folder: Path, address: str = LOOPBACK) -> None:
     """An embedded server keeps its port in its folder: give it one of ours at its first start."""
     recorded = server_folder / "port"
     if not recorded.exists():
         server_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        recorded.write_text(str(_choose(LOOPBACK, set())))
+        recorded.write_text(str(_choose(address, set())))
 
 
 def host_name(hostname: str) -> str:

@@ -1,10 +1,11 @@
-"""This machine becomes a host of its own cloud: by a one-time token, through the public API, as any other would."""
+"""Hosts on this machine join its cloud: by a one-time token, through the public API, as any other would."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import time
+from pathlib import Path
 
 import structlog
 
@@ -13,7 +14,6 @@ from cirra_sdk import AsyncClient
 from core.agent.identity import HostIdentity, enroll, is_enrolled
 from core.errors import CirraError
 from deployment import clouds, secrets
-from deployment.config import Config
 from deployment.layout import Layout
 from deployment.servers import Servers
 from deployment.services import Addresses
@@ -30,26 +30,29 @@ class HostNotUsable(CirraError):
     reason = "HOST_NOT_USABLE"
 
 
-async def ensure_enrolled(layout: Layout, config: Config, addresses: Addresses, servers: Servers) -> None:
-    """Afterwards the host's identity is in `layout.host`, and says where the cloud is now."""
-    if is_enrolled(layout.host):
-        _refresh(HostIdentity.load(layout.host), addresses, servers)
-        return
+async def ensure_enrolled(layout: Layout, folder: Path, name: str, addresses: Addresses, servers: Servers) -> bool:
+    """Afterwards the identity of host *name* is in *folder*, and says where the cloud is now; was that news?"""
+    if is_enrolled(folder):
+        return _refresh(HostIdentity.load(folder), addresses, servers)
     async with AsyncClient.of(clouds.admin(layout)) as client:
-        token = await client.enrolment_tokens.create(config.host, ttl_seconds=_TOKEN_TTL_S)
-    await enroll(addresses.gateway[0], secrets.authority_file(layout), config.host, token.token, layout.host)
+        token = await client.enrolment_tokens.create(name, ttl_seconds=_TOKEN_TTL_S)
+    await enroll(addresses.gateway[0], secrets.authority_file(layout), name, token.token, folder)
+    return True
 
 
-async def wait_usable(layout: Layout, config: Config) -> None:
-    """Returns once a guest would find room here: the host is up and has told what it has. Raises HostNotUsable."""
+async def wait_usable(layout: Layout, name: str, logs: Path) -> None:
+    """Returns once a guest would find room there: the host is up and has told what it has. Raises HostNotUsable.
+
+    *logs*: the folder of its agents' logs.
+    """
     deadline = time.monotonic() + _USABLE_TIMEOUT_S
     async with AsyncClient.of(clouds.admin(layout)) as client:
-        while not _is_usable(host := await client.hosts.get(config.host)):
+        while not _is_usable(host := await client.hosts.get(name)):
             if time.monotonic() > deadline:
                 raise HostNotUsable(
-                    f"host {config.host} is not usable after {_USABLE_TIMEOUT_S:g} s: state {host.state}, "
+                    f"host {name} is not usable after {_USABLE_TIMEOUT_S:g} s: state {host.state}, "
                     f"{host.inventory.vcpus} vCPUs, {host.inventory.memory_mib} MiB, {host.inventory.disk_gib} GiB",
-                    remedy=f"see the agents' logs in {layout.logs}",
+                    remedy=f"see the agents' logs in {logs}",
                 )
             await asyncio.sleep(_POLL_S)
 
@@ -59,7 +62,7 @@ def _is_usable(host: Host) -> bool:
     return host.state == HOST_STATE_UP and host.inventory.vcpus > 0 and host.inventory.disk_gib > 0
 
 
-def _refresh(identity: HostIdentity, addresses: Addresses, servers: Servers) -> None:
+def _refresh(identity: HostIdentity, addresses: Addresses, servers: Servers) -> bool:
     """A port may have changed since the enrolment, when somebody else had taken it."""
     current = dataclasses.replace(
         identity,
@@ -68,6 +71,8 @@ def _refresh(identity: HostIdentity, addresses: Addresses, servers: Servers) -> 
         metadata_url=addresses.metadata_url,
         image_download_url=addresses.image_download_url,
     )
-    if current != identity:
-        _log.info("the cloud has moved", conductors=current.conductor_addresses, nats=current.nats_urls)
-        current.save()
+    if current == identity:
+        return False
+    _log.info("the cloud has moved", conductors=current.conductor_addresses, nats=current.nats_urls)
+    current.save()
+    return True

@@ -15,11 +15,12 @@ from core.errors import CirraError
 from core.settings import ServiceSettings
 from deployment.config import Config
 from deployment.layout import Layout
+from deployment.lock import is_locked, locked
 from deployment.machine import claimed
 from deployment.parts import log_tail
 from deployment.process import Watched
 from deployment.status import PartState, PartStatus, Phase, Status
-from deployment.supervisor import Supervisor, is_locked, locked, supervisor_log
+from deployment.supervisor import Supervisor, supervisor_log
 
 _FOLLOW_POLL_S = 0.1
 _UP_TIMEOUT_S = 240.0

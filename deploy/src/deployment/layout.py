@@ -72,6 +72,11 @@ class Layout:
         return self.root / "host"
 
     @property
+    def hosts(self) -> Path:
+        """Of a testbed: a folder for each host, its disk; below it the layout is this one again."""
+        return self.root / "hosts"
+
+    @property
     def agent_state(self) -> Path:
         """What the agents make on this host: guests' folders, networks' files, volumes."""
         return self.root / "state"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import asyncpg
 
 from core.eventlog.schema import quote_identifier
 from deployment.config import Config
 from deployment.layout import Layout
+from deployment.lock import is_locked
 from deployment.process import Watched
 from deployment.servers import servers
 from deployment.status import PartState, PartStatus, Phase, Status
-from deployment.supervisor import is_locked
+from deployment.testbed.host import Host
 
 _CONNECT_TIMEOUT_S = 3.0
 # Schemas that hold projections, without the cell's prefix.
@@ -56,23 +58,38 @@ class LogState:
 
 def processes(layout: Layout) -> list[ProcessRow]:
     """By the supervisor's last word and a look at each process; the supervisor itself first."""
+    return _processes(layout, lambda pid: pid)
+
+
+def host_processes(host: Host) -> list[ProcessRow]:
+    """The same of a host of a testbed, named after it; process ids are this machine's."""
+    ids = host.processes()
+    rows = _processes(host.layout, ids.get) if host.is_on else []
+    if not rows:
+        return [ProcessRow(host.name, None, "off", None, 0, False, "")]
+    return [replace(row, name=f"{host.name}: {row.name}") for row in rows]
+
+
+def _processes(layout: Layout, known_here: Callable[[int], int | None]) -> list[ProcessRow]:
+    """*known_here*: the id that a process has in our process namespace."""
     status = Status.load(layout.status)
     if status is None:
         return []
     alive = is_locked(layout)
     phase = status.phase.value if alive else "not running"
-    pid = status.supervisor_pid if alive else None
+    pid = known_here(status.supervisor_pid) if alive else None
     supervisor = ProcessRow("supervisor", pid, phase, None, 0, alive and status.phase is Phase.READY, "")
-    return [supervisor, *(_row(name, part) for name, part in status.parts.items())]
+    return [supervisor, *(_row(name, part, known_here) for name, part in status.parts.items())]
 
 
-def _row(name: str, part: PartStatus) -> ProcessRow:
-    process = _living(part.pid)
+def _row(name: str, part: PartStatus, known_here: Callable[[int], int | None]) -> ProcessRow:
+    pid = None if part.pid is None else known_here(part.pid)
+    process = _living(pid)
     frozen = process is not None and process.is_frozen()
     state = "frozen" if frozen else part.state.value if process is not None or part.pid is None else "gone"
     return ProcessRow(
         name=name,
-        pid=part.pid,
+        pid=pid,
         state=state,
         uptime_s=None if process is None else time.time() - part.since,
         restarts=part.restarts,

@@ -21,6 +21,7 @@ import psutil
 
 READY_FILE_VARIABLE = "CIRRA_READY_FILE"
 _KILL_TIMEOUT_S = 5.0
+_PID_NAMESPACE = "/proc/{}/ns/pid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,18 @@ def spawn(program: Program) -> Watched:
 
 
 def find(run_folder: Path, programs: Iterable[str]) -> list[Watched]:
-    """The running services whose ready file is in *run_folder*; *programs*: names of their commands."""
+    """The running services whose ready file is in *run_folder*; *programs*: names of their commands.
+
+    Those of hosts that share this machine (pid_namespaces(7)) see the same folder where another one is.
+    """
     found = []
     names = frozenset(programs)
+    own = os.readlink(_PID_NAMESPACE.format("self"))
     for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, ProcessLookupError):
+        with suppress(psutil.Error, FileNotFoundError, ProcessLookupError):
             ready_file = process.environ().get(READY_FILE_VARIABLE, "")
-            if ready_file and Path(ready_file).parent == run_folder and runs(process.cmdline(), names):
+            is_of_ours = ready_file and Path(ready_file).parent == run_folder and runs(process.cmdline(), names)
+            if is_of_ours and os.readlink(_PID_NAMESPACE.format(process.pid)) == own:
                 found.append(Watched(process.pid))
     return found
 

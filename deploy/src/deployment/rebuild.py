@@ -11,10 +11,10 @@ from collections.abc import Callable
 from core.errors import CirraError
 from deployment.config import Config
 from deployment.layout import Layout
+from deployment.lock import is_locked
 from deployment.process import Program
 from deployment.servers import servers
 from deployment.services import ServiceTable
-from deployment.supervisor import is_locked
 
 
 class RebuildFailed(CirraError):

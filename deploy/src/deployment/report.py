@@ -14,8 +14,9 @@ from cirra_sdk.errors import CirraError as CloudError
 from deployment import clouds
 from deployment.config import Config
 from deployment.layout import Layout
-from deployment.overview import log_state, processes
+from deployment.overview import host_processes, log_state, processes
 from deployment.render import process_table, projection_table, table
+from deployment.testbed.site import Site
 
 _RETRY_FOR_S = 2.0
 
@@ -26,6 +27,8 @@ async def report(layout: Layout, config: Config, console: Console) -> bool:
     if not rows:
         console.print(f"Cirra does not run ({layout.root}); start it: make up")
         return False
+    if (site := Site.of(layout, config)) is not None:
+        rows += [row for host in site.hosts for row in host_processes(host)]
     console.print(process_table(rows))
     answers = [all(row.healthy for row in rows), await _log(layout, config, console), await _cloud(layout, console)]
     return all(answers)

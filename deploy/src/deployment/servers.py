@@ -20,7 +20,7 @@ _INTERFACES = Path("/sys/class/net")
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where they are."""
+    """Where they are. `libvirt_uri`: this host's; "" when hosts have their own (`deployment.testbed`)."""
 
     postgres_dsn: str
     nats_urls: tuple[str, ...]
@@ -41,7 +41,7 @@ def own_servers(layout: Layout, config: Config) -> OwnServers:
     return OwnServers(
         postgres=None if external.postgres_dsn else EmbeddedPostgres(layout.postgres, detached=True),
         nats=None if external.nats_urls else _nats(layout, config),
-        libvirtd=None if external.libvirt_uri else _libvirtd(layout, config),
+        libvirtd=None if external.libvirt_uri or config.has_testbed else _libvirtd(layout, config),
     )
 
 
@@ -68,4 +68,7 @@ def _sysfs_is_of_our_network() -> bool:
 
 def _nats(layout: Layout, config: Config) -> EmbeddedNats:
     tls = TlsFiles.in_folder(layout.tls(secrets.NATS_SERVER))
-    return EmbeddedNats(layout.nats, keys=secrets.nats_keys(layout, config), tls=tls, detached=True)
+    # Further hosts reach it where they reach the services; it takes nobody without a certificate and a signed token.
+    return EmbeddedNats(
+        layout.nats, keys=secrets.nats_keys(layout, config), tls=tls, detached=True, address=config.address
+    )

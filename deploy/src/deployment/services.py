@@ -85,18 +85,9 @@ class ServiceTable:
 
     def agents(self) -> list[Program]:
         """They find the cloud by the host's identity, and need no credentials but that."""
-        specific = {
-            "compute-agent": {"CIRRA_LIBVIRT_URI": self._servers.libvirt_uri},
-            "net-agent": {},
-            "block-agent": {},
-        }
-        common = {
-            "CIRRA_HOST_DIRECTORY": str(self._layout.host),
-            "CIRRA_STATE_DIRECTORY": str(self._layout.agent_state),
-            "CIRRA_CELL": self._config.cell,
-            "CIRRA_REPLICA": self._config.host,
-        }
-        return [self._program(agent, agent, common | specific[agent]) for agent in AGENTS]
+        return agent_programs(
+            self._layout, self._config.cell, self._config.host, self._servers.libvirt_uri, self._inherited
+        )
 
     def rebuilders(self) -> list[Program]:
         """For each service that projects, a process beside its replicas that asks for a rebuild and shows it."""
@@ -164,23 +155,41 @@ class ServiceTable:
         }
 
     def _program(self, service: str, name: str, environment: Mapping[str, str]) -> Program:
-        ready_file = self._layout.ready_file(name)
-        return Program(
-            name=name,
-            argv=(str(command(service)),),
-            environment={
-                **self._inherited,
-                **environment,
-                # uvloop forks to start a program (qemu-img, dnsmasq, …), and gRPC's own handlers of a fork abort the
-                # child now and then while calls are under way. gRPC reads this when it is loaded.
-                "GRPC_ENABLE_FORK_SUPPORT": "0",
-                "CIRRA_TRACE_FILE": str(self._layout.trace(name)),
-                READY_FILE_VARIABLE: str(ready_file),
-            },
-            ready_file=ready_file,
-            pid_file=self._layout.pid_file(name),
-            log=self._layout.log(name),
-        )
+        return _program(self._layout, service, name, {**self._inherited, **environment})
+
+
+def agent_programs(
+    layout: Layout, cell: str, host: str, libvirt_uri: str, inherited: Mapping[str, str]
+) -> list[Program]:
+    """The agents of *host*, whose identity and things are in *layout*."""
+    common = {
+        **inherited,
+        "CIRRA_HOST_DIRECTORY": str(layout.host),
+        "CIRRA_STATE_DIRECTORY": str(layout.agent_state),
+        "CIRRA_CELL": cell,
+        "CIRRA_REPLICA": host,
+    }
+    specific = {"compute-agent": {"CIRRA_LIBVIRT_URI": libvirt_uri}}
+    return [_program(layout, agent, agent, common | specific.get(agent, {})) for agent in AGENTS]
+
+
+def _program(layout: Layout, service: str, name: str, environment: Mapping[str, str]) -> Program:
+    ready_file = layout.ready_file(name)
+    return Program(
+        name=name,
+        argv=(str(command(service)),),
+        environment={
+            **environment,
+            # uvloop forks to start a program (qemu-img, dnsmasq, …), and gRPC's own handlers of a fork abort the
+            # child now and then while calls are under way. gRPC reads this when it is loaded.
+            "GRPC_ENABLE_FORK_SUPPORT": "0",
+            "CIRRA_TRACE_FILE": str(layout.trace(name)),
+            READY_FILE_VARIABLE: str(ready_file),
+        },
+        ready_file=ready_file,
+        pid_file=layout.pid_file(name),
+        log=layout.log(name),
+    )
 
 
 def command(service: str) -> Path:

@@ -14,12 +14,14 @@ from core.errors import CirraError
 from deployment.config import Config
 from deployment.foreign_libvirt import remove_guests
 from deployment.layout import Layout
+from deployment.lock import supervisor_pid
 from deployment.machine import holder, taken_by
 from deployment.process import Watched
 from deployment.servers import OwnServers, own_servers
 from deployment.services import command
 from deployment.settings import inherited_environment
-from deployment.supervisor import end_leftovers, supervisor_pid
+from deployment.supervisor import end_leftovers
+from deployment.testbed.site import Site
 
 _SUPERVISOR_GRACE_S = 100.0
 _CLEANUP_TIMEOUT_S = 120.0
@@ -38,11 +40,12 @@ async def tear_down(layout: Layout, config: Config, tell: Callable[[str], None])
     """
     await end_services(layout, tell)
     own = own_servers(layout, config)
-    tell("ending this host's guests")
-    if own.libvirtd is not None:
-        await asyncio.to_thread(own.libvirtd.stop, destroy_guests=True)
+    if (site := Site.of(layout, config)) is not None:
+        tell(f"powering off {len(site.hosts)} hosts")
+        await site.remove()
     else:
-        await asyncio.to_thread(remove_guests, config.external.libvirt_uri)
+        tell("ending this host's guests")
+        await _end_guests(own, config)
     if any(layout.networks.glob("*")):
         tell("taking down networks")
         if (other := holder()) is not None:
@@ -53,8 +56,18 @@ async def tear_down(layout: Layout, config: Config, tell: Callable[[str], None])
     layout.status.unlink(missing_ok=True)
 
 
+async def _end_guests(own: OwnServers, config: Config) -> None:
+    if own.libvirtd is not None:
+        await asyncio.to_thread(own.libvirtd.stop, destroy_guests=True)
+    else:
+        await asyncio.to_thread(remove_guests, config.external.libvirt_uri)
+
+
 async def stop_around_guests(layout: Layout, config: Config, tell: Callable[[str], None]) -> None:
-    """Ends services, libvirtd, NATS and Postgres; guests and their networks go on. Safe to repeat."""
+    """Ends services, libvirtd, NATS and Postgres; guests and their networks go on. Safe to repeat.
+
+    Hosts of a testbed stay on, agents included.
+    """
     await end_services(layout, tell)
     own = own_servers(layout, config)
     if own.libvirtd is not None:

@@ -197,3 +197,12 @@ async def test_detached_servers_outlive_their_starter_and_are_taken_over(tmp_pat
         assert successor.pid == process.pid
         await successor.stop()
         assert process.has_exited()
+
+
+async def test_nats_listens_where_it_is_told_and_nowhere_else(tmp_path: Path) -> None:
+    async with EmbeddedNats(tmp_path / "nats", address="127.0.0.2") as server:
+        assert server.url == f"nats://127.0.0.2:{server.port}"
+        client = await nats.connect(server.url)
+        await client.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", server.port)

@@ -12,6 +12,7 @@ from core.errors import CirraError
 from deployment.config import Config, NotDeployed, configure, host_name, with_ports
 from deployment.layout import Layout
 from deployment.settings import DeploySettings
+from deployment.testbed import plan
 
 
 @pytest.fixture
@@ -68,6 +69,42 @@ def test_ports_are_kept_unless_somebody_took_them(layout: Layout) -> None:
         again = with_ports(first, names)
     assert again.ports["conductor-1"] == first.ports["conductor-1"]
     assert again.ports["placement-1"] != first.ports["placement-1"]
+
+
+def test_this_machine_is_the_only_host_unless_more_are_asked_for(layout: Layout) -> None:
+    alone = configure(layout, settings(), cell=None, replicas=None)
+    assert (alone.hosts, alone.has_testbed, alone.address) == (1, False, "127.0.0.1")
+
+
+def test_several_hosts_are_kept_and_reach_the_services(layout: Layout) -> None:
+    first = configure(layout, settings(), cell=None, replicas=None, hosts=3)
+    assert (first.hosts, first.address) == (3, str(plan.CONTROL.ip)), "no host reaches the machine's loopback"
+    assert configure(layout, settings(), cell=None, replicas=None) == first
+    named = configure(layout, settings(address=IPv4Address("192.0.2.7")), cell=None, replicas=None)
+    assert named.address == "192.0.2.7"
+
+
+def test_hosts_may_join_and_none_is_left_behind(layout: Layout) -> None:
+    configure(layout, settings(), cell=None, replicas=None, hosts=3)
+    assert configure(layout, settings(), cell=None, replicas=None, hosts=5).hosts == 5
+    for fewer in (3, 1):
+        with pytest.raises(CirraError) as refused:
+            configure(layout, settings(), cell=None, replicas=None, hosts=fewer)
+        assert refused.value.reason == "ANOTHER_SHAPE"
+    assert Config.load(layout).hosts == 5
+
+
+def test_a_machine_that_is_the_host_does_not_become_several(layout: Layout) -> None:
+    configure(layout, settings(), cell=None, replicas=None)
+    with pytest.raises(CirraError) as refused:
+        configure(layout, settings(), cell=None, replicas=None, hosts=2)
+    assert refused.value.reason == "ANOTHER_SHAPE"
+
+
+def test_one_libvirtd_is_not_enough_for_several_hosts(layout: Layout) -> None:
+    with pytest.raises(CirraError) as refused:
+        configure(layout, settings(libvirt_uri="qemu:///system"), cell=None, replicas=None, hosts=2)
+    assert refused.value.reason == "ONE_LIBVIRTD"
 
 
 @pytest.mark.parametrize(

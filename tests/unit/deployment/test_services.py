@@ -11,7 +11,7 @@ from deployment.config import Config
 from deployment.layout import Layout
 from deployment.process import Program
 from deployment.servers import Servers
-from deployment.services import AGENTS, CONTROL_PLANE, ServiceTable, port_names
+from deployment.services import AGENTS, CONTROL_PLANE, ServiceTable, agent_programs, port_names
 
 SERVERS = Servers("postgresql://db", ("tls://127.0.0.1:4222",), "qemu:///system")
 ROOT = Path("/state")
@@ -101,3 +101,16 @@ def test_rebuilders_are_no_replicas() -> None:
 def test_programs_that_services_start_are_left_alone_by_grpc() -> None:
     """Its handlers of fork(2) abort the child while calls are under way."""
     assert {program.environment["GRPC_ENABLE_FORK_SUPPORT"] for program in programs(1).values()} == {"0"}
+
+
+def test_a_further_hosts_agents_are_as_this_hosts_own() -> None:
+    """All but where they are, and who."""
+    own = {program.name: program for program in table(1).agents()}
+    disk = Layout(Path("/var/lib/cirra"))
+    further = {program.name: program for program in agent_programs(disk, "c", "h2", SERVERS.libvirt_uri, {})}
+    assert further.keys() == own.keys()
+    for name, program in further.items():
+        assert program.argv == own[name].argv
+        assert program.environment.keys() == own[name].environment.keys() - {"PATH", "CIRRA_LOG_LEVEL"}
+        assert program.environment["GRPC_ENABLE_FORK_SUPPORT"] == "0"
+        assert program.environment["CIRRA_HOST_DIRECTORY"] == "/var/lib/cirra/host"

@@ -17,17 +17,20 @@ _LONGEST_LINE = 300
 _NO_COMPLAINTS = ("debug", "info")
 
 
-def evidence(layout: Layout, instance: Instance | None, since: datetime) -> Iterator[str]:
-    """The fault, the end of the guest's console, and what the services complained of *since* then."""
+def evidence(layout: Layout, host: Layout, instance: Instance | None, since: datetime) -> Iterator[str]:
+    """The fault, the end of the guest's console, and what the services complained of *since* then.
+
+    *host*: what the instance's host has; this deployment's own, when it is this machine.
+    """
     if instance is not None:
         if instance.HasField("fault"):
             fault = instance.fault
             yield f"fault of {instance.display_name}: {fault.reason}: {fault.message}"
             yield f"→ {fault.remedy}"
-        console = layout.agent_state / "instances" / instance.uid / "console.log"
+        console = host.agent_state / "instances" / instance.uid / "console.log"
         yield f"--- the end of {console}"
         yield log_tail(console, _CONSOLE_LINES) or "(nothing)"
-    for log in sorted(layout.logs.glob("*.log")):
+    for log in sorted({*layout.logs.glob("*.log"), *host.logs.glob("*.log")}):
         if found := complaints(log_tail(log, 400), since):
             yield f"--- {log}"
             yield from found

@@ -1,4 +1,4 @@
-"""Into the guest, from its network's DHCP namespace on this host: there are no floating IPs yet.
+"""Into the guest, from its network's DHCP namespace on its host: there are no floating IPs yet.
 
 The Debian guest is entered over ssh with the injected key, the tiny one over HTTP: it runs what is posted to it.
 """
@@ -55,10 +55,13 @@ class Guest(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SshGuest:
+    """`onto`: what leads onto the guest's host, when that is not this machine: a command that takes another."""
+
     namespace: str
     address: str
     user: str
     key: Path
+    onto: tuple[str, ...] = ()
 
     @property
     def way(self) -> str:
@@ -66,7 +69,15 @@ class SshGuest:
 
     def _command(self) -> list[str]:
         options = [part for option in _SSH_OPTIONS for part in ("-o", option)]
-        return [*_inside(self.namespace), "ssh", *options, "-i", str(self.key), f"{self.user}@{self.address}"]
+        return [
+            *self.onto,
+            *_inside(self.namespace),
+            "ssh",
+            *options,
+            "-i",
+            str(self.key),
+            f"{self.user}@{self.address}",
+        ]
 
     async def run(self, script: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Output:
         return await execute([*self._command(), script], timeout_s)
@@ -74,8 +85,11 @@ class SshGuest:
 
 @dataclass(frozen=True, slots=True)
 class HttpGuest:
+    """`onto`: as above."""
+
     namespace: str
     address: str
+    onto: tuple[str, ...] = ()
 
     @property
     def way(self) -> str:
@@ -83,15 +97,17 @@ class HttpGuest:
 
     def _command(self) -> list[str]:
         curl = ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", "--noproxy", "*"]
-        return [*_inside(self.namespace), *curl, f"http://{self.address}/cgi-bin/sh", "--data-binary"]
+        return [*self.onto, *_inside(self.namespace), *curl, f"http://{self.address}/cgi-bin/sh", "--data-binary"]
 
     async def run(self, script: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Output:
         return await execute([*self._command(), script], timeout_s)
 
 
-def reach(kind: GuestKind, network_id: str, address: str, user: str, key: Path) -> Guest:
+def reach(kind: GuestKind, network_id: str, address: str, user: str, key: Path, onto: Sequence[str] = ()) -> Guest:
     namespace = dhcp_namespace(network_id)
-    return SshGuest(namespace, address, user, key) if kind == "debian" else HttpGuest(namespace, address)
+    if kind == "debian":
+        return SshGuest(namespace, address, user, key, tuple(onto))
+    return HttpGuest(namespace, address, tuple(onto))
 
 
 async def wait_login(guest: Guest, timeout_s: float = LOGIN_TIMEOUT_S) -> None:

@@ -1,30 +1,24 @@
-"""After a delete: is anything of the instance left on this host?"""
+"""After a delete: is anything of the instance left on its host?"""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 from cirra.compute.v1.compute_pb2 import Instance
 from core.ids import bridge_device, dhcp_namespace, last_segment, tap_device
-from deployment.config import Config
-from deployment.layout import Layout
-from deployment.servers import servers
-
-_NAMESPACES = Path("/run/netns")
+from deployment.demo.place import Place
 
 
-def left_on_host(layout: Layout, config: Config, instance: Instance) -> list[str]:
+def left_on_host(place: Place, instance: Instance) -> list[str]:
     """What should be gone and is not: domain, files, taps; bridge and namespace of networks that were its alone."""
-    return [*_domains(layout, config, instance), *_files(layout, instance), *_links(instance)]
+    return [*_domains(place, instance), *_files(place, instance), *_links(place, instance)]
 
 
-def _domains(layout: Layout, config: Config, instance: Instance) -> Iterator[str]:
+def _domains(place: Place, instance: Instance) -> Iterator[str]:
     """By libvirt itself: defined or running."""
     import libvirt
 
-    connection = libvirt.open(servers(layout, config).libvirt_uri)
+    connection = libvirt.open(place.libvirt_uri)
     try:
         for domain in connection.listAllDomains():
             if domain.UUIDString() == instance.uid or instance.uid in domain.name():
@@ -33,18 +27,20 @@ def _domains(layout: Layout, config: Config, instance: Instance) -> Iterator[str
         connection.close()
 
 
-def _files(layout: Layout, instance: Instance) -> Iterator[str]:
-    folder = layout.agent_state / "instances" / instance.uid
+def _files(place: Place, instance: Instance) -> Iterator[str]:
+    folder = place.layout.agent_state / "instances" / instance.uid
     if folder.exists():
         yield str(folder)
 
 
-def _links(instance: Instance) -> Iterator[str]:
-    interfaces = {name for _, name in socket.if_nameindex()}
+def _links(place: Place, instance: Instance) -> Iterator[str]:
+    # Of a veth, ip(8) names the other end as well.
+    interfaces = {name.partition("@")[0] for name in place.names("ip", "-brief", "link")}
+    namespaces = place.names("ip", "netns")
     for nic in instance.nics:
         network = last_segment(nic.network)
         for device in (tap_device(last_segment(nic.port)), bridge_device(network)):
             if device in interfaces:
                 yield f"interface {device}"
-        if (_NAMESPACES / dhcp_namespace(network)).exists():
+        if dhcp_namespace(network) in namespaces:
             yield f"namespace {dhcp_namespace(network)}"

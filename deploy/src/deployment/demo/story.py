@@ -23,6 +23,7 @@ from deployment.demo.evidence import evidence
 from deployment.demo.guest import Guest, reach, wait_login
 from deployment.demo.key import new_key
 from deployment.demo.leftovers import left_on_host
+from deployment.demo.place import place_of, this_machine
 from deployment.demo.progress import StepTeller, timeline_lines
 from deployment.demo.tenant import Tenant, make_tenant
 from deployment.demo.userdata import UserData, user_data
@@ -53,6 +54,7 @@ class Story:
         self._options = options
         self._say = say
         self._instance: Instance | None = None
+        self._place = this_machine(layout, config)
         self._began = datetime.now(UTC)
 
     async def tell(self) -> None:
@@ -76,6 +78,7 @@ class Story:
         began = time.monotonic()
         instance = await self._boot(tenant, data)
         active_s = time.monotonic() - began
+        self._place = await place_of(self._layout, self._config, admin, instance)
         self._say(f"ACTIVE after {active_s:.1f} s on host {instance.host or '(hidden)'}")
 
         guest = self._guest(instance, image, key)
@@ -103,7 +106,8 @@ class Story:
 
     def _guest(self, instance: Instance, image: GuestImage, key: Path) -> Guest:
         nic = instance.nics[0]
-        return reach(self._options.guest, last_segment(nic.network), nic.fixed_ip, image.login_user, key)
+        network, onto = last_segment(nic.network), self._place.onto
+        return reach(self._options.guest, network, nic.fixed_ip, image.login_user, key, onto)
 
     async def _compare(self, tenant: Tenant, instance: Instance, guest: Guest, data: UserData) -> None:
         self._say("== as the guest got it")
@@ -128,7 +132,7 @@ class Story:
         operation = await tenant.user.instances.delete(instance.name)
         teller = StepTeller(self._say)
         await tenant.user.operations.wait(operation, timeout_s=_OPERATION_TIMEOUT_S, on_change=teller.on_change)
-        left = await asyncio.to_thread(left_on_host, self._layout, self._config, instance)
+        left = await asyncio.to_thread(left_on_host, self._place, instance)
         if left:
             raise CirraError(f"left on the host after the delete: {', '.join(left)}")
         self._say("nothing of it is left on the host")
@@ -142,7 +146,7 @@ class Story:
                 self._say(f"instance {instance.uid} is gone")
             except SdkError as further:
                 self._say(f"the cloud does not tell how the instance is: {further}")
-        for line in evidence(self._layout, instance, self._began):
+        for line in evidence(self._layout, self._place.layout, instance, self._began):
             self._say(line)
 
 

@@ -24,7 +24,8 @@ class EmbeddedNats(EmbeddedServer):
 
     With *keys* it runs in operator mode and takes users signed by them only; without, it lets everybody do
     everything, for tests of things that are not about permissions. With *tls* it demands client
-    certificates. *settings* are further top-level settings, e.g. ``{"ping_interval": "1s"}``.
+    certificates. *settings* are further top-level settings, e.g. ``{"ping_interval": "1s"}``. It listens on
+    *address* alone; on one that others reach, it should have keys and TLS.
     """
 
     name = "nats-server"
@@ -39,8 +40,9 @@ class EmbeddedNats(EmbeddedServer):
         detached: bool = False,
         ready_timeout_s: float = 30.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        address: str = LOOPBACK,
     ) -> None:
-        super().__init__(folder, detached, ready_timeout_s)
+        super().__init__(folder, detached, ready_timeout_s, address)
         self._keys = keys
         self._tls = tls
         self._settings = dict(settings or {})
@@ -50,7 +52,7 @@ class EmbeddedNats(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        return f"{'tls' if self._tls else 'nats'}://{LOOPBACK}:{self.port}"
+        return f"{'tls' if self._tls else 'nats'}://{self.address}:{self.port}"
 
     async def _prepare(self) -> None:
         self._pid_file.unlink(missing_ok=True)
@@ -60,7 +62,7 @@ class EmbeddedNats(EmbeddedServer):
         # nats-server's own language is a superset of JSON.
         config: dict[str, object] = {
             "server_name": "embedded",
-            "listen": f"{LOOPBACK}:{self.port}",
+            "listen": f"{self.address}:{self.port}",
             "pid_file": str(self._pid_file),
             "jetstream": {"store_dir": str(self.folder / "jetstream")},
         }
@@ -87,7 +89,7 @@ class EmbeddedNats(EmbeddedServer):
     async def _is_ready(self, pid: int) -> bool:
         # It listens for clients only once JetStream has recovered.
         try:
-            reader, writer = await asyncio.open_connection(LOOPBACK, self.port)
+            reader, writer = await asyncio.open_connection(self.address, self.port)
         except ConnectionRefusedError:
             return False
         greeting = await reader.read(5)

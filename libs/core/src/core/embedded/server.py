@@ -39,8 +39,11 @@ class EmbeddedServer(ABC):
     stop_signal: signal.Signals
     stop_grace_s = 10.0
 
-    def __init__(self, folder: Path, detached: bool = False, ready_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, folder: Path, detached: bool = False, ready_timeout_s: float = 30.0, address: str = LOOPBACK
+    ) -> None:
         self.folder = folder.absolute()
+        self.address = address
         self.detached = detached
         self.log = self.folder / f"{self.name}.log"
         self._ready_timeout_s = ready_timeout_s
@@ -64,7 +67,7 @@ class EmbeddedServer(ABC):
 
     @property
     def port(self) -> int:
-        """The TCP port on 127.0.0.1; chosen at the first start."""
+        """The TCP port on `address`; chosen at the first start."""
         return int((self.folder / "port").read_text())
 
     @property
@@ -84,7 +87,7 @@ class EmbeddedServer(ABC):
                 return await self._wait_ready()
             except ServerFailed:
                 # Somebody may have taken the port between our look and the server's.
-                if attempt == _PORT_ATTEMPTS or _port_is_free(self.port):
+                if attempt == _PORT_ATTEMPTS or _port_is_free(self.address, self.port):
                     raise
 
     def adopt(self) -> bool:
@@ -147,28 +150,28 @@ class EmbeddedServer(ABC):
 
     def _choose_port(self) -> None:
         recorded = self.folder / "port"
-        if not (recorded.exists() and _port_is_free(int(recorded.read_text()))):
-            recorded.write_text(str(free_port()))
+        if not (recorded.exists() and _port_is_free(self.address, int(recorded.read_text()))):
+            recorded.write_text(str(free_port(self.address)))
 
     def _log_tail(self) -> str:
         with self.log.open(errors="replace") as lines:
             return "".join(deque(lines, maxlen=_LOG_TAIL_LINES))
 
 
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on at this moment."""
+def free_port(address: str = LOOPBACK) -> int:
+    """A TCP port on *address*, one of this machine's, that nobody listens on at this moment."""
     with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
+        probe.bind((address, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _port_is_free(port: int) -> bool:
+def _port_is_free(address: str, port: int) -> bool:
     with socket.socket() as probe:
         # As the servers do: connections in TIME_WAIT don't keep a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((address, port))
         except OSError:
             return False
         return True

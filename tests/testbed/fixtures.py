@@ -1,0 +1,56 @@
+"""`testbed`: three hosts for a whole run, for the suites that import it into their conftest.py. It needs root.
+
+After every test that uses it, the invariants of its cloud hold (tests/e2e/conftest.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from deployment import guests
+from deployment.demo.key import new_key
+from deployment.demo.tenant import Tenant, make_tenant
+from tests.e2e.cloud import Cloud
+from tests.harness.log_watch import LogWatch
+from tests.testbed.testbed import Testbed, running_testbed
+
+HOSTS = 3
+# That a host is silent is found out soon: the machine is busy, and yet no test wants to wait.
+_SETTINGS = {"CIRRA_HEARTBEAT_WINDOW_S": "4", "CIRRA_MASS_OUTAGE_HOSTS": "3"}
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def testbed(request: pytest.FixtureRequest, log_watch: LogWatch) -> AsyncIterator[Testbed]:
+    if os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("end-to-end tests need root: namespaces, guests, bridges")
+        pytest.skip("needs root: namespaces, guests, bridges")
+    # Not pytest's own folder: a path of libvirt's socket below it would be too long; nor a tmpfs, for the disks.
+    state_dir = Path(tempfile.mkdtemp(prefix="cirra-e2e-", dir="/var/tmp"))
+    async with running_testbed(state_dir, HOSTS, _SETTINGS) as made:
+        yield made
+    log_watch.look_into(state_dir)
+    # The logs of a run that went wrong are evidence.
+    if request.session.testsfailed == 0:
+        shutil.rmtree(state_dir)
+
+
+@pytest.fixture(scope="session")
+def cloud(testbed: Testbed) -> Cloud:
+    return testbed.cloud
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tenant(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tenant]:
+    """Who owns the guests of all tests."""
+    image = guests.build("tiny")
+    public_key = new_key(tmp_path_factory.mktemp("key") / "id", "e2e")
+    async with cloud.admin() as admin:
+        yield await make_tenant(admin, image, "tiny", public_key, print)
