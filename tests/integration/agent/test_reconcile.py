@@ -7,7 +7,15 @@ from itertools import pairwise
 
 from nats.aio.msg import Msg
 
-from cirra.agent.v1.desired_pb2 import DOMAIN_STATE_ABSENT, Heartbeat, InventoryObserved, Orphan, Report
+from cirra.agent.v1.desired_pb2 import (
+    DOMAIN_STATE_ABSENT,
+    DOMAIN_STATE_RUNNING,
+    Heartbeat,
+    InventoryObserved,
+    Orphan,
+    Report,
+)
+from core.agent.handler import AgentFailure
 from tests.integration.agent.world import HOST, Shelf, World, domain, until
 
 OFTEN = {"difference_interval_s": 0.05, "full_interval_s": 0.2}
@@ -43,6 +51,28 @@ async def test_a_missed_command_is_found_by_the_timer(world: World) -> None:
     await world.until_reported("a", 2)
     assert world.conductor.asked[0] == 0
     assert all(since > 0 for since in world.conductor.asked[1:]), "only what changed is asked for"
+
+
+async def test_what_a_command_has_made_is_not_made_again_because_it_is_new(world: World) -> None:
+    """Each command is in the next difference. What changes by itself is found by the full comparison."""
+    shelf = Shelf()
+    agent = await world.start_agent(shelf, difference_interval_s=0.05, full_interval_s=600.0)
+    await world.command(domain("a", 1, create=True))
+    await world.until_reported("a", 1)
+    await world.until_acknowledged()
+    asked = len(world.conductor.asked)
+    world.conductor.want(domain("a", 1))
+    world.conductor.want(domain("b", 2, absent=True))
+    await until(lambda: len(shelf.calls_for("b")) > 0, "the difference was acted on")
+    await until(lambda: len(world.conductor.asked) > asked + 3, "and was asked for again")
+    assert shelf.calls_for("a") == [("ensure", 1)]
+    shelf.errors = [AgentFailure("no", reason="NO_LUCK")]
+    world.conductor.want(domain("a", 2))
+    await until(lambda: world.reports_on("a")[-1].failure.reason == "NO_LUCK", "a failure is told")
+    world.conductor.want(domain("a", 2))
+    await until(lambda: world.reports_on("a")[-1].domain.state == DOMAIN_STATE_RUNNING, "and is not taken for made")
+    agent.runtime.nudge()
+    await until(lambda: shelf.calls_for("a").count(("ensure", 2)) == 3, "everything is looked at")
 
 
 async def test_an_object_that_vanished_by_itself_is_an_error_and_is_not_made_anew(world: World) -> None:

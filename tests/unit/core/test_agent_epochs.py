@@ -19,7 +19,7 @@ async def done(store: GenerationStore, desired: DesiredObject) -> bool:
     if not store.accepts(desired):
         return False
     await store.record(desired)
-    await store.settle(desired)
+    store.settle(desired)
     return True
 
 

@@ -14,16 +14,21 @@ from pathlib import Path
 _POLL_S = 0.05
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replaces a file; after a crash it holds the old text or the new one."""
+def write_atomically(path: Path, text: str, mode: int = 0o644, *, durable: bool = True) -> None:
+    """Replaces a file; after a crash it holds the old text or the new one.
+
+    Not *durable*: of this process. After one of the machine it may be empty.
+    """
     draft = path.with_name(path.name + ".new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    sync_folder(path.parent)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    os.rename(draft, path)
+    if durable:
+        sync_folder(path.parent)
 
 
 def supports_direct_io(folder: Path) -> bool:

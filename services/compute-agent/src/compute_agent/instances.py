@@ -58,12 +58,16 @@ class InstanceFolder:
         """Makes the folder if it is absent."""
         self.path.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
-    def write_disk_info(self, info: DiskInfo) -> None:
-        write_atomically(self.path / "disk.info", json.dumps(asdict(info), indent=1) + "\n")
+    def write_disk_info(self, info: DiskInfo, *, durable: bool = True) -> None:
+        """*durable*: as of `write_atomically`."""
+        write_atomically(self.path / "disk.info", json.dumps(asdict(info), indent=1) + "\n", durable=durable)
 
     def disk_info(self) -> DiskInfo | None:
-        file = self.path / "disk.info"
-        return DiskInfo(**json.loads(file.read_text())) if file.exists() else None
+        try:
+            text = (self.path / "disk.info").read_text()
+        except FileNotFoundError:
+            return None
+        return DiskInfo(**json.loads(text)) if text else None
 
     def console_tail(self, max_bytes: int) -> bytes:
         """The end of the console's log, and of the one before it (virtlogd rotates by size)."""

@@ -73,6 +73,7 @@ class AgentLink:
     async def close(self) -> None:
         await self.conductor_channel.close()
         await self.bus.close()
+        await self.store.close()
 
 
 def _existing(credentials: Path) -> Path:

@@ -15,15 +15,17 @@ from google.protobuf.message import Message
 
 from cirra.agent.v1.desired_pb2 import DesiredObject
 from core import metrics, telemetry
-from core.agent.generations import GenerationStore, Key, key_of, wish_of
+from core.agent.generations import GenerationStore
 from core.agent.handler import AgentFailure, Handler
 from core.agent.locks import KeyedLocks
+from core.agent.records import Key, key_of, wish_of
 from core.agent.reporter import Reporter
 from core.errors import Poison, Unavailable
 
 _log = structlog.get_logger(__name__)
 
-Cause = Literal["command", "reconcile"]
+# "difference": what has changed of the desired state; "reconcile": all of it, to find what has changed by itself.
+Cause = Literal["command", "difference", "reconcile"]
 
 
 class HostObserveOnly(Unavailable):
@@ -55,6 +57,8 @@ class Objects:
         self._reporter = reporter
         self._locks = KeyedLocks()
         self._slots = asyncio.Semaphore(concurrency)
+        # The wish that each object was last made after, by this process.
+        self._made: dict[Key, tuple[int, int]] = {}
         # The newest command on an object that is being done, or waits for that.
         self._commanded: dict[Key, tuple[int, int]] = {}
         self._unbuilt_grace_s = unbuilt_grace_s
@@ -75,7 +79,7 @@ class Objects:
         handler = self._handlers.get(desired.kind)
         if handler is None:
             raise Poison(f"the {self._agent}-agent has no handler for a {desired.kind!r}")
-        if cause == "reconcile":
+        if cause != "command":
             await self._make_so(handler, desired, cause)
         elif self._commanded.get(key_of(desired)) == wish_of(desired):
             _log.info("command said again, under way", **_attributes(desired, cause))
@@ -88,11 +92,15 @@ class Objects:
                     del self._commanded[key_of(desired)]
 
     async def _make_so(self, handler: Handler, desired: DesiredObject, cause: Cause) -> None:
-        async with self._locks.held(key_of(desired)):
+        key = key_of(desired)
+        async with self._locks.held(key):
             self._require_accepted(desired)
             if not self._store.accepts(desired):
                 await self._refuse(desired, cause)
                 return
+            if cause == "difference" and self._made.get(key) == wish_of(desired) and not desired.absent:
+                return  # its command was not lost
+            self._made.pop(key, None)
             await self._store.record(desired)
             try:
                 async with self._slots:
@@ -100,11 +108,13 @@ class Objects:
             except AgentFailure as failure:
                 await self._fail(desired, failure, cause)
                 return
-            await self._store.settle(desired)
-            self._unbuilt_since.pop(key_of(desired), None)
+            self._store.settle(desired)
+            self._unbuilt_since.pop(key, None)
             # A removal is listed by the conductor until it has heard of it: it is said again as long as it is asked.
             force = cause == "command" or desired.absent
             await self._report(desired, facts, force=force)
+            if not desired.absent:
+                self._made[key] = wish_of(desired)
 
     def _require_accepted(self, desired: DesiredObject) -> None:
         """Raises HostObserveOnly unless this host may act on a wish of that epoch. Older ones are refused elsewhere."""
@@ -137,7 +147,7 @@ class Objects:
         await self._reporter.repeat(desired.kind, desired.object_id)
 
     async def _fail(self, desired: DesiredObject, failure: AgentFailure, cause: Cause) -> None:
-        if cause == "reconcile" and self._is_unbuilt(desired):
+        if cause != "command" and self._is_unbuilt(desired):
             _log.info("not on this host yet", **_attributes(desired, cause), reason=failure.reason)
             return
         _log.warning("not as desired", **_attributes(desired, cause), reason=failure.reason, error=failure.message)

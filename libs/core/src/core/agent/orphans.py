@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import structlog
 
 from cirra.agent.v1.desired_pb2 import Orphan, OrphansObserved
-from core.agent.generations import GenerationStore, Key
+from core.agent.generations import GenerationStore
 from core.agent.handler import Handler
+from core.agent.records import Key
 from core.errors import CirraError
 
 _log = structlog.get_logger(__name__)

@@ -18,9 +18,9 @@ from cirra.agent.v1.desired_pb2 import DesiredObject, OrphansObserved
 from cirra.agent.v1.host_pb2 import GetDesiredStateRequest, GetDesiredStateResponse
 from core.agent import orphans
 from core.agent.contents import ContentsReporter
-from core.agent.generations import Key, key_of
 from core.agent.link import AgentLink
-from core.agent.objects import HostObserveOnly, Objects
+from core.agent.objects import Cause, HostObserveOnly, Objects
+from core.agent.records import Key, key_of
 from core.errors import CirraError, Poison
 
 _log = structlog.get_logger(__name__)
@@ -46,7 +46,7 @@ class Reconciler:
         self._nudged = asyncio.Event()
         self._full_due = 0.0
         # The newest wish of each object whose turn has not come, and the tasks that bring the turn.
-        self._wanted: dict[Key, DesiredObject] = {}
+        self._wanted: dict[Key, tuple[DesiredObject, Cause]] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._telling: asyncio.Task[None] | None = None
         self.fresh = asyncio.Event()
@@ -105,7 +105,7 @@ class Reconciler:
         self._since, self._epoch = answer.position, answer.epoch
         self.fresh.set()
         for desired in answer.objects:
-            self._want(desired)
+            self._want(desired, "reconcile" if answer.complete else "difference")
 
     async def _observe(self, answer: GetDesiredStateResponse) -> None:
         """Until an administrator has accepted what differs here: look and tell, and leave all as it is."""
@@ -134,19 +134,22 @@ class Reconciler:
         if is_news and seen.orphans:
             _log.warning("orphans are left alone", found=[f"{it.kind} {it.object_id}" for it in seen.orphans])
 
-    def _want(self, desired: DesiredObject) -> None:
+    def _want(self, desired: DesiredObject, cause: Cause) -> None:
         """Have it made so, after what is being done to the object now; a newer wish replaces one that waits."""
         key = key_of(desired)
-        self._wanted[key] = desired
+        if key in self._wanted and self._wanted[key][1] == "reconcile":
+            cause = "reconcile"
+        self._wanted[key] = desired, cause
         if key not in self._tasks:
             task = asyncio.create_task(self._make_so(key), name=f"reconcile {desired.kind} {desired.object_id}")
             self._tasks[key] = task
             task.add_done_callback(lambda _: self._tasks.pop(key, None))
 
     async def _make_so(self, key: Key) -> None:
-        while (desired := self._wanted.pop(key, None)) is not None:
+        while (wanted := self._wanted.pop(key, None)) is not None:
+            desired, cause = wanted
             try:
-                await self._objects.apply(desired, "reconcile")
+                await self._objects.apply(desired, cause)
             except Poison as error:
                 _log.error("unknown wish", object_id=desired.object_id, error=error.message)
             except HostObserveOnly as error:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import structlog
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from cirra.agent.v1.desired_pb2 import Failure, Report
 from core import metrics, telemetry
@@ -149,9 +148,7 @@ class Reporter:
 
     def _stamp(self, report: Report) -> None:
         report.sequence = self.next_sequence()
-        now = Timestamp()
-        now.GetCurrentTime()
-        report.time.CopyFrom(now)
+        report.time.FromNanoseconds(time.time_ns())
 
     async def _publish(self, fact: str, report: Report) -> None:
         """For as long as it takes. Raises BusRefused for what JetStream will never store."""

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,12 +29,32 @@ _RECORD = "state-folder.json"
 FOLDER_MODE = 0o711
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """Which file, on which file system, as last written (stat(2))."""
+
+    device: int
+    inode: int
+    mtime_ns: int
+    size: int
+
+    @classmethod
+    def at(cls, path: Path) -> _File | None:
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return cls(found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
 class StateFolder:
     """`path`: one for all agents of a host. `host_directory`: where the host's identity is."""
 
     def __init__(self, path: Path, host_directory: Path) -> None:
         self.path = path
         self._record = host_directory / _RECORD
+        # What the marker and the record were when they were found to agree: they are read again when they are others.
+        self._proven: tuple[_File, _File] | None = None
 
     def initialise(self) -> None:
         """Adopts the folder at this host's first start, creating it if need be; later does nothing at all.
@@ -51,13 +72,17 @@ class StateFolder:
 
     def require(self) -> None:
         """Raises `AgentFailure` STATE_FOLDER_MISSING unless the folder is there and is the right one."""
-        if not self._record.exists():
+        record = _File.at(self._record)
+        if record is None:
             raise _missing(self.path, f"{self._record} is gone")
-        marker = self.path / MARKER
-        if not marker.exists():
+        marker = _File.at(self.path / MARKER)
+        if marker is None:
             raise _missing(self.path, f"no {MARKER} in it")
-        if _state_id(marker) != _state_id(self._record):
+        if self._proven == (marker, record):
+            return
+        if _state_id(self.path / MARKER) != _state_id(self._record):
             raise _missing(self.path, f"its {MARKER} is that of another")
+        self._proven = marker, record
 
     def problem(self) -> AgentFailure | None:
         """What `require` would raise."""

@@ -31,7 +31,7 @@ def write_atomically(path: Path, data: bytes, mode: int) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -44,8 +44,8 @@ def write_public(path: Path, data: bytes) -> None:
     write_atomically(path, data, PUBLIC_MODE)
 
 
-def _sync_folder(folder: Path) -> None:
-    # The rename itself is durable only once the directory is.
+def sync_folder(folder: Path) -> None:
+    """Makes renames and unlinks in *folder* durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import json
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -87,6 +88,8 @@ class SimulatedDriver:
         self._latency_s = latency_s
         self._sleep = sleep
         self._injected: Counter[Fault] = Counter()
+        # As last read or written, and the file's state (stat(2)) by then.
+        self._remembered: dict[str, tuple[tuple[int, int, int], SimulatedGuest]] = {}
         self._changes = Changes(self.guests)
 
     @property
@@ -132,6 +135,7 @@ class SimulatedDriver:
             raise domain_foreign(spec.instance_id)
         found = self._load(spec.instance_id)
         if found is None:
+            self._state.instance(spec.instance_id).create()
             found = SimulatedGuest(spec.display_name, DOMAIN_STATE_SHUTOFF, self._boot_id)
         self._save(spec.instance_id, replace(found, display_name=spec.display_name, generation=generation))
 
@@ -195,18 +199,32 @@ class SimulatedDriver:
 
     def _load(self, instance_id: str) -> SimulatedGuest | None:
         """The guest as it is now: of an earlier boot none runs."""
-        file = self._state.instance(instance_id).path / _GUEST_FILE
-        if not file.exists():
+        file = self._file(instance_id)
+        try:
+            state = _state_of(file)
+        except FileNotFoundError:
+            self._remembered.pop(instance_id, None)
             return None
-        found = SimulatedGuest(**json.loads(file.read_text()))
+        remembered = self._remembered.get(instance_id)
+        if remembered is not None and remembered[0] == state:
+            found = remembered[1]
+        else:
+            text = file.read_text()
+            if not text:  # the machine's crash has taken it
+                return None
+            found = SimulatedGuest(**json.loads(text))
+            self._remembered[instance_id] = state, found
         if found.boot_id == self._boot_id:
             return found
         return replace(found, state=DOMAIN_STATE_SHUTOFF, process=0, shut_down_by_guest=False)
 
     def _save(self, instance_id: str, guest: SimulatedGuest) -> None:
-        folder = self._state.instance(instance_id)
-        folder.create()
-        write_atomically(folder.path / _GUEST_FILE, json.dumps(asdict(guest)) + "\n")
+        file = self._file(instance_id)
+        write_atomically(file, json.dumps(asdict(guest)) + "\n", durable=False)
+        self._remembered[instance_id] = _state_of(file), guest
+
+    def _file(self, instance_id: str) -> Path:
+        return self._state.instance(instance_id).path / _GUEST_FILE
 
     async def _take_time(self, operation: str, instance_id: str, display_name: str) -> None:
         """The latency of an operation, and the fault that a rule injects into it."""
@@ -232,6 +250,11 @@ class SimulatedDriver:
         return None
 
 
+def _state_of(file: Path) -> tuple[int, int, int]:
+    found = os.stat(file)
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
 def _read_faults(file: Path) -> list[Fault]:
     try:
         return [Fault(**rule) for rule in json.loads(file.read_text())]
@@ -255,7 +278,7 @@ def _create_disk(state: StateFolder, spec: DomainSpec) -> Disk:
         size_bytes=max(spec.disk_gib * _GIB, spec.image.virtual_size_bytes),
         image_cached=cached,
     )
-    folder.write_disk_info(info)
+    folder.write_disk_info(info, durable=False)
     folder.disk.touch()
     return Disk(image_cached=cached)
 

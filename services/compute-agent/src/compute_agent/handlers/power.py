@@ -28,13 +28,13 @@ class PowerRecord:
         self._file = folder / _FILE
 
     def note_on(self, generation: int) -> None:
-        """It runs, as desired by this generation."""
-        self._write(_Power(generation, shut_down_by_guest=False))
+        """It runs, as desired by this generation. A crash of the host ends the guest: it may end this note too."""
+        self._write(_Power(generation, shut_down_by_guest=False), durable=False)
 
     def note_shutdown_by_guest(self) -> None:
         """It shut itself down, after it was made to run."""
         if (power := self._read()) is not None:
-            self._write(_Power(power.generation, shut_down_by_guest=True))
+            self._write(_Power(power.generation, shut_down_by_guest=True), durable=True)
 
     def stays_down(self, generation: int) -> bool:
         """Did the guest shut itself down after this generation had been made to run?"""
@@ -42,10 +42,12 @@ class PowerRecord:
         return power is not None and power.shut_down_by_guest and power.generation >= generation
 
     def _read(self) -> _Power | None:
-        if not self._file.exists():
+        try:
+            text = self._file.read_text()
+        except FileNotFoundError:
             return None
-        return _Power(**json.loads(self._file.read_text()))
+        return _Power(**json.loads(text)) if text else None
 
-    def _write(self, power: _Power) -> None:
+    def _write(self, power: _Power, *, durable: bool) -> None:
         if self._file.parent.is_dir() and power != self._read():
-            write_atomically(self._file, json.dumps(asdict(power)) + "\n")
+            write_atomically(self._file, json.dumps(asdict(power)) + "\n", durable=durable)
