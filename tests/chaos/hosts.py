@@ -67,7 +67,7 @@ class SimulatedHost:
         return Contents(
             running=frozenset(folder.name for folder in folders if _runs(folder / "simulated.json")),
             folders=frozenset(folder.name for folder in folders),
-            ports=frozenset(path.stem for path in (self._state / "simulated-network").glob("*.json")),
+            ports=frozenset(path.stem for path in (self._state / "simulated-network").glob("*.port")),
         )
 
     def guest(self, uid: str) -> str:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from google.protobuf.message import Message
 
 from cirra.agent.v1.desired_pb2 import AddressSeen, LeaseSeen
-from net_agent.drivers.base import Neighbour
+from net_agent.drivers.base import Lease, Neighbour
 from net_agent.drivers.simulated import Behaviour, SimulatedDriver
 from net_agent.observer import GuestObserver
 from tests.unit.net_agent.samples import make_port
@@ -29,7 +30,11 @@ class Told:
 
 
 class Watched(SimulatedDriver):
-    """Counts how often neighbours are read."""
+    """Counts how often leases and neighbours are read."""
+
+    async def leases(self, network_ids: frozenset[str] | None = None) -> list[Lease]:
+        self.calls["leases"] += 1
+        return list(await super().leases(network_ids))
 
     async def neighbours(self, network_ids: frozenset[str] | None = None) -> list[Neighbour]:
         self.calls["neighbours"] += 1
@@ -48,7 +53,22 @@ async def test_each_fact_is_told_once(tmp_path: Path) -> None:
         (port.port_id, AddressSeen(mac_address=port.mac_address, ip_address="10.0.0.11")),
     ]
     # Once all have been seen there is nothing to look for.
-    assert driver.calls["neighbours"] == 1
+    assert (driver.calls["leases"], driver.calls["neighbours"]) == (1, 1)
+
+
+async def test_an_address_more_is_looked_for(tmp_path: Path) -> None:
+    driver, told = Watched(tmp_path), Told()
+    observer = GuestObserver(driver, told)
+    port = make_port(11)
+    await driver.plug(port)
+    await observer.look()
+    await observer.look()
+    told.facts.clear()
+    await driver.plug(replace(port, addresses=(*port.addresses, IPv4Address("10.0.0.99"))))
+    for _ in range(3):
+        await observer.look()
+    assert [facts.ip_address for _, facts in told.facts] == ["10.0.0.99", "10.0.0.99"]  # type: ignore[attr-defined]
+    assert (driver.calls["leases"], driver.calls["neighbours"]) == (2, 2)
 
 
 async def test_nothing_is_told_before_the_guest_is_there(tmp_path: Path) -> None:

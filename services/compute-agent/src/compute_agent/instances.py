@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
 
@@ -22,6 +23,8 @@ from compute_agent.files import sync_folder, write_atomically
 from core.agent import state_folder
 from core.agent.state_folder import FOLDER_MODE
 from core.ids import parse_uuid
+
+_INSTANCES = "instances"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class StateFolder(state_folder.StateFolder):
 
     @property
     def instances(self) -> Path:
-        return self.path / "instances"
+        return self.path / _INSTANCES
 
     @property
     def image_cache(self) -> Path:
@@ -103,13 +106,18 @@ class StateFolder(state_folder.StateFolder):
 
     def instance(self, instance_id: str) -> InstanceFolder:
         """The folder of an instance, whether it exists or not. `ValueError` unless the id is a UUID."""
-        return InstanceFolder(self.instances / str(UUID(instance_id)))
+        return _instance_folder(self.path, instance_id)
 
     def instance_ids(self) -> set[str]:
         """The instances that have a folder; none when the state folder is missing."""
         if not self.instances.is_dir():
             return set()
         return {entry.name for entry in self.instances.iterdir() if parse_uuid(entry.name) and entry.is_dir()}
+
+
+@lru_cache(maxsize=4096)
+def _instance_folder(state: Path, instance_id: str) -> InstanceFolder:
+    return InstanceFolder(state / _INSTANCES / str(UUID(instance_id)))
 
 
 def _tail(file: Path, max_bytes: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Protocol
 
 import structlog
@@ -14,6 +14,8 @@ from net_agent.drivers.base import Lease, Neighbour, NetworkDriver, NetworkFault
 from net_agent.model import Port
 
 _log = structlog.get_logger(__name__)
+# After a restart everything is said anew.
+_AT_ONCE = 32
 
 
 class Report(Protocol):
@@ -25,16 +27,15 @@ class Report(Protocol):
 class GuestObserver:
     """Looks at leases and neighbours; a restarted one says everything once more, which the cloud ignores.
 
-    Neighbours are read only where an address is still unseen: a host whose guests have all been seen does nothing here.
+    Looked at is only where something is still to be seen: a host whose guests have all been seen does nothing here.
     """
 
     def __init__(self, driver: NetworkDriver, report: Report, *, interval_s: float = 1.0) -> None:
         self._driver = driver
         self._report = report
         self._interval_s = interval_s
-        # port id → addresses
-        self._leased: dict[str, set[str]] = {}
-        self._seen: dict[str, set[str]] = {}
+        self._leased = _Memory()
+        self._seen = _Memory()
 
     async def run(self) -> None:
         while True:
@@ -46,43 +47,66 @@ class GuestObserver:
             await asyncio.sleep(self._interval_s)
 
     async def look(self) -> None:
-        """One look; what is new is reported."""
+        """One look; what is new is reported. Raises what kept a part of it from being told, after the rest was."""
         ports = await self._driver.active_ports()
         self._forget_others(ports)
-        for lease in await self._driver.leases():
-            await self._say_lease(lease)
-        if unseen := self._networks_with_unseen(ports):
-            for neighbour in await self._driver.neighbours(unseen):
-                await self._say_address(neighbour)
+        news: list[tuple[_Memory, Lease | Neighbour]] = []
+        for memory, look in ((self._leased, self._driver.leases), (self._seen, self._driver.neighbours)):
+            if lacking := memory.networks_lacking(ports):
+                news.extend((memory, sight) for sight in await look(lacking) if not memory.has(sight))
+        for start in range(0, len(news), _AT_ONCE):
+            told = (self._say(memory, sight) for memory, sight in news[start : start + _AT_ONCE])
+            for failure in await asyncio.gather(*told, return_exceptions=True):
+                if failure is not None:
+                    raise failure
 
-    async def _say_lease(self, lease: Lease) -> None:
-        known = self._leased.setdefault(lease.port_id, set())
-        if lease.ip_address not in known:
+    async def _say(self, memory: _Memory, sight: Lease | Neighbour) -> None:
+        facts: Message
+        if isinstance(sight, Lease):
             facts = LeaseSeen(
-                mac_address=lease.mac_address, ip_address=lease.ip_address, client_hostname=lease.client_hostname
+                mac_address=sight.mac_address, ip_address=sight.ip_address, client_hostname=sight.client_hostname
             )
-            await self._report("port", lease.port_id, facts)
-            known.add(lease.ip_address)
-            _log.info("lease seen", port_id=lease.port_id, ip_address=lease.ip_address)
-
-    async def _say_address(self, neighbour: Neighbour) -> None:
-        known = self._seen.setdefault(neighbour.port_id, set())
-        if neighbour.ip_address not in known:
-            facts = AddressSeen(mac_address=neighbour.mac_address, ip_address=neighbour.ip_address)
-            await self._report("port", neighbour.port_id, facts)
-            known.add(neighbour.ip_address)
-            _log.info("address seen", port_id=neighbour.port_id, ip_address=neighbour.ip_address)
-
-    def _networks_with_unseen(self, ports: Sequence[Port]) -> frozenset[str]:
-        return frozenset(
-            port.network.network_id
-            for port in ports
-            if not self._seen.get(port.port_id, set()).issuperset(str(address) for address in port.addresses)
-        )
+        else:
+            facts = AddressSeen(mac_address=sight.mac_address, ip_address=sight.ip_address)
+        await self._report("port", sight.port_id, facts)
+        memory.note(sight)
+        event = "lease seen" if isinstance(sight, Lease) else "address seen"
+        _log.info(event, port_id=sight.port_id, ip_address=sight.ip_address)
 
     def _forget_others(self, ports: Sequence[Port]) -> None:
         """A port that comes back, here as elsewhere, is observed anew."""
         active = {port.port_id for port in ports}
-        for memory in (self._leased, self._seen):
-            for port_id in memory.keys() - active:
+        self._leased.keep(active)
+        self._seen.keep(active)
+
+
+class _Memory:
+    """Which addresses of which ports were told of."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[str, set[str]] = {}
+        # Ports all of whose addresses were: that is most of them, and each is asked about at each look.
+        self._complete: dict[str, Port] = {}
+
+    def has(self, sight: Lease | Neighbour) -> bool:
+        return sight.ip_address in self._addresses.get(sight.port_id, ())
+
+    def note(self, sight: Lease | Neighbour) -> None:
+        self._addresses.setdefault(sight.port_id, set()).add(sight.ip_address)
+
+    def networks_lacking(self, ports: Sequence[Port]) -> frozenset[str]:
+        """Those with a port that has an address still to be told of."""
+        lacking = (port for port in ports if self._complete.get(port.port_id) != port)
+        return frozenset(port.network.network_id for port in lacking if not self._completes(port))
+
+    def _completes(self, port: Port) -> bool:
+        told = self._addresses.get(port.port_id, set())
+        if not told.issuperset(str(address) for address in port.addresses):
+            return False
+        self._complete[port.port_id] = port
+        return True
+
+    def keep(self, port_ids: Set[str]) -> None:
+        for memory in (self._addresses, self._complete):
+            for port_id in memory.keys() - port_ids:
                 del memory[port_id]

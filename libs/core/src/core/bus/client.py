@@ -6,14 +6,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from secrets import token_hex
 from typing import Any
 
 import nats.errors
-from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
+from nats.aio.client import DEFAULT_BUFFER_SIZE, NO_RESPONDERS_STATUS, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
-from nats.protocol.command import hpub_cmd
+from nats.js.api import Header
+from nats.protocol.command import hpub_cmd, pub_cmd
 
 from core.bus.parser import PouringParser
 
@@ -21,6 +23,7 @@ Sink = Callable[[bytes, bytes], None]
 """Takes subject and data of a message. It must neither block nor raise: it runs within the reading."""
 
 _VERSION_LINE = "NATS/1.0\r\n"
+_LATER_S = 0.02
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
@@ -30,6 +33,18 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
     if block.count("\n") != len(lines) + 2 or block.count("\r") != len(lines) + 2:
         raise ValueError("a header holds a line end")
     return block.encode("ascii")
+
+
+def encode_any_headers(headers: Mapping[str, str]) -> bytes:
+    """As `encode_headers`, for what others have written as well: a line end becomes a space, what ASCII lacks its code."""
+    try:
+        return encode_headers(headers)
+    except ValueError:
+        return encode_headers({_clean(name): _clean(value) for name, value in headers.items()})
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode()
 
 
 @contextmanager
@@ -58,6 +73,7 @@ class BusClient(Client):
         self.sinks: dict[int, Sink] = {}
         self._ps = PouringParser(self)
         self._rest_s = rest_s
+        self._flush_timer: asyncio.TimerHandle | None = None
 
     @property
     def server_name(self) -> str:
@@ -105,6 +121,48 @@ class BusClient(Client):
         else:
             sink(subject, data)
 
+    def publish_later(self, subject: str, payload: bytes) -> None:
+        """With what is sent next, or soon: for what costs more to send than it says. Lost with the connection.
+
+        Subject and payload as for `publish_encoded`.
+        """
+        if not self.is_connected:
+            return
+        command = pub_cmd(subject, "", payload)
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(payload)
+        if self._flush_timer is None:
+            self._flush_timer = asyncio.get_running_loop().call_later(_LATER_S, self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush_timer = None
+        if self._pending and self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    async def request_encoded(self, subject: str, payload: bytes, *, headers: bytes, timeout_s: float) -> Msg:
+        """As `request`, with the block of `encode_headers`; its wait costs a timer and no more."""
+        if not self._resp_sub_prefix:
+            await self._init_request_sub()
+        assert self._resp_sub_prefix
+        # As `_request_sub_callback` expects it.
+        token = (self._nuid.next() + token_hex(2).encode()).decode()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Msg] = loop.create_future()
+        self._resp_map[token] = answer
+        timer = loop.call_later(timeout_s, _time_out, answer)
+        try:
+            inbox = self._resp_sub_prefix.decode() + token
+            await self.publish_encoded(subject, payload, reply=inbox, headers=headers)
+            message = await answer
+        finally:
+            timer.cancel()
+            self._resp_map.pop(token, None)
+        if message.headers and message.headers.get(Header.STATUS.value) == NO_RESPONDERS_STATUS:
+            raise nats.errors.NoRespondersError
+        return message
+
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         """As nats-py's, without its care for spaces and for non-ASCII in names: each event has twenty headers, and each
@@ -117,3 +175,8 @@ class BusClient(Client):
         """As nats-py's, for JetStream's calls too."""
         with cancellation_kept():
             return await super().request(*arguments, **options)
+
+
+def _time_out(answer: asyncio.Future[Msg]) -> None:
+    if not answer.done():
+        answer.set_exception(nats.errors.TimeoutError())

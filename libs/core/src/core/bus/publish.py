@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Mapping
 from uuid import UUID
@@ -15,10 +16,12 @@ from uuid import UUID
 import nats.errors
 import structlog
 from google.protobuf.message import Message
+from nats.aio.msg import Msg
 from nats.js.api import Header
-from nats.js.errors import APIError, NoStreamResponseError, ServerError, ServiceUnavailableError
+from nats.js.errors import APIError, ServerError, ServiceUnavailableError
 from opentelemetry.trace import SpanKind
 
+from core.bus.client import encode_any_headers
 from core.bus.connection import Bus
 from core.bus.errors import BusUnavailable
 from core.bus.tracing import inject, tracer
@@ -37,7 +40,7 @@ _TRANSIENT = (
     nats.errors.TimeoutError,
     nats.errors.OutboundBufferLimitError,
     nats.errors.ConnectionClosedError,
-    NoStreamResponseError,
+    nats.errors.NoRespondersError,
     ServiceUnavailableError,
     ServerError,
 )
@@ -122,18 +125,17 @@ async def publish_bytes(
     deadline = time.monotonic() + retry_for_s
     pause = _FIRST_PAUSE_S
     failure: Exception | None = None
+    block = encode_any_headers({**headers, Header.MSG_ID.value: message_id})
     while (remaining := deadline - time.monotonic()) > 0:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(remaining):
-                await bus.wait_connected()
+        if not bus.connected:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(remaining):
+                    await bus.wait_connected()
         try:
-            acknowledged = await bus.js.publish(
-                subject,
-                data,
-                timeout=min(ATTEMPT_TIMEOUT_S, remaining),
-                headers={**headers, Header.MSG_ID.value: message_id},
+            answer = await bus.nc.request_encoded(
+                subject, data, headers=block, timeout_s=min(ATTEMPT_TIMEOUT_S, remaining)
             )
-            return acknowledged.seq
+            return _sequence(answer)
         except _TRANSIENT as error:
             failure = error
             log.info("bus.publish_retried", subject=subject, error=str(error))
@@ -142,3 +144,12 @@ async def publish_bytes(
         await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         pause = min(2 * pause, _LONGEST_PAUSE_S)
     raise BusUnavailable(f"{subject}: not acknowledged within {retry_for_s:g} s") from failure
+
+
+def _sequence(answer: Msg) -> int:
+    """Of JetStream's acknowledgement (https://docs.nats.io/reference/reference-protocols/nats_api_reference). Raises
+    APIError, or the one of its kind."""
+    content = json.loads(answer.data)
+    if "error" in content:
+        APIError.from_error(content["error"])
+    return int(content["seq"])

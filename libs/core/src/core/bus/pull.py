@@ -177,7 +177,8 @@ class PullLoop:
         except asyncio.CancelledError:
             await self._answer(message, _nak(0.0))
             raise
-        await self._answer(message, answer)
+        # An acknowledgement can wait for company: whoever sent the message has what it asked for from the handler.
+        self._bus.nc.publish_later(message.reply, answer)
 
     async def _run_handler(self, received: Received) -> bytes:
         """What to answer: acknowledge, terminate, or give back with a delay."""

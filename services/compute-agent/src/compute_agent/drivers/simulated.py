@@ -62,7 +62,6 @@ class SimulatedGuest:
     display_name: str
     state: DomainState.ValueType
     boot_id: str
-    generation: int = 0
     process: int = 0
     starts: int = 0
     boot: int = 0
@@ -136,8 +135,9 @@ class SimulatedDriver:
         found = self._load(spec.instance_id)
         if found is None:
             self._state.instance(spec.instance_id).create()
-            found = SimulatedGuest(spec.display_name, DOMAIN_STATE_SHUTOFF, self._boot_id)
-        self._save(spec.instance_id, replace(found, display_name=spec.display_name, generation=generation))
+            self._save(spec.instance_id, SimulatedGuest(spec.display_name, DOMAIN_STATE_SHUTOFF, self._boot_id))
+        elif found.display_name != spec.display_name:
+            self._save(spec.instance_id, replace(found, display_name=spec.display_name))
 
     async def start(self, spec: DomainSpec) -> None:
         await self._take_time("start", spec.instance_id, spec.display_name)

@@ -51,6 +51,8 @@ class DomainHandler:
         self._shutdown_grace_s = shutdown_grace_s
         # The runtime acts on an object one at a time; looking at it after an event waits for that to end.
         self._locks = KeyedLocks()
+        # The generations that are noted as on (`PowerRecord`), by this process.
+        self._noted_on: dict[str, int] = {}
         # Domains that are as desired, and by which generation.
         self._settled: dict[str, int] = {}
 
@@ -79,6 +81,7 @@ class DomainHandler:
     async def remove(self, desired: DesiredObject) -> DomainObserved:
         """Nothing of the instance is left on this host; images in the cache stay. Raises `AgentFailure`."""
         async with self._acting(desired.object_id):
+            self._noted_on.pop(desired.object_id, None)
             await self._driver.remove(desired.object_id)
             return await self._look(desired.object_id)
 
@@ -110,7 +113,7 @@ class DomainHandler:
                 return None
             guest = await self._driver.observe(instance_id)
             if guest is not None and guest.shut_down_by_guest:
-                await asyncio.to_thread(self._power(instance_id).note_shutdown_by_guest)
+                await self._note_shutdown_by_guest(instance_id)
             return Observation(generation, _facts(guest, await self._driver.disk(instance_id)))
 
     async def read_console(self, question: Question) -> Answer:
@@ -151,19 +154,24 @@ class DomainHandler:
             if _is_on(guest):
                 await self._driver.stop(spec.instance_id, grace_s=self._shutdown_grace_s)
             return
-        power = self._power(spec.instance_id)
         if guest is not None and _is_on(guest) and guest.boot < spec.boot:
             await self._driver.stop(spec.instance_id, grace_s=0 if spec.hard_boot else self._shutdown_grace_s)
             log.info("guest ended, to boot anew", instance_id=spec.instance_id, boot=spec.boot, hard=spec.hard_boot)
             guest = None
         if guest is not None and guest.shut_down_by_guest:
-            await asyncio.to_thread(power.note_shutdown_by_guest)
+            await self._note_shutdown_by_guest(spec.instance_id)
         if guest is None or guest.state != DOMAIN_STATE_RUNNING:
-            if await asyncio.to_thread(power.stays_down, generation):
+            if await asyncio.to_thread(self._power(spec.instance_id).stays_down, generation):
                 return
             await self._driver.start(spec)
             log.info("guest started", instance_id=spec.instance_id, generation=generation)
-        await asyncio.to_thread(power.note_on, generation)
+        if self._noted_on.get(spec.instance_id) != generation:
+            await asyncio.to_thread(self._power(spec.instance_id).note_on, generation)
+            self._noted_on[spec.instance_id] = generation
+
+    async def _note_shutdown_by_guest(self, instance_id: str) -> None:
+        self._noted_on.pop(instance_id, None)
+        await asyncio.to_thread(self._power(instance_id).note_shutdown_by_guest)
 
     async def _look(self, instance_id: str) -> DomainObserved:
         return _facts(await self._driver.observe(instance_id), await self._driver.disk(instance_id))

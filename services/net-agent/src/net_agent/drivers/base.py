@@ -123,8 +123,8 @@ class NetworkDriver(Protocol):
     async def portless_networks(self) -> Mapping[str, Sequence[str]]:
         """Networks of which something is here although none of their ports is: id → what ("bridge brq…", "dnsmasq")."""
 
-    async def leases(self) -> Sequence[Lease]:
-        """The living leases of active ports of this host."""
+    async def leases(self, network_ids: frozenset[str] | None = None) -> Sequence[Lease]:
+        """The living leases of active ports of this host (of these networks, or of all)."""
 
     async def neighbours(self, network_ids: frozenset[str] | None = None) -> Sequence[Neighbour]:
         """The confirmed neighbours among this host's active ports (of these networks, or of all)."""

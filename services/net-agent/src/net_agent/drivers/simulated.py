@@ -3,7 +3,7 @@
 What is plugged is in files, since a kernel keeps taps whatever becomes of the agent, and forgets them at a boot.
 
 <folder>/boot_id           of the boot that the rest is of
-<folder>/<port id>.json    a plugged port: its `PortSpec` (protobuf's JSON form)
+<folder>/<port id>.port    a plugged port: its `PortSpec` (protobuf)
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
-
-from google.protobuf import json_format
 
 from cirra.agent.v1.desired_pb2 import PortSpec
 from net_agent.drivers.base import ABSENT, DriverInfo, Lease, Neighbour, NetworkFault, PortState
@@ -109,10 +107,11 @@ class SimulatedDriver:
     async def portless_networks(self) -> Mapping[str, Sequence[str]]:
         return {}
 
-    async def leases(self) -> Sequence[Lease]:
+    async def leases(self, network_ids: frozenset[str] | None = None) -> Sequence[Lease]:
         return [
             Lease(port.port_id, port.mac_address, str(address), port.hostname)
             for port in self._booted()
+            if network_ids is None or port.network.network_id in network_ids
             for address in port.addresses
         ]
 
@@ -170,15 +169,15 @@ def _forget_other_boots(folder: Path, boot_id: str) -> None:
 
 
 def _kept_in(folder: Path) -> list[Port]:
-    return [port_from_spec(json_format.Parse(path.read_text(), PortSpec())) for path in sorted(folder.glob("*.json"))]
+    return [port_from_spec(PortSpec.FromString(path.read_bytes())) for path in sorted(folder.glob("*.port"))]
 
 
 def _keep(folder: Path, port: Port) -> None:
     """Whole or not at all. Not synced: it need not survive the machine."""
     draft = folder / f"{port.port_id}.new"
-    draft.write_text(json_format.MessageToJson(port_to_spec(port)))
+    draft.write_bytes(port_to_spec(port).SerializeToString())
     draft.rename(_file(folder, port.port_id))
 
 
 def _file(folder: Path, port_id: str) -> Path:
-    return folder / f"{port_id}.json"
+    return folder / f"{port_id}.port"

@@ -114,9 +114,11 @@ class LinuxDriver:
         known = {port.network.network_id for port in self._records.ports()} | {*(await self._plugged()).values()}
         return {network_id: parts for network_id, parts in found.items() if network_id not in known}
 
-    async def leases(self) -> Sequence[Lease]:
+    async def leases(self, network_ids: frozenset[str] | None = None) -> Sequence[Lease]:
         found = []
         for network_id, ports in self._active_by_network().items():
+            if network_ids is not None and network_id not in network_ids:
+                continue
             owners = {(port.mac_address, address): port for port in ports for address in port.addresses}
             for entry in await asyncio.to_thread(self._services(network_id).leases):
                 owner = owners.get((entry.mac_address, entry.ip_address))
