@@ -36,7 +36,7 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
 
 
 def encode_any_headers(headers: Mapping[str, str]) -> bytes:
-    """As `encode_headers`, for what others have written as well: a line end becomes a space, what ASCII lacks its code."""
+    """As `encode_headers`, for others' texts too: a line end becomes a space, what ASCII lacks its code."""
     try:
         return encode_headers(headers)
     except ValueError:
