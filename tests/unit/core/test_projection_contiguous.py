@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from uuid import UUID
 
 from hypothesis import given
@@ -12,20 +11,21 @@ from hypothesis import strategies as st
 
 from core.bus.envelope import event_headers
 from core.eventlog.types import RecordedEvent
+from core.projection.stream import delivered, stream_sequence
 from core.projection.tail import contiguous
 
 
 @dataclass
 class StreamMessage:
-    """As nats-py gives it: only what `contiguous` looks at."""
+    """As nats-py gives it: only what is looked at."""
 
     sequence: int
     headers: dict[str, str] | None
     data: bytes = b""
 
     @property
-    def metadata(self) -> SimpleNamespace:
-        return SimpleNamespace(sequence=SimpleNamespace(stream=self.sequence))
+    def reply(self) -> str:
+        return f"$JS.ACK.c1-EVENTS.tail-1.1.{self.sequence}.7.1700000000000000000.0"
 
 
 def event(position: int, epoch: int = 1) -> RecordedEvent:
@@ -53,8 +53,12 @@ def message(position: int, *, sequence: int | None = None, epoch: int = 1) -> St
 
 
 def taken(*messages: StreamMessage, position: int = 10, epoch: int = 1) -> tuple[list[int], bool]:
-    events, gap = contiguous(messages, position, epoch)  # type: ignore[arg-type]
+    events, gap = contiguous([delivered(message) for message in messages], position, epoch)
     return [event.position for event in events], gap
+
+
+def test_the_sequence_is_told_with_a_domain_too() -> None:
+    assert stream_sequence("$JS.ACK.hub.ACCOUNT.c1-EVENTS.tail-1.1.42.7.1700000000000000000.0.token") == 42
 
 
 def test_what_follows_is_taken() -> None:

@@ -15,6 +15,7 @@ from core.liveness import HeartbeatPublisher, installed_version
 from core.natsauth.permissions import inbox_prefix
 from core.pki.identity import Identity
 from core.pki.tls import TlsFiles, client_ssl_context
+from core.projection import EventStream
 from core.repository import Repository
 from core.sealing import Keyring, decode_master_key
 from core.service import Lifetime
@@ -25,7 +26,7 @@ from core.settings import ServiceSettings
 class Plane:
     """`runner` names this life of this replica: leases and sagas of an earlier life are not its own.
 
-    `clock`: the time that all replicas agree on.
+    `clock`: the time that all replicas agree on. `events`: what the bus tells of the log, for all that follow it here.
     """
 
     log: EventLog
@@ -36,6 +37,7 @@ class Plane:
     tls: TlsFiles | None
     runner: str
     clock: DatabaseClock
+    events: EventStream
 
 
 async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings, *, beating: bool = True) -> Plane:
@@ -84,4 +86,5 @@ async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings
         tls=tls,
         runner=f"{settings.replica}.{life}",
         clock=clock,
+        events=EventStream(bus),
     )

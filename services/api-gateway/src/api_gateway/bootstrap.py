@@ -68,7 +68,7 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
     projector = _projector(plane, schema)
     await projector.prepare()
     lifetime.start(projector.run(), "projector")
-    feed = Feed(plane.bus, plane.log)
+    feed = Feed(plane.bus, plane.log, plane.events)
     revocations = Revocations(plane.clock.now)
     feed.listen(revocations.heard)
     lifetime.start(feed.run(), "feed")
@@ -109,7 +109,13 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
 
 def _projector(plane: Plane, schema: str) -> Projector:
     return Projector(
-        GatewayProjection(), log=plane.log, bus=plane.bus, leases=plane.leases, schema=schema, holder=plane.runner
+        GatewayProjection(),
+        log=plane.log,
+        bus=plane.bus,
+        leases=plane.leases,
+        schema=schema,
+        holder=plane.runner,
+        stream=plane.events,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -34,6 +35,7 @@ from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
 from conductor.hosts.placement_commands import PlacementCommands
 from conductor.hosts.questions import Questions
 from conductor.hosts.reports import FACTS, ReportHandler
+from conductor.hosts.standings import Standings
 from conductor.identity.commands import IdentityCommands, ensure_admin, finish_deletions
 from conductor.identity.passwords import PasswordCost, Passwords
 from conductor.image.commands import ImageCommands
@@ -92,7 +94,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         repository=plane.repository,
         commander=Commander(plane.bus),
         changes=Changes((await plane.log.head()).epoch),
-        desired_state=desired_state,
+        standings=Standings(desired_state.standing, life=lambda: plane.log.connections, monotonic=time.monotonic),
         placement=SchedulingServiceStub(placement),
     )
     consumers = CommandConsumers(plane.bus)
@@ -124,7 +126,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, acceptance, services, consumers)),
         (placement_commands.add_PlacementCommandsServicer_to_server, PlacementCommands(placement)),
         (placement_commands.add_ServerGroupCommandsServicer_to_server, ServerGroupCommands(plane.repository)),
-        (add_HostAgentServiceServicer_to_server, _host_agents(settings, plane, services, contents, caught_up)),
+        (add_HostAgentServiceServicer_to_server, _host_agents(settings, plane, desired_state, contents, caught_up)),
     ]
     server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
     lifetime.on_stop(server.stop, "server")
@@ -156,13 +158,13 @@ def _catching_up(plane: Plane, desired: Projector) -> Callable[[], Awaitable[Hea
 def _host_agents(
     settings: ConductorSettings,
     plane: Plane,
-    services: Services,
+    desired_state: DesiredState,
     contents: HostContents,
     caught_up: Callable[[], Awaitable[Head]],
 ) -> HostAgentServicer:
     return HostAgentServicer(
         plane.repository,
-        services.desired_state,
+        desired_state,
         contents,
         caught_up,
         ticket_key=base64.b64decode(settings.ticket_key_file.read_text()),
@@ -175,7 +177,13 @@ async def _projector(
     lifetime: Lifetime, plane: Plane, schema: str, projection: DesiredStateProjection | UnfinishedProjection
 ) -> Projector:
     projector = Projector(
-        projection, log=plane.log, bus=plane.bus, leases=plane.leases, schema=schema, holder=plane.runner
+        projection,
+        log=plane.log,
+        bus=plane.bus,
+        leases=plane.leases,
+        schema=schema,
+        holder=plane.runner,
+        stream=plane.events,
     )
     await projector.prepare()
     lifetime.start(projector.run(), projection.name)
@@ -225,7 +233,7 @@ async def _start_engine(
         bus_up=lambda: plane.bus.connected and leased.is_set(),
     )
     lifetime.on_stop(engine.stop, "sagas")
-    tail = EventTail(plane.bus, plane.log, after=(await plane.log.head()).position)
+    tail = EventTail(plane.bus, plane.log, after=(await plane.log.head()).position, stream=plane.events)
     lifetime.start(_watch(tail, services, engine, consumers), "changes")
     lifetime.start(_keep_runner_lease(plane, leased), "runner lease")
     await leased.wait()
@@ -241,6 +249,7 @@ async def _watch(tail: EventTail, services: Services, engine: SagaEngine, consum
     async for event in tail:
         services.repository.remembered.happened(event)
         services.changes.happened(event)
+        services.standings.happened(event)
         if event.type == CANCEL_REQUESTED:
             engine.cancel_requested(event.aggregate_id)
         elif event.type == HOST_ENROLLED:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conductor.hosts.commander import Changes, Commander
-from conductor.hosts.desired_state import DesiredState
+from conductor.hosts.standings import Standings
 from core.repository import Repository
 
 if TYPE_CHECKING:
@@ -19,5 +19,5 @@ class Services:
     repository: Repository
     commander: Commander
     changes: Changes
-    desired_state: DesiredState
+    standings: Standings
     placement: SchedulingServiceAsyncStub

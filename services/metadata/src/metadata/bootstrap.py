@@ -37,7 +37,13 @@ async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
     plane = await open_plane(lifetime, "metadata", settings)
     schema = settings.schema_name("metadata")
     projector = Projector(
-        DocumentsProjection(), log=plane.log, bus=plane.bus, leases=plane.leases, schema=schema, holder=plane.runner
+        DocumentsProjection(),
+        log=plane.log,
+        bus=plane.bus,
+        leases=plane.leases,
+        schema=schema,
+        holder=plane.runner,
+        stream=plane.events,
     )
     await projector.prepare()
     lifetime.start(projector.run(), "documents")
@@ -76,7 +82,7 @@ async def _follow(plane: Plane, cache: GuestCache, fetches: Fetches) -> None:
         head = await plane.log.head()
         cache.begin(head.position)
         try:
-            async with EventTail(plane.bus, plane.log, after=head.position) as tail:
+            async with EventTail(plane.bus, plane.log, after=head.position, stream=plane.events) as tail:
                 async for event in tail:
                     cache.happened(event)
                     if event.type == METADATA_FETCHED:

@@ -6,9 +6,11 @@ from core.projection.checkpoints import ProjectionState
 from core.projection.errors import HistoryChanged, ProjectionHalted
 from core.projection.projection import Projection
 from core.projection.projector import Progress, Projector
+from core.projection.stream import EventStream
 from core.projection.tail import EventTail
 
 __all__ = [
+    "EventStream",
     "EventTail",
     "HistoryChanged",
     "Progress",

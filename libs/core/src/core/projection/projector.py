@@ -22,6 +22,7 @@ from core.eventlog.types import RecordedEvent
 from core.projection.checkpoints import Checkpoints, ProjectionState, transaction
 from core.projection.errors import ApplyFailed, CheckpointMoved, HistoryChanged
 from core.projection.projection import Projection
+from core.projection.stream import EventStream
 from core.projection.tail import BATCH, EventTail
 from core.projection.watcher import CheckpointWatcher
 
@@ -62,8 +63,10 @@ class Projector:
         pool: asyncpg.Pool | None = None,
         lease_ttl: timedelta = LEASE_TTL,
         batch: int = BATCH,
-        stall_s: float = 1.0,
+        stall_s: float = 2.0,
+        stream: EventStream | None = None,
     ) -> None:
+        """`stream`: see `EventTail`."""
         self.projection = projection
         self._event_log = log
         self._bus = bus
@@ -74,6 +77,7 @@ class Projector:
         self._lease_ttl = lease_ttl
         self._batch = batch
         self._stall_s = stall_s
+        self._stream = stream or EventStream(bus)
         self._checkpoints = Checkpoints(schema, projection.name)
         self._watcher = CheckpointWatcher(self._pool, self._checkpoints)
         self._running = False
@@ -177,6 +181,7 @@ class Projector:
                     event_id=state.event_id,
                     epoch=state.epoch,
                     stall_s=self._stall_s,
+                    stream=self._stream,
                 ) as tail:
                     async for events in self._batches(tail):
                         if events:

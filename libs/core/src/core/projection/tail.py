@@ -13,17 +13,14 @@ from itertools import takewhile
 from uuid import UUID
 
 import structlog
-from nats.aio.msg import Msg
 
 from core.bus.connection import Bus
-from core.bus.envelope import recorded_event_from_message
-from core.bus.errors import Poison
 from core.errors import Unavailable
 from core.eventlog.connections import backoff, is_transient
 from core.eventlog.log import EventLog
 from core.eventlog.types import RecordedEvent
 from core.projection.errors import HistoryChanged
-from core.projection.reader import StreamReader
+from core.projection.stream import Delivered, EventStream
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +32,8 @@ class EventTail:
 
     Begins after position `after`; `event_id` and `epoch` say what was read there, where the caller knows it.
     Never ends. Waits while Postgres is away. Raises HistoryChanged when the log was restored to before what has
-    been read: the caller then starts from zero with a new tail.
+    been read: the caller then starts from zero with a new tail. `stream`: shared by the tails of a process, so that
+    each message is fetched and decoded once.
     """
 
     def __init__(
@@ -47,6 +45,7 @@ class EventTail:
         event_id: UUID | None = None,
         epoch: int = 0,
         stall_s: float = 2.0,
+        stream: EventStream | None = None,
     ) -> None:
         self.position = after
         self._event_id = event_id
@@ -54,7 +53,7 @@ class EventTail:
         self._event_log = log
         self._bus = bus
         self._stall_s = stall_s
-        self._reader = StreamReader(bus)
+        self._reader = (stream or EventStream(bus)).cursor()
         self._behind = True
         self._checked = False
         self._ready: deque[RecordedEvent] = deque()
@@ -155,7 +154,7 @@ class EventTail:
         self._event_id = found[0].event_id
 
 
-def contiguous(messages: Sequence[Msg], position: int, epoch: int) -> tuple[list[RecordedEvent], bool]:
+def contiguous(messages: Sequence[Delivered], position: int, epoch: int) -> tuple[list[RecordedEvent], bool]:
     """The events that follow `position` without a gap, and whether something else came after them.
 
     Messages up to `position` were read already. A message of an epoch before `epoch` may be of a history that the
@@ -164,16 +163,10 @@ def contiguous(messages: Sequence[Msg], position: int, epoch: int) -> tuple[list
     events: list[RecordedEvent] = []
     for message in messages:
         expected = position + len(events) + 1
-        sequence = message.metadata.sequence.stream
-        if sequence < expected:
+        if message.sequence < expected:
             continue
-        if sequence > expected:
-            return events, True
-        try:
-            event = recorded_event_from_message(message)
-        except Poison:
-            return events, True
-        if event.position != expected or event.epoch < epoch:
+        event = message.event
+        if message.sequence > expected or event is None or event.position != expected or event.epoch < epoch:
             return events, True
         events.append(event)
     return events, False

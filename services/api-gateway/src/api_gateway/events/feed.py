@@ -15,7 +15,7 @@ from core.bus import Bus
 from core.errors import Unavailable
 from core.eventlog.log import EventLog
 from core.eventlog.types import RecordedEvent
-from core.projection import EventTail, HistoryChanged
+from core.projection import EventStream, EventTail, HistoryChanged
 
 _log = structlog.get_logger(__name__)
 
@@ -65,9 +65,10 @@ class Subscription:
 class Feed:
     """`run` it once per process. `position`: of the last event that subscribers and listeners were given."""
 
-    def __init__(self, bus: Bus, log: EventLog) -> None:
+    def __init__(self, bus: Bus, log: EventLog, stream: EventStream | None = None) -> None:
         self._bus = bus
         self._event_log = log
+        self._stream = stream
         # By the aggregate whose events they want; None: of all.
         self._subscriptions: defaultdict[UUID | None, set[Subscription]] = defaultdict(set)
         self._listeners: list[Callable[[RecordedEvent], None]] = []
@@ -85,7 +86,9 @@ class Feed:
         """For ever, from the head of the log on."""
         while True:
             head = await self._event_log.head()
-            async with EventTail(self._bus, self._event_log, after=head.position, epoch=head.epoch) as tail:
+            async with EventTail(
+                self._bus, self._event_log, after=head.position, epoch=head.epoch, stream=self._stream
+            ) as tail:
                 self.position, self.epoch = head.position, head.epoch
                 self._started.set()
                 try:

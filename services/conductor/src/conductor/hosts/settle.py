@@ -90,7 +90,7 @@ def _look(
                 raise _refused(desired, observation.failure)
             if done(observation.facts):
                 return Answer.DONE
-        standing = await services.desired_state.standing(desired.host)
+        standing = await services.standings.standing(desired.host)
         if standing.observe_only:
             return Answer.OBSERVE_ONLY
         return Answer.DOWN if standing.down else None
@@ -120,7 +120,7 @@ async def _told_anything(services: Services, host: str, reachable: bool) -> Host
     """Returns once the host may be told something, or, unless it must be `reachable`, is down."""
 
     async def look() -> HostStanding | None:
-        standing = await services.desired_state.standing(host)
+        standing = await services.standings.standing(host)
         out_of_reach = standing.down and not reachable
         return None if standing.observe_only and not out_of_reach else standing
 

@@ -1,0 +1,184 @@
+"""What stream EVENTS tells this process: fetched and decoded once, for all of its tails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from core.bus.connection import Bus
+from core.bus.envelope import HasHeaders, recorded_event_from_message
+from core.bus.errors import Poison
+from core.eventlog.types import RecordedEvent
+from core.projection.reader import StreamReader
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = 500
+_LOOK_S = 30.0
+# A tail that is further behind reads the log.
+_WINDOW = 4096
+_WINDOW_BYTES = 16 * 1024 * 1024
+
+
+class StreamMessage(HasHeaders, Protocol):
+    """A message of nats-py that a consumer of a stream delivered."""
+
+    @property
+    def reply(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message of the stream; `event` is None for one that holds none."""
+
+    sequence: int
+    event: RecordedEvent | None
+
+
+def delivered(message: StreamMessage) -> Delivered:
+    """As it came from a consumer."""
+    try:
+        return Delivered(stream_sequence(message.reply), recorded_event_from_message(message))
+    except Poison:
+        return Delivered(stream_sequence(message.reply), None)
+
+
+def stream_sequence(reply: str) -> int:
+    """Of the subject on which a message is acknowledged; its forms:
+    https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-15.md#jsack
+    """
+    tokens = reply.split(".")
+    return int(tokens[5] if len(tokens) == 9 else tokens[7])
+
+
+class EventStream:
+    """Follows the stream while one of its cursors is open, from where the first of them began."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._reader = StreamReader(bus)
+        self._opening = asyncio.Lock()
+        self._following: asyncio.Task[None] | None = None
+        self._cursors: set[EventCursor] = set()
+        self._news = asyncio.Event()
+        self._window: deque[Delivered] = deque()
+        self._window_bytes = 0
+        # Each following is another session: its messages have numbers from 0 on, and begin at this sequence.
+        self._session = 0
+        self._arrived = 0
+        self._begins_at = 0
+
+    def cursor(self) -> EventCursor:
+        return EventCursor(self)
+
+    def is_open(self, cursor: EventCursor) -> bool:
+        return cursor in self._cursors and cursor.session == self._session
+
+    async def open(self, cursor: EventCursor, first_sequence: int) -> bool:
+        """False when NATS won't now, and where what is wanted has left the window."""
+        async with self._opening:
+            if self._following is None:
+                if not await self._reader.open(first_sequence):
+                    return False
+                self._window.clear()
+                self._window_bytes = self._arrived = 0
+                self._begins_at = first_sequence
+                self._following = asyncio.create_task(self._follow(), name="events of the stream")
+            if not self._reaches_back_to(first_sequence):
+                return False
+            behind = 0
+            while behind < len(self._window) and self._window[-behind - 1].sequence >= first_sequence:
+                behind += 1
+            cursor.session, cursor.number = self._session, self._arrived - behind
+            self._cursors.add(cursor)
+            return True
+
+    async def fetch(self, cursor: EventCursor, limit: int, timeout_s: float) -> list[Delivered]:
+        """What follows the cursor; empty after `timeout_s`, or when it is lost (then it is closed)."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.is_open(cursor) and cursor.number >= self._arrived:
+                    await self._news.wait()
+        except TimeoutError:
+            return []
+        behind = self._arrived - cursor.number
+        if not self.is_open(cursor) or behind > len(self._window):
+            await self.close(cursor)
+            return []
+        taken = [self._window[number] for number in range(-behind, min(0, limit - behind))]
+        cursor.number += len(taken)
+        return taken
+
+    async def close(self, cursor: EventCursor) -> None:
+        async with self._opening:
+            self._cursors.discard(cursor)
+            if self._cursors:
+                return
+            following, self._following = self._following, None
+            if following is not None:
+                following.cancel()
+                await asyncio.wait((following,))
+            await self._reader.close()
+
+    def _reaches_back_to(self, sequence: int) -> bool:
+        if self._arrived > len(self._window):
+            return self._window[0].sequence <= sequence
+        return self._begins_at <= sequence
+
+    async def _follow(self) -> None:
+        try:
+            while self._reader.is_open:
+                for message in await self._reader.fetch(_BATCH, _LOOK_S):
+                    self._take(delivered(message))
+                self._wake()
+        except Exception:
+            _log.exception("tail.stream_broke_off")
+        finally:  # the cursors are lost; the next one that opens begins anew
+            self._session += 1
+            self._cursors.clear()
+            if self._following is asyncio.current_task():
+                self._following = None
+            self._wake()
+
+    def _take(self, message: Delivered) -> None:
+        self._window.append(message)
+        self._window_bytes += _size_bytes(message)
+        self._arrived += 1
+        while len(self._window) > _WINDOW or (self._window_bytes > _WINDOW_BYTES and len(self._window) > 1):
+            self._window_bytes -= _size_bytes(self._window.popleft())
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+class EventCursor:
+    """One tail's place in the stream: `number` of the message that it gets next, in this `session`."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self.session = -1
+        self.number = 0
+        self._stream = stream
+
+    @property
+    def is_open(self) -> bool:
+        return self._stream.is_open(self)
+
+    async def open(self, first_sequence: int) -> bool:
+        """Begins at `first_sequence`, or later where the stream does; False when it can't be had from there."""
+        await self.close()
+        return await self._stream.open(self, first_sequence)
+
+    async def fetch(self, limit: int, timeout_s: float) -> list[Delivered]:
+        """The next messages, empty after `timeout_s` or when the stream was lost (then it is closed)."""
+        return await self._stream.fetch(self, limit, timeout_s)
+
+    async def close(self) -> None:
+        await self._stream.close(self)
+
+
+def _size_bytes(message: Delivered) -> int:
+    return len(message.event.data) if message.event is not None else 0
