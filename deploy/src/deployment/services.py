@@ -180,8 +180,8 @@ def _program(layout: Layout, service: str, name: str, environment: Mapping[str, 
         argv=(str(command(service)),),
         environment={
             **environment,
-            # uvloop forks to start a program (qemu-img, dnsmasq, …), and gRPC's own handlers of a fork abort the
-            # child now and then while calls are under way. gRPC reads this when it is loaded.
+            # Whoever forks to start a program (qemu-img, dnsmasq, …) runs gRPC's own handlers of a fork, and they
+            # abort the child now and then while calls are under way. gRPC reads this when it is loaded.
             "GRPC_ENABLE_FORK_SUPPORT": "0",
             "CIRRA_TRACE_FILE": str(layout.trace(name)),
             READY_FILE_VARIABLE: str(ready_file),

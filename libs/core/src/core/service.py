@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-import uvloop
 
 from core import logs, metrics, telemetry
 from core.settings import ServiceSettings
@@ -158,7 +157,7 @@ def run_service(name: str, settings: SettingsT, bootstrap: Bootstrap[SettingsT])
 
     _log.info("starting", cell=settings.cell, pid=os.getpid())
     try:
-        code = uvloop.run(life())
+        code = asyncio.run(life())
     except Exception:
         _log.critical("could not start", exc_info=True)
         code = 1
