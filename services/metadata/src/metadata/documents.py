@@ -65,6 +65,8 @@ class DocumentsProjection(Projection):
     name = "metadata-documents"
     version = 2
     ddl = DDL
+    # A guest boots for longer before it asks.
+    gather_s = 0.25
 
     def concerns(self, event: RecordedEvent) -> bool:
         return event.type.rsplit(".", 1)[-1] in _CONCERNED
