@@ -142,6 +142,37 @@ async def test_a_delete_ends_a_stop_that_is_under_way(cloud: Cloud, tenant: Tena
     assert booted.uid not in host.domains
 
 
+@pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
+async def test_a_stop_during_a_reboot(cloud: Cloud, tenant: Tenant, parts: Parts, hard: bool) -> None:
+    booted = await tenant.boot(parts)
+    host_of(cloud, booted.uid).holding["domain"] = gate = asyncio.Event()
+    operation = await tenant.client.instances.reboot(booted, hard=hard)
+    async with refused(cloud, FailedPrecondition, "INSTANCE_BUSY", says="wait until its task state is empty"):
+        await tenant.client.instances.stop(booted)
+    gate.set()
+    await tenant.client.operations.wait(operation, timeout_s=PATIENCE_S)
+    assert (await done(tenant, tenant.client.instances.stop(booted))).status == compute.INSTANCE_STATUS_SHUTOFF
+
+
+async def test_out_of_error_by_a_hard_reboot(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
+    """Its host says that it can't keep the guest as it shall be; then it can."""
+    booted = await tenant.boot(parts)
+    host = host_of(cloud, booted.uid)
+    report = agent.Report(kind="domain", generation=host.domains[booted.uid].generation)
+    report.failure.CopyFrom(agent.Failure(reason="DISK_MISSING", message="it is not there", remedy="mount it"))
+    await host._report("compute", report, "DomainObserved", booted.uid)
+    async with asyncio.timeout(PATIENCE_S):
+        async for change in tenant.client.instances.watch(booted.uid):
+            if change.instance.status == compute.INSTANCE_STATUS_ERROR:
+                break
+    assert change.instance.fault.reason == "DISK_MISSING"
+    for act in (tenant.client.instances.reboot, tenant.client.instances.start):
+        async with refused(cloud, FailedPrecondition, "INVALID_STATUS", says="reboot it with --hard"):
+            await act(booted)
+    rebooted = await done(tenant, tenant.client.instances.reboot(booted, hard=True))
+    assert (rebooted.status, rebooted.HasField("fault")) == (compute.INSTANCE_STATUS_ACTIVE, False)
+
+
 @pytest.mark.parametrize(("action", "remedy"), [("start", "it runs already"), ("stop", "off already")])
 async def test_power_that_is_so_already(cloud: Cloud, tenant: Tenant, parts: Parts, action: str, remedy: str) -> None:
     booted = await tenant.boot(parts)

@@ -260,6 +260,15 @@ def test_several_servers_at_once(gateway: FakeGateway, cirra: Cirra) -> None:
     assert (first.name, second.name) == ("projects/p/instances/1", "projects/p/instances/2")
 
 
+def test_a_console_that_writes_to_terminals(gateway: FakeGateway, cirra: Cirra) -> None:
+    gateway.answers("GetConsoleOutput", compute.ConsoleOutput(output="\x1b[2Jone\ttwo\r\n\x07three\n"))
+    shown = cirra("server", "log", "web", "-n", "2")
+    assert (shown.exit_code, shown.stdout) == (0, "[2Jone  two\nthree\n")
+    assert json.loads(cirra("server", "log", "web", "-o", "json").stdout)["output"].startswith("\x1b[2J")
+    assert [request.lines for request in gateway.requests("GetConsoleOutput")] == [2, 0]
+    assert cirra("server", "log", "web", "-n", "-1").exit_code == 2
+
+
 def test_limits_as_people_say_them(gateway: FakeGateway, cirra: Cirra) -> None:
     gateway.answers("SetDefaultQuotas", identity.Quotas(quotas=[identity.Quota(resource="volumes", limit=-1)]))
     told = ("--volumes", "unlimited", "--gigabytes", "0", "--floating-ips", "2", "--security-groups", "-1")

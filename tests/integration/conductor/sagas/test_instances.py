@@ -10,10 +10,14 @@ from uuid import UUID
 import pytest
 
 from cirra.agent.v1 import desired_pb2 as agent
+from cirra.compute.v1 import compute_pb2 as compute
+from conductor.compute.actions import State
 from conductor.network.port import Port
+from core.rpc.context import acting_as
 from core.saga.state import SagaStatus
 from core.testing.servers import Cell
-from tests.harness.control_plane import PATIENCE_S, PROJECT, ControlPlane, Prepared, control_plane
+from placement.hosts.host import Health
+from tests.harness.control_plane import ADMIN, PATIENCE_S, PROJECT, ControlPlane, Prepared, control_plane
 from tests.harness.fake_host import FakeHost
 from tests.harness.invariants import check_invariants
 
@@ -189,6 +193,26 @@ async def test_a_host_that_is_down_does_not_hold_up_a_delete(
     await host.start(plane.register_host)
     await usage_is(plane, lambda used: not used)
     await nothing_is_left(plane, hosts)
+
+
+async def test_a_start_on_a_host_that_is_down_says_so_and_is_not_made_up_for(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
+) -> None:
+    uid = await create_active(plane, prepared)
+    host = next(host for host in hosts if uid in host.domains)
+    with acting_as(ADMIN):
+        stopped = await plane.compute.StopInstance(compute.StopInstanceRequest(name=uid))
+        assert (await plane.ended(stopped.operation_id)).status is SagaStatus.COMPLETED
+        await host.stop()
+        await plane.host_is(host.name, Health.DOWN)
+        refused = await plane.compute.StartInstance(compute.StartInstanceRequest(name=uid))
+    run = await plane.ended(refused.operation_id)
+    assert run.status is SagaStatus.UNWOUND
+    failure = run.failures[0]
+    assert (failure.reason, bool(failure.remedy)) == ("HOST_DOWN", True)
+    instance = await plane.instance(uid)
+    assert (instance.state, instance.task_id) == (State.SHUTOFF, "")
+    assert instance.domain is not None and instance.domain.domain.power == agent.DESIRED_POWER_OFF
 
 
 async def test_a_host_that_dies_in_its_step_is_left_for_another_and_cleaned_when_it_returns(

@@ -46,7 +46,9 @@ async def told_and_done(
     """
     look = _look(services, desired, aggregate_class, observation_of, done)
     if await _tell(services, desired, look) is Answer.DOWN:
-        raise StepError(f"{desired.host} went down", reason="HOST_DOWN", reschedule=True)
+        raise StepError(
+            f"{desired.host} is down", reason="HOST_DOWN", remedy="try again when it is up, or ask why", reschedule=True
+        )
 
 
 async def gone_or_out_of_reach(
