@@ -60,8 +60,11 @@ def test_device_names_fit_and_the_service_has_one_mac_address_everywhere() -> No
 def test_a_process_is_found_and_signalled_by_its_marker_only(tmp_path: Path) -> None:
     marker = f"--marker={tmp_path}"
     pid_file = tmp_path / "pid"
-    child = subprocess.Popen(["sh", "-c", "read line", "sh", marker], stdin=subprocess.PIPE)
+    command = ["sh", "-c", "echo ready; read line", "sh", marker]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        # Popen returns in the middle of its exec, when it has no command line yet.
+        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
         assert process.find(marker, pid_file) == child.pid
         pid_file.write_text(str(os.getpid()))
         assert process.find(marker, pid_file) == child.pid
@@ -74,5 +77,5 @@ def test_a_process_is_found_and_signalled_by_its_marker_only(tmp_path: Path) -> 
     finally:
         child.kill()
         child.wait()
-        if child.stdin is not None:
-            child.stdin.close()
+        for pipe in filter(None, (child.stdin, child.stdout)):
+            pipe.close()
