@@ -19,7 +19,11 @@ from tests.e2e.cloud import Cloud, running_cloud
 from tests.e2e.machine import Finished, run
 from tests.testbed.traces import namespaces_of, traces
 
-_DHCP_TRIES, _DHCP_PAUSE_S = 2, 1
+# A machine that asks for an address twice, a second apart, and gives up.
+DHCP_CLIENT = (
+    *("busybox", "udhcpc", "-f", "-n", "-q", "-s", "/bin/true", "-i", OFFICE_DHCP_DEVICE),
+    *("-t", "2", "-T", "1", "-A", "1"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +66,7 @@ class Testbed:
 
     async def dhcp_answer(self) -> str | None:
         """What a machine in the office is offered when it asks for an address there; None: nobody answered."""
-        client = ("busybox", "udhcpc", "-f", "-n", "-q", "-s", "/bin/true", "-i", OFFICE_DHCP_DEVICE)
-        tries = ("-t", str(_DHCP_TRIES), "-T", str(_DHCP_PAUSE_S), "-A", "1")
-        asked = await self.run(OFFICE_NAME, *client, *tries)
+        asked = await self.run(OFFICE_NAME, *DHCP_CLIENT)
         return asked.output if asked.code == 0 else None
 
 
