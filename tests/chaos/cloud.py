@@ -48,8 +48,6 @@ PROJECT, CUSTOMER, PASSWORD = "chaos", "customer", "password of the customer"
 USABLE_S = 60.0
 # Longer than anything is away.
 PATIENCE_S = 90.0
-# One is enough: nothing here asks it twice.
-_LEFT_OUT = frozenset({"metadata-2"})
 
 
 class ChaosCloud:
@@ -89,8 +87,7 @@ class ChaosCloud:
         table = ServiceTable(self.layout, config, reached, environment)
         self.gateways = table.addresses.gateway
         for program in table.control_plane():
-            if program.name not in _LEFT_OUT:
-                self.services[program.name] = Process(with_clock(program, self.clocks.get(program.name, "")))
+            self.services[program.name] = Process(with_clock(program, self.clocks.get(program.name, "")))
         await self._start(list(self.services.values()))
         clouds.write(self.layout, self.gateways[0])
         self.admin = AsyncClient.of(clouds.admin(self.layout), retry_for_s=PATIENCE_S)

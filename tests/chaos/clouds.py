@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from contextlib import AsyncExitStack
-from pathlib import Path
-
-import pytest
 
 from tests.chaos.cloud import ChaosCloud, chaos_cloud
 from tests.harness.log_watch import LogWatch
@@ -19,8 +14,7 @@ _LONG_LOG = 5000
 class Clouds:
     """One at a time. It is left when its log has grown long, or a test has failed in it: that one's logs are kept."""
 
-    def __init__(self, session: pytest.Session, log_watch: LogWatch) -> None:
-        self._session = session
+    def __init__(self, log_watch: LogWatch) -> None:
         self._log_watch = log_watch
         self._stack = AsyncExitStack()
         self._cloud: ChaosCloud | None = None
@@ -30,23 +24,18 @@ class Clouds:
         if self._cloud is not None and (self._has_failed or await self._is_long(self._cloud)):
             await self.close()
         if self._cloud is None:
-            folder = Path(tempfile.mkdtemp(prefix="cirra-chaos-", dir="/var/tmp"))
-            self._failed_before = self._session.testsfailed
+            self._failed_before = self._log_watch.failures
+            folder = self._stack.enter_context(self._log_watch.folder("cirra-chaos-"))
             self._cloud = await self._stack.enter_async_context(chaos_cloud(folder))
         return self._cloud
 
     async def close(self) -> None:
-        if self._cloud is None:
-            return
-        folder, self._cloud = self._cloud.layout.root, None
+        self._cloud = None
         await self._stack.aclose()
-        self._log_watch.look_into(folder)
-        if not self._has_failed:
-            shutil.rmtree(folder)
 
     @property
     def _has_failed(self) -> bool:
-        return self._session.testsfailed > self._failed_before
+        return self._log_watch.failures > self._failed_before
 
     async def _is_long(self, cloud: ChaosCloud) -> bool:
         return (await cloud.log.head()).position > _LONG_LOG

@@ -33,8 +33,8 @@ def report(pytestconfig: pytest.Config) -> Report:
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
-async def clouds(request: pytest.FixtureRequest, log_watch: LogWatch) -> AsyncIterator[Clouds]:
-    shared = Clouds(request.session, log_watch)
+async def clouds(log_watch: LogWatch) -> AsyncIterator[Clouds]:
+    shared = Clouds(log_watch)
     yield shared
     await shared.close()
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -28,6 +26,7 @@ from placement.liveness.term import DETECTOR_ID
 from tests.chaos.cloud import CELL, HOSTS, ChaosCloud, chaos_cloud
 from tests.chaos.command import Cirra
 from tests.chaos.history import End, History, Moment
+from tests.harness.log_watch import LogWatch
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
@@ -52,17 +51,16 @@ DOWN_S, UP_S, SAGA_S = 30.0, 30.0, 90.0
 
 
 @asynccontextmanager
-async def _cloud(clocks: dict[str, str]) -> AsyncIterator[ChaosCloud]:
-    folder = Path(tempfile.mkdtemp(prefix="cirra-clocks-", dir="/var/tmp"))
-    async with chaos_cloud(folder, clocks) as running:
-        yield running
-    shutil.rmtree(folder)
+async def _cloud(log_watch: LogWatch, clocks: dict[str, str]) -> AsyncIterator[ChaosCloud]:
+    with log_watch.folder("cirra-clocks-") as folder:
+        async with chaos_cloud(folder, clocks) as running:
+            yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def askew() -> AsyncIterator[ChaosCloud]:
+async def askew(log_watch: LogWatch) -> AsyncIterator[ChaosCloud]:
     """A cloud in which hardly two clocks agree."""
-    async with _cloud(MIXED) as running:
+    async with _cloud(log_watch, MIXED) as running:
         yield running
 
 
@@ -161,8 +159,8 @@ async def test_a_host_that_dies_is_down_and_no_other(askew: ChaosCloud, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("clocks", ALONE, ids=lambda clocks: "".join(f"{name}{by}" for name, by in clocks.items()))
-async def test_one_clock_alone(clocks: dict[str, str]) -> None:
-    async with _cloud(clocks) as cloud:
+async def test_one_clock_alone(log_watch: LogWatch, clocks: dict[str, str]) -> None:
+    async with _cloud(log_watch, clocks) as cloud:
         await _make_and_look_back(cloud)
         await _lose_a_host(cloud)
 

@@ -6,10 +6,8 @@ After every test that uses it, its invariants hold: log, stream, read models, cl
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -28,15 +26,11 @@ async def cloud(log_watch: LogWatch) -> AsyncIterator[Cloud]:
         if os.environ.get("CI"):
             pytest.fail("end-to-end tests need root: guests, bridges, namespaces")
         pytest.skip("needs root: guests, bridges, namespaces")
-    # Not pytest's own folder: a path of libvirt's socket below it would be too long; nor a tmpfs, for the disks.
-    state_dir = Path(tempfile.mkdtemp(prefix="cirra-e2e-", dir="/var/tmp"))
-    async with running_cloud(state_dir) as running:
-        for path in running.layout.secrets.iterdir():
-            log_watch.know(f"secrets/{path.name}", path.read_text().strip())
-        yield running
-    log_watch.look_into(state_dir)
-    # Only after a run that ended well: the logs of another are evidence.
-    shutil.rmtree(state_dir)
+    with log_watch.folder("cirra-e2e-") as state_dir:
+        async with running_cloud(state_dir) as running:
+            for path in running.layout.secrets.iterdir():
+                log_watch.know(f"secrets/{path.name}", path.read_text().strip())
+            yield running
 
 
 @pytest.fixture(autouse=True)

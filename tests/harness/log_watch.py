@@ -5,6 +5,8 @@ services in this process log), and the log and trace files below pytest's folder
 with `log_watch.look_into`. Searched for are what tests plant (`tests.harness.planted`), what a fixture makes known with
 `log_watch.know`, and what nobody should log whatever it says: tokens, password hashes, private keys.
 
+Folders that can't be below pytest's own are made by `log_watch.folder`, and by nothing else: so none is forgotten.
+
 A search that can't find anything is a failure too: tests that run services leave lines, or nothing was watched.
 """
 
@@ -12,8 +14,11 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +54,12 @@ def forms(secret: str) -> Iterator[bytes]:
 
 
 class LogWatch:
-    """What was looked at, and what was found. `lines`: how many, by the kind of source."""
+    """What was looked at, and what was found. `lines`: how many, by the kind of source. `failures`: of tests."""
 
     def __init__(self) -> None:
         self.lines: dict[str, int] = {"captured": 0, "files": 0}
         self.leaks: list[str] = []
+        self.failures = 0
         self.talkative: set[str] = set()
         self._secrets: dict[str, tuple[bytes, ...]] = {"a planted secret": tuple(forms(CANARY))}
         self._seen: set[tuple[str, str]] = set()
@@ -63,6 +69,20 @@ class LogWatch:
         if len(secret) < SHORTEST:
             raise ValueError(f"{what} has {len(secret)} characters: too few to search for")
         self._secrets[what] = tuple(forms(secret))
+
+    @contextmanager
+    def folder(self, prefix: str, parent: str = "/var/tmp") -> Iterator[Path]:
+        """A new folder outside of pytest's, for what needs a short path (a unix socket) or a real disk (not a tmpfs).
+
+        At the end its logs are searched. It is removed, unless something failed meanwhile: then they are evidence.
+        """
+        folder, failed_before = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)), self.failures
+        try:
+            yield folder
+        finally:
+            self.look_into(folder)
+        if self.failures == failed_before:
+            shutil.rmtree(folder)
 
     def look_into(self, folder: Path) -> None:
         """Searches every log and trace file below the folder, before it is removed."""
@@ -82,6 +102,7 @@ class LogWatch:
 
     def look_at_report(self, report: pytest.TestReport) -> None:
         """Each section once: the later phases of a test repeat those of the earlier ones."""
+        self.failures += report.failed
         for title, text in report.sections:
             if (report.nodeid, title) not in self._seen:
                 self._seen.add((report.nodeid, title))

@@ -92,3 +92,30 @@ def test_services_that_say_nothing_at_all_are_not_believed(folder: Path) -> None
     assert (code, "nothing was watched" in output) == (1, True), output
     code, _ = run(folder, "def test_it(cloud):\n    pass\n", "--capture=no")
     assert code == 0, "who wants to see the output has it on the terminal, not here"
+
+
+def test_a_folder_outside_of_pytests_is_searched_and_kept_only_as_evidence(folder: Path) -> None:
+    body = f"""
+import pathlib
+def test_well(log_watch):
+    with log_watch.folder("well-", {str(folder)!r}) as inside:
+        (inside / "service.log").write_text("fine")
+@pytest.fixture
+def broken(log_watch):
+    with log_watch.folder("ill-", {str(folder)!r}) as inside:
+        yield inside
+def test_ill(broken):
+    (broken / "service.log").write_text(SECRET)
+    raise ValueError("of the test")
+"""
+    code, output = run(folder, body)
+    assert code == 1 and "1 failed, 1 passed" in output, output
+    [kept] = [*folder.glob("well-*"), *folder.glob("ill-*")]
+    assert f"a planted secret in {kept / 'service.log'}" in output
+
+
+def test_no_test_makes_folders_that_nobody_searches() -> None:
+    own = {"tests/harness/log_watch.py", "tests/unit/test_log_watch.py"}
+    makes = re.compile(r"\b(mkdtemp|TemporaryDirectory)\b")
+    found = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py") if makes.search(path.read_text())}
+    assert found == own

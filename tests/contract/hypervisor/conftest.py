@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -12,17 +10,17 @@ from deployment import guests
 from deployment.guests import GuestImage
 from deployment.libvirtd import PrivateLibvirtd
 from tests.contract.hypervisor.rigs import LibvirtRig, Rig, SimulatedRig
+from tests.harness.log_watch import LogWatch
 
 
 @pytest.fixture(scope="session")
-def libvirtd() -> Iterator[PrivateLibvirtd]:
-    """A libvirtd for the session. Not below pytest's folder: a unix socket's path is short."""
-    root = Path(tempfile.mkdtemp(prefix="cirra-libvirtd-", dir="/tmp"))
-    daemon = PrivateLibvirtd(root, uuid4())
-    daemon.start()
-    yield daemon
-    daemon.stop(destroy_guests=True)
-    shutil.rmtree(root)
+def libvirtd(log_watch: LogWatch) -> Iterator[PrivateLibvirtd]:
+    """A libvirtd for the session."""
+    with log_watch.folder("cirra-libvirtd-", "/tmp") as root:
+        daemon = PrivateLibvirtd(root, uuid4())
+        daemon.start()
+        yield daemon
+        daemon.stop(destroy_guests=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -30,25 +27,20 @@ _SETTINGS = {
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def host(request: pytest.FixtureRequest, log_watch: LogWatch) -> AsyncIterator[Host]:
+async def host(log_watch: LogWatch) -> AsyncIterator[Host]:
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("end-to-end tests need root: guests, bridges, mounts")
         pytest.skip("needs root: guests, bridges, mounts")
-    # Not pytest's own folder: a path of libvirt's socket below it would be too long; nor a tmpfs, for the disks.
-    state_dir = Path(tempfile.mkdtemp(prefix="cirra-e2e-", dir="/var/tmp"))
-    boot_id_file = state_dir / "boot-id"
-    boot_id_file.write_text("first boot\n")
-    disk = await DataDisk.make(state_dir)
-    try:
-        async with running_cloud(state_dir, {**_SETTINGS, "CIRRA_BOOT_ID_FILE": str(boot_id_file)}) as cloud:
-            yield Host(cloud, boot_id_file, disk)
-    finally:
-        await disk.remove()
-    log_watch.look_into(state_dir)
-    # The logs of a run that went wrong are evidence.
-    if request.session.testsfailed == 0:
-        shutil.rmtree(state_dir)
+    with log_watch.folder("cirra-e2e-") as state_dir:
+        boot_id_file = state_dir / "boot-id"
+        boot_id_file.write_text("first boot\n")
+        disk = await DataDisk.make(state_dir)
+        try:
+            async with running_cloud(state_dir, {**_SETTINGS, "CIRRA_BOOT_ID_FILE": str(boot_id_file)}) as cloud:
+                yield Host(cloud, boot_id_file, disk)
+        finally:
+            await disk.remove()
 
 
 @pytest.fixture(scope="session")

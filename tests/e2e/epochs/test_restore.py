@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from deployment.demo.tenant import Tenant, make_tenant
 from deployment.demo.userdata import user_data
 from deployment.servers import servers
 from tests.e2e.cloud import Cloud, running_cloud
+from tests.harness.log_watch import LogWatch
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -30,18 +30,14 @@ _SETTINGS = {"CIRRA_DIFFERENCE_INTERVAL_S": "0.5", "CIRRA_FULL_INTERVAL_S": "2"}
 
 
 @pytest_asyncio.fixture
-async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
+async def cloud(log_watch: LogWatch) -> AsyncIterator[Cloud]:
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("end-to-end tests need root: guests, bridges, namespaces")
         pytest.skip("needs root: guests, bridges, namespaces")
-    # Not pytest's own folder: a path of libvirt's socket below it would be too long; nor a tmpfs, for the disks.
-    state_dir = Path(tempfile.mkdtemp(prefix="cirra-e2e-", dir="/var/tmp"))
-    async with running_cloud(state_dir, _SETTINGS) as running:
-        yield running
-    # The logs of a run that went wrong are evidence.
-    if request.session.testsfailed == 0:
-        await asyncio.to_thread(shutil.rmtree, state_dir)
+    with log_watch.folder("cirra-e2e-") as state_dir:
+        async with running_cloud(state_dir, _SETTINGS) as running:
+            yield running
 
 
 async def test_guests_outlive_the_restore_of_an_older_backup(cloud: Cloud, tmp_path: Path) -> None:

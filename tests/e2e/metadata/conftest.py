@@ -7,13 +7,10 @@ import gzip
 import json
 import os
 import secrets
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +25,7 @@ from deployment.demo.key import new_key
 from deployment.demo.tenant import Tenant, make_tenant
 from tests.e2e.cloud import Cloud, running_cloud
 from tests.e2e.metadata.image import forced
+from tests.harness.log_watch import LogWatch
 
 MAX_USER_DATA_BYTES = 65_536
 PROPERTIES = {"role": "web", "owner": "Zoë"}
@@ -70,22 +68,21 @@ async def patiently(guest: SshGuest, script: str) -> Output:
 
 
 @asynccontextmanager
-async def cloud_with_vendor_data() -> AsyncIterator[Cloud]:
-    state_dir = Path(tempfile.mkdtemp(prefix="cirra-e2e-", dir="/var/tmp"))
-    vendor_data = state_dir / "vendor-data.json"
-    vendor_data.write_text(json.dumps(VENDOR_DATA))
-    async with running_cloud(state_dir / "cloud", {"CIRRA_VENDOR_DATA_FILE": str(vendor_data)}) as running:
-        yield running
-    shutil.rmtree(state_dir)
+async def cloud_with_vendor_data(log_watch: LogWatch) -> AsyncIterator[Cloud]:
+    with log_watch.folder("cirra-e2e-") as state_dir:
+        vendor_data = state_dir / "vendor-data.json"
+        vendor_data.write_text(json.dumps(VENDOR_DATA))
+        async with running_cloud(state_dir / "cloud", {"CIRRA_VENDOR_DATA_FILE": str(vendor_data)}) as running:
+            yield running
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def vendor_cloud() -> AsyncIterator[Cloud]:
+async def vendor_cloud(log_watch: LogWatch) -> AsyncIterator[Cloud]:
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("end-to-end tests need root: guests, bridges, namespaces")
         pytest.skip("needs root: guests, bridges, namespaces")
-    async with cloud_with_vendor_data() as running:
+    async with cloud_with_vendor_data(log_watch) as running:
         yield running
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -29,6 +26,7 @@ from compute_agent.drivers.simulated import FAULTS_FILE
 from core.ids import uuid7
 from deployment import guests
 from deployment.libvirtd import PrivateLibvirtd
+from tests.harness.log_watch import LogWatch
 from tests.integration.agent.world import HOST, until
 from tests.integration.compute_agent.cloud import (
     ComputeWorld,
@@ -62,13 +60,12 @@ def inventories(world: ComputeWorld) -> list[InventoryObserved]:
 
 
 @pytest.fixture
-def libvirtd() -> Iterator[PrivateLibvirtd]:
-    root = Path(tempfile.mkdtemp(prefix="cirra-lv-", dir="/tmp"))
-    daemon = PrivateLibvirtd(root, uuid4())
-    daemon.start()
-    yield daemon
-    daemon.stop(destroy_guests=True)
-    shutil.rmtree(root)
+def libvirtd(log_watch: LogWatch) -> Iterator[PrivateLibvirtd]:
+    with log_watch.folder("cirra-lv-", "/tmp") as root:
+        daemon = PrivateLibvirtd(root, uuid4())
+        daemon.start()
+        yield daemon
+        daemon.stop(destroy_guests=True)
 
 
 async def test_a_simulated_guests_life(world: ComputeWorld) -> None:

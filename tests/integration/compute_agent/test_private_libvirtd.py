@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,18 +13,18 @@ import psutil
 import pytest
 
 from deployment.libvirtd import PrivateLibvirtd
+from tests.harness.log_watch import LogWatch
 
 pytestmark = pytest.mark.root
 PATIENCE_S = 10.0
 
 
 @pytest.fixture
-def root() -> Iterator[Path]:
+def root(log_watch: LogWatch) -> Iterator[Path]:
     """A folder whose path is short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="cirra-lv-", dir="/tmp"))
-    yield folder
-    PrivateLibvirtd(folder, uuid4()).stop(destroy_guests=True)
-    shutil.rmtree(folder)
+    with log_watch.folder("cirra-lv-", "/tmp") as folder:
+        yield folder
+        PrivateLibvirtd(folder, uuid4()).stop(destroy_guests=True)
 
 
 @pytest.fixture

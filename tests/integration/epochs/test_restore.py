@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from core.repository import RecordedConstraints
 from tests.chaos.cloud import CELL, HOSTS, PATIENCE_S, ChaosCloud, chaos_cloud
 from tests.chaos.hosts import SimulatedHost
 from tests.harness.invariants import cell_under_check, require_sound
+from tests.harness.log_watch import LogWatch
 from tests.harness.standby import base_backup
 
 Found = set[tuple[str, str, str]]
@@ -51,14 +51,11 @@ class Guest:
 
 
 @pytest_asyncio.fixture
-async def cloud() -> AsyncIterator[ChaosCloud]:
-    folder = Path(tempfile.mkdtemp(prefix="cirra-epochs-", dir="/var/tmp"))
-    try:
+async def cloud(log_watch: LogWatch) -> AsyncIterator[ChaosCloud]:
+    with log_watch.folder("cirra-epochs-") as folder:
         # A host that is kept from building is no host that is down.
         async with chaos_cloud(folder, settings={"CIRRA_HEARTBEAT_WINDOW_S": "60"}) as running:
             yield running
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder)
 
 
 async def test_a_restore_of_an_older_backup_touches_no_guest(cloud: ChaosCloud) -> None:

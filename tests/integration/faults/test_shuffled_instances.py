@@ -18,7 +18,7 @@ from core.saga import SagaRun
 from core.saga.state import SagaStatus
 from core.testing.faults.bus import Shuffle, Shuffler
 from core.testing.servers import Cell
-from tests.harness.control_plane import ControlPlane, Prepared, control_plane
+from tests.harness.control_plane import PATIENCE_S, REPLICAS, ControlPlane, Prepared, control_plane
 from tests.harness.fake_host import FakeHost
 from tests.harness.invariants import check_invariants
 
@@ -45,7 +45,8 @@ async def shuffled(plane: ControlPlane, shuffle: Shuffle, *, seed: int) -> Async
 @pytest.fixture
 async def plane(cell: Cell, tmp_path: Path) -> AsyncIterator[ControlPlane]:
     async with control_plane(cell, tmp_path, window_s=WINDOW_S) as plane:
-        await plane.start_gateway()
+        for _ in range(REPLICAS):
+            await plane.start_gateway()
         yield plane
 
 
@@ -113,9 +114,20 @@ async def test_commands_whose_acknowledgement_is_lost_come_again_and_change_noth
     uids = await create(plane, prepared, 4)
     await require_all_at_home(plane, hosts, uids)
     await delete(plane, prepared, uids)
+    await until_each_came_again(hosts, uids)
     await require_nothing(plane, hosts)
-    told = Counter((desired.object_id, desired.generation) for host in hosts for desired in host.told)
-    assert max(told.values()) >= 2
+
+
+async def until_each_came_again(hosts: list[FakeHost], uids: list[str]) -> None:
+    """Of each guest the last command, which nothing replaces any more, was brought a second time."""
+
+    def times(uid: str) -> int:
+        told = [desired.generation for host in hosts for desired in host.told if desired.object_id == uid]
+        return told.count(max(told, default=0))
+
+    async with asyncio.timeout(PATIENCE_S):
+        while not all(times(uid) > 1 for uid in uids):  # noqa: ASYNC110 - hosts tell nobody
+            await asyncio.sleep(0.02)
 
 
 async def test_what_is_lost_on_its_way_is_sent_again(plane: ControlPlane) -> None:

@@ -21,7 +21,7 @@ from core.saga import SagaRun
 from core.testing.invariants import CellUnderCheck, Invariant, Violation, lasting_violations, violations
 from core.testing.servers import Cell
 from placement.claims.claim import Claim
-from tests.harness.control_plane import PROJECT, ControlPlane, control_plane
+from tests.harness.control_plane import PROJECT, REPLICAS, ControlPlane, control_plane
 from tests.harness.fake_host import FakeHost
 from tests.harness.invariants import under_check
 
@@ -48,8 +48,9 @@ class Still:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def still(module_cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Still]:
     async with control_plane(module_cell, tmp_path_factory.mktemp("plane")) as plane:
-        await plane.start_gateway()
-        await plane.start_metadata()
+        for _ in range(REPLICAS):
+            await plane.start_gateway()
+            await plane.start_metadata()
         await plane.add_host(FakeHost("host-1", module_cell))
         await plane.hosts_are_up("host-1")
         accepted = await (await plane.prepare()).create()
