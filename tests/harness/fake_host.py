@@ -74,6 +74,13 @@ class FakeHost:
         if self._bus is not None:
             await self._bus.close()
 
+    def answer_again(self) -> None:
+        """Nothing is waited for any more, and what was is done."""
+        for holding in (self.holding, self.holding_removal):
+            for event in holding.values():
+                event.set()
+            holding.clear()
+
     async def contents(self) -> Contents:
         """What is on it, for the checker of invariants."""
         return Contents(domains=set(self.domains), ports=set(self.ports))

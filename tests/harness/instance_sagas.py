@@ -262,6 +262,11 @@ class PowerStage(InstanceStage):
     async def require_abandoned(self, run: SagaRun) -> None:
         await self._require_at_rest(run, self._wanted if run.error is None else self._earlier)
 
+    async def require_deleted(self, uid: str) -> None:
+        """With all that it had."""
+        assert (await self.plane.instance(uid)).deleted
+        await self.require_nothing(uid)
+
     async def _require_at_rest(self, run: SagaRun, power: agent.DesiredPower.ValueType) -> Instance:
         """Nobody is at work on it, its desired state is this, and its host has made it so once it has looked."""
         uid = _uid(run)
@@ -271,11 +276,15 @@ class PowerStage(InstanceStage):
         assert instance.domain.domain.power == power
         state = State.ACTIVE if power == agent.DESIRED_POWER_ON else State.SHUTOFF
         async with asyncio.timeout(PATIENCE_S):
-            while (instance := await self.plane.instance(uid)).state is not state:
+            # A host that was slow may still do what was wished before, and undoes it when it looks again.
+            while (instance := await self.plane.instance(uid)).state is not state or self._powers(uid) != [power]:
                 await self.reconcile()
-        [host] = [host for host in self.hosts if uid in host.domains]
-        assert host.domains[uid].domain.power == power
+                await asyncio.sleep(0.02)
         return instance
+
+    def _powers(self, uid: str) -> list[agent.DesiredPower.ValueType]:
+        """On each host that has the guest."""
+        return [host.domains[uid].domain.power for host in self.hosts if uid in host.domains]
 
 
 _ON, _OFF = agent.DESIRED_POWER_ON, agent.DESIRED_POWER_OFF
@@ -288,9 +297,11 @@ POWER_SAGAS = (
 
 
 @asynccontextmanager
-async def power_plane(cell: Cell, folder: Path, *, conductors: int = 2) -> AsyncIterator[dict[str, PowerStage]]:
+async def power_plane(
+    cell: Cell, folder: Path, *, conductors: int = 2, deadline: timedelta | None = None
+) -> AsyncIterator[dict[str, PowerStage]]:
     """As `interposed_plane`, for the sagas of power: saga's name → its stage."""
-    kits = {saga.name: Interposed(saga) for saga, _, _ in POWER_SAGAS}
+    kits: dict[str, Interposed[Any]] = {saga.name: Interposed(_hurried(saga, deadline)) for saga, _, _ in POWER_SAGAS}
     async with AsyncExitStack() as stack:
         for name, kit in kits.items():
             constant = name.replace("-", "_").upper()

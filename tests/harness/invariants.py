@@ -19,7 +19,7 @@ from core.testing.servers import Cell
 from metadata.documents import DocumentsProjection
 from tests.harness.control_plane import ControlPlane
 
-_READ_MODELS = (
+READ_MODELS = (
     ("conductor", DesiredStateProjection),
     ("conductor", UnfinishedProjection),
     ("gateway", GatewayProjection),
@@ -29,7 +29,7 @@ _READ_MODELS = (
 
 async def cell_under_check(log: EventLog, bus: Bus) -> CellUnderCheck:
     """The bus's cell as the checker sees it: with the read models of those services that were ever started in it."""
-    models = [ReadModel(f"{bus.cell}_{part}", projection()) for part, projection in _READ_MODELS]
+    models = [ReadModel(f"{bus.cell}_{part}", projection()) for part, projection in READ_MODELS]
     kept = [model for model in models if await Checkpoints(model.schema, model.projection.name).load(log.pool)]
     return CellUnderCheck(log=log, bus=bus, read_models=kept, runner_lease=runner_lease)
 

@@ -27,6 +27,7 @@ from core import logs
 from core.pki.identity import Identity
 from core.settings import ServiceSettings
 from core.testing.servers import Cell
+from tests.harness.barrier import dealt_with
 from tests.harness.cloud import Cloud, Tenant
 from tests.harness.leftovers import every_row
 from tests.harness.planted import planted
@@ -72,7 +73,7 @@ async def messages(module_cell: Cell) -> list[Msg]:
 
     connection = await module_cell.connect(Identity.service("test"))
     await connection.subscribe(f"{module_cell.name}.>", cb=keep)
-    await connection.flush()
+    await dealt_with(connection)
     return found
 
 

@@ -13,6 +13,7 @@ from cirra.agent.v1.desired_pb2 import Heartbeat
 from core.bus import Bus, BusUnavailable, connect, publish_command, publish_report
 from core.embedded.nats import EmbeddedNats
 from core.liveness import HeartbeatPublisher
+from tests.harness.barrier import dealt_with
 
 from .handling import eventually
 
@@ -82,7 +83,7 @@ async def test_a_connection_that_the_server_ends_for_good_is_replaced(own_nats: 
     assert (await inbox.next()).data == b"still here"
     await subscription.unsubscribe()
     assert await own_bus.publish("news", b"not for us")
-    await own_bus.nc.flush()
+    await dealt_with(own_bus.nc)
     assert inbox.messages.empty()
     assert await own_bus.js.stream_info(own_bus.subjects.events_stream)
 

@@ -18,6 +18,7 @@ from core.natsauth.keys import AccountKeys
 from core.natsauth.permissions import AGENTS, Permissions, inbox_prefix
 from core.pki.identity import Identity
 from core.testing.servers import Cell
+from tests.harness.barrier import dealt_with
 
 ALICE, BOB = Identity.host("alice"), Identity.host("bob")
 # Short, so that a test sees a redelivery soon.
@@ -47,11 +48,11 @@ class Peer:
     async def publish(self, subject: str, payload: bytes = b"", reply: str = "", **headers: str) -> None:
         """Publish and wait until the server has dealt with it."""
         await self.client.publish(subject, payload, reply, headers=headers or None)
-        await self.client.flush()
+        await dealt_with(self.client)
 
     async def subscribe(self, subject: str) -> Subscription:
         subscription = await self.client.subscribe(subject)
-        await self.client.flush()
+        await dealt_with(self.client)
         return subscription
 
     async def attempt(self, subject: str, payload: bytes = b"") -> list[bytes]:

@@ -20,6 +20,7 @@ from core.natsauth.permissions import Permissions, host_permissions, service_per
 from core.natsauth.tokens import format_credentials, user_token
 from core.pki.identity import Identity
 from core.testing.servers import Cell
+from tests.harness.barrier import dealt_with
 from tests.integration.security.hosts_world import ALICE, BOB, World, connect, drain, next_request
 
 EVERYTHING = Permissions(publish=(">",), subscribe=(">",))
@@ -82,7 +83,7 @@ async def test_in_one_account_an_answer_would_purge_a_stream(world: World) -> No
     assert await alice.was_refused(target)
     assert (await world.state_of(world.names.commands_stream)).messages == 1
     await alice.publish(own_pull(world), next_request(), reply=target)
-    await world.conductor.client.flush()
+    await dealt_with(world.conductor.client)
     assert (await world.state_of(world.names.commands_stream)).messages == 0
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from core.bus.subjects import consumer_name
 from core.testing.servers import Cell
+from tests.harness.barrier import dealt_with
 from tests.integration.security.hosts_world import ACK_WAIT_S, ALICE, BOB, World, drain, next_request
 
 
@@ -57,7 +58,7 @@ async def test_a_host_may_answer_a_command_in_every_way(world: World, verb: str)
     await world.command(ALICE, "one")
     [message] = await world.alice.pull(world.cell.name, "compute")
     await getattr(message, verb)()
-    await world.alice.client.flush()
+    await dealt_with(world.alice.client)
     assert world.alice.refusals == []
     expected = {"ack_sync": (0, 0), "nak": (0, 1), "in_progress": (0, 1), "term": (0, 0)}
     # The server takes what is not asked to be confirmed in its own time.

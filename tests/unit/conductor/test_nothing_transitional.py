@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-import conductor
 from cirra.compute.v1.compute_pb2 import InstanceStatus
 from cirra.image.v1.image_pb2 import ImageStatus
 from cirra.network.v1.network_pb2 import PortStatus
 from core.saga import Saga
+from tests.harness.every_saga import every_saga
 
 LONGEST_STEP = timedelta(hours=1)
 
@@ -36,16 +34,6 @@ AT_REST: Mapping[str, str] = {
 ENDED_BY: Mapping[str, tuple[str, ...]] = {"INSTANCE_STATUS_BUILD": ("instance-create",)}
 
 
-def sagas() -> list[Saga[Any]]:
-    """Every saga that the conductor defines."""
-    found: dict[str, Saga[Any]] = {}
-    for module_info in pkgutil.walk_packages(conductor.__path__, "conductor."):
-        if not module_info.name.endswith("__main__"):
-            module = importlib.import_module(module_info.name)
-            found |= {each.name: each for each in vars(module).values() if isinstance(each, Saga)}
-    return list(found.values())
-
-
 def test_every_state_is_one_of_rest_or_names_what_ends_it() -> None:
     states = {
         name
@@ -55,7 +43,7 @@ def test_every_state_is_one_of_rest_or_names_what_ends_it() -> None:
     }
     assert AT_REST.keys() | ENDED_BY.keys() == states
     assert not AT_REST.keys() & ENDED_BY.keys()
-    known = {saga.name for saga in sagas()}
+    known = {saga.name for saga in every_saga()}
     power = {
         "instance-start",
         "instance-stop",
@@ -65,13 +53,13 @@ def test_every_state_is_one_of_rest_or_names_what_ends_it() -> None:
     assert {name for names in ENDED_BY.values() for name in names} <= known
 
 
-@pytest.mark.parametrize("saga", sagas(), ids=lambda saga: saga.name)
+@pytest.mark.parametrize("saga", every_saga(), ids=lambda saga: saga.name)
 def test_each_step_of_a_saga_ends_in_bounded_time(saga: Saga[Any]) -> None:
     """A task state is that of a saga: it ends with that."""
     for step in saga.steps:
         assert timedelta() < step.deadline <= step.deadline_cap <= LONGEST_STEP, step.name
 
 
-@pytest.mark.parametrize("saga", sagas(), ids=lambda saga: saga.name)
+@pytest.mark.parametrize("saga", every_saga(), ids=lambda saga: saga.name)
 def test_a_saga_says_what_becomes_of_its_target_when_it_is_given_up(saga: Saga[Any]) -> None:
     assert saga.abandon is not None

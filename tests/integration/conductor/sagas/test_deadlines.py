@@ -41,10 +41,7 @@ def answering_again(stages: tuple[CreateStage, DeleteStage]) -> Iterator[None]:
 
 def _answer(hosts: Sequence[FakeHost]) -> None:
     for host in hosts:
-        for holding in (host.holding, host.holding_removal):
-            for event in holding.values():
-                event.set()
-            holding.clear()
+        host.answer_again()
 
 
 async def _unanswered(create: CreateStage, step: str, kind: str) -> UUID:

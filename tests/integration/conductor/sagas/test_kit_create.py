@@ -28,6 +28,7 @@ from core.testing.sagas import (
 from core.testing.servers import Cell
 from tests.harness.instance_sagas import CreateStage, interposed_plane
 
+SAGAS = (INSTANCE_CREATE,)
 POINTS = Interposed(INSTANCE_CREATE).points()
 UNDOING = Interposed(INSTANCE_CREATE).points("undo")
 LAST = At("start", Moment.AFTER)  # everything has been done, and can still be undone

@@ -11,6 +11,7 @@ from core.testing.sagas import At, Interposed, Moment, cancels, crashes, fails, 
 from core.testing.servers import Cell
 from tests.harness.instance_sagas import DeleteStage, interposed_plane
 
+SAGAS = (INSTANCE_DELETE,)
 POINTS = Interposed(INSTANCE_DELETE).points()
 
 

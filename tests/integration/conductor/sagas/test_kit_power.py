@@ -30,7 +30,8 @@ from tests.harness.instance_sagas import POWER_SAGAS, PowerStage, power_plane
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KITS = [Interposed(saga) for saga, _, _ in POWER_SAGAS]
+SAGAS = tuple(saga for saga, _, _ in POWER_SAGAS)
+KITS = [Interposed(saga) for saga in SAGAS]
 NAMES = [kit.original.name for kit in KITS]
 POINTS = [pytest.param(kit.original.name, at, id=f"{kit.original.name} {at}") for kit in KITS for at in kit.points()]
 UNDOING = [
