@@ -102,7 +102,7 @@ async def test_services_are_listed_for_administrators(world: World, gateway: Gat
     root = await gateway.login("root")
     listed = await root.call(root.hosts.ListServices, placement.ListServicesRequest())
     assert [(status.service, status.instance, status.up) for status in listed.services] == [
-        ("compute", "host-1", False),
+        ("compute-agent", "host-1", False),
         ("conductor", "c1", True),
     ]
 

@@ -12,10 +12,12 @@ import pytest
 
 from cirra.placement.v1 import scheduling_pb2 as api
 from cirra.placement.v1 import scheduling_pb2_grpc
-from core.errors import CirraError, FailedPrecondition, ResourceExhausted
+from core.errors import CirraError, FailedPrecondition, ResourceExhausted, Unavailable
 from core.ids import host_aggregate_id, uuid7
+from core.saga.state import SagaStatus
 from core.testing.servers import Cell
 from placement.hosts.host import Health, Host
+from placement.scheduling import claiming
 from tests.harness.control_plane import PATIENCE_S, ControlPlane, control_plane
 from tests.harness.fake_host import FakeHost
 
@@ -94,6 +96,34 @@ async def test_a_host_is_suspected_down_and_up_again(plane: ControlPlane, hosts:
     assert silent.name not in answers
     await silent.start(plane.register_host)
     await plane.host_is(silent.name, Health.UP)
+
+
+async def test_the_only_host_that_can_is_waited_for_while_its_agents_restart(plane: ControlPlane) -> None:
+    """A claim says that it waits, and a create does."""
+    host = await plane.add_host(FakeHost("host-1", plane.cell))
+    await plane.hosts_are_up(host.name)
+    prepared = await plane.prepare()
+    await host.stop()
+    await plane.host_is(host.name, Health.DOWN)
+    with pytest.raises(Unavailable, match="host-1") as awaited:
+        await door(plane, 0).Claim(request())
+    assert awaited.value.reason == "HOSTS_AWAITED"
+    with pytest.raises(ResourceExhausted, match="0 of 1 hosts can take it"):  # back or not
+        await door(plane, 1).Claim(request(vcpus=1000))
+    accepted = await prepared.create()
+    await host.start(plane.register_host)
+    run = await plane.ended(accepted.operation_id)
+    assert run.status is SagaStatus.COMPLETED, run.error
+
+
+async def test_who_is_silent_for_long_is_not_waited_for(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claiming, "AWAITED_S", 0.0)
+    host = await plane.add_host(FakeHost("host-1", plane.cell))
+    await plane.hosts_are_up(host.name)
+    await host.stop()
+    await plane.host_is(host.name, Health.DOWN)
+    with pytest.raises(ResourceExhausted, match="compute_up: 1 host removed"):
+        await door(plane, 0).Claim(request())
 
 
 async def test_liveness_lists_agents_and_services(plane: ControlPlane, hosts: list[FakeHost]) -> None:

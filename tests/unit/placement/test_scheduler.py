@@ -166,3 +166,24 @@ def test_many_hosts_fit_in_the_arrays() -> None:
         view.host(f"host-{number}")
     choice = SCHEDULER.choose(view.table, request())
     assert (choice.decision.hosts_considered, len(choice.hosts)) == (200, TRIED)
+
+
+def test_who_fell_silent_lately_and_could_take_it_is_awaited() -> None:
+    now = 100.0
+    view = View(monotonic=lambda: now)
+    for name in ("host-1", "host-2", "host-3"):
+        view.host(name)
+    assert view.silent_lately(30) == []
+    view.happened(pb.HostSuspected(host="host-1"))
+    view.happened(pb.HostDown(host="host-2"))
+    view.happened(pb.HostDisabled(host="host-2"))
+    assert SCHEDULER.would_take(view.table, request(), view.silent_lately(30)) == ["host-1"]
+    assert SCHEDULER.would_take(view.table, request(excluded_hosts=["host-1"]), view.silent_lately(30)) == []
+    now += 20
+    view.happened(pb.HostDown(host="host-1"))
+    assert view.silent_lately(30) == [0, 1], "it is silent since it was suspected"
+    now += 10
+    assert view.silent_lately(30) == []
+    view.happened(pb.HostUp(host="host-1"))
+    view.happened(pb.HostSuspected(host="host-1"))
+    assert view.silent_lately(30) == [0]

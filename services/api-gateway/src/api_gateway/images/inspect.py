@@ -29,11 +29,15 @@ from api_gateway.images.errors import (
 )
 from api_gateway.images.formats import DETECTION_BYTES, detected
 from api_gateway.images.qcow2 import HEADER_BYTES, check_header, parse_header
+from core.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
 GIB = 1024**3
 _MAX_OUTPUT_BYTES = 4 * 1024**2
 _BEYOND_THE_END = "exceeding the end of the file"
+# Ends that say nothing of the image: somebody killed it (or the kernel did, for want of memory), or prlimit(1) could
+# not begin it (126, 127). A limit that an image makes it run into ends it otherwise: by SIGXCPU, SIGXFSZ or SIGABRT.
+_NOT_ITS_OWN_END = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, 126, 127})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +130,15 @@ async def _check_clusters(path: Path, limits: Limits) -> None:
 
 
 async def _qemu_img(command: str, path: Path, disk_format: str, limits: Limits, accept: tuple[int, ...]) -> _Answer:
-    """Runs qemu-img under its limits. Raises ImageRefused when it fails, takes too long, or has too much to say."""
+    """Runs qemu-img under its limits.
+
+    Raises ImageRefused when it fails, crashes, uses up its time, or has too much to say; Unavailable when this machine
+    is the reason that it tells nothing: that says nothing of the image.
+    """
     process = await asyncio.create_subprocess_exec(
         "prlimit",
         f"--as={limits.memory_bytes}",
-        f"--cpu={limits.cpu_s}",
+        f"--cpu={limits.cpu_s}:{limits.cpu_s + 5}",  # soft and hard: the soft one ends it by SIGXCPU, see below
         "--core=0",
         "--fsize=0",
         "--",
@@ -153,16 +161,28 @@ async def _qemu_img(command: str, path: Path, disk_format: str, limits: Limits, 
             output, errors = await asyncio.gather(_all_of(process.stdout), _all_of(process.stderr))
             await process.wait()
     except TimeoutError as error:
-        raise ImageRefused(INSPECTION_FAILED, f"looking at it took more than {limits.wall_s:g} s") from error
+        # Its own share of that is bounded by `cpu_s`: the rest was waiting for a disk or a processor.
+        raise _cut_short(command, f"it took more than {limits.wall_s:g} s") from error
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+    if process.returncode in _NOT_ITS_OWN_END:
+        raise _cut_short(command, f"it ended with {process.returncode}", errors)
     if process.returncode not in accept:
         # What it prints may name files of this machine: for the log alone.
-        _log.warning("image.inspection_failed", command=command, errors=errors[:1000])
+        _log.warning("image.inspection_failed", command=command, code=process.returncode, errors=errors[:1000])
         raise ImageRefused(INSPECTION_FAILED, f"qemu-img can't read it as {disk_format}")
     return _Answer(json.loads(output), errors)
+
+
+def _cut_short(command: str, what: str, errors: str = "") -> Unavailable:
+    _log.error("image.inspection_cut_short", command=command, what=what, errors=errors[:1000])
+    return Unavailable(
+        f"the image could not be looked at: {what}",
+        reason="IMAGE_INSPECTION_CUT_SHORT",
+        remedy="upload it again; the gateway's log tells more",
+    )
 
 
 async def _all_of(stream: asyncio.StreamReader) -> str:

@@ -26,6 +26,10 @@ class LiveView:
         self._view = HostView()
         self._moved = asyncio.Condition()
 
+    def silent_lately(self, within_s: float) -> list[int]:
+        """As `HostView.silent_lately`."""
+        return self._view.silent_lately(within_s)
+
     @property
     def position(self) -> int:
         return self._view.position

@@ -34,6 +34,8 @@ class HostTable:
         self.aggregate_metadata: dict[str, Mapping[str, str]] = {}
         # Server group → row → its members there.
         self.groups: dict[str, dict[int, int]] = {}
+        # Row → when, by this process's own monotonic clock, it was told that the host is no longer heard.
+        self.silent_since: dict[int, float] = {}
         # The log's.
         self.epoch = 0
         self.revision = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +36,20 @@ class HostView:
     `confirmed` or `cancelled`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.position = 0
+        self._monotonic = monotonic
         self.table = HostTable()
         # Host → the boots that its agents were declared up in; without those that are not UP.
         self.boots: dict[str, Mapping[str, str]] = {}
         # By the claim's id, by attempt.
         self._held: dict[UUID, dict[int, Held]] = {}
+
+    def silent_lately(self, within_s: float) -> list[int]:
+        """Rows of the hosts that fell silent less than so many seconds ago, as far as this process knows: who has just
+        begun takes all that are silent for such."""
+        now = self._monotonic()
+        return [row for row, since in self.table.silent_since.items() if now - since < within_s]
 
     # --- claims of our own
 
@@ -115,7 +123,12 @@ class HostView:
         self.table.revision += 1
 
     def _set_up(self, host: str, up: bool) -> None:
-        self.table.up[self.table.row(host)] = up
+        row = self.table.row(host)
+        self.table.up[row] = up
+        if up:
+            self.table.silent_since.pop(row, None)
+        else:
+            self.table.silent_since.setdefault(row, self._monotonic())
         self.table.revision += 1
 
     def _up(self, message: pb.HostUp) -> None:

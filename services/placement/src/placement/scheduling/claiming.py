@@ -15,7 +15,7 @@ from core.repository import Repository, Saved, again_on_conflict
 from placement.claims import groups
 from placement.claims.claim import Claim
 from placement.hosts.live_view import LiveView
-from placement.scheduling.refusal import NoValidHost
+from placement.scheduling.refusal import HostsAwaited, NoValidHost
 from placement.scheduling.scheduler import Scheduler, virt_type_of
 
 log = structlog.get_logger(__name__)
@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 CATCH_UP_S = 5.0
 # How often a claim chooses anew when others were quicker each time.
 MAX_CHOICES = 32
+# How long hosts that fell silent are waited for by what no other host can take: longer than the restart of an agent on
+# a busy machine, and well within the deadline of the step that claims.
+AWAITED_S = 30.0
 
 Made = tuple[pb.ClaimMade, int]
 
@@ -39,7 +42,7 @@ class Claiming:
         """The claim that was made, now or before, and the position (0 for one made before).
 
         Raises NoValidHost, only from a view at least as new as the log was when the request came; FailedPrecondition
-        for an attempt that was released, or while another is held; Conflict, Unavailable.
+        for an attempt that was released, or while another is held; Conflict; HostsAwaited, Unavailable.
         """
         if request.attempt > 1:
             known = await self._earlier(claim_id, request.attempt)
@@ -52,6 +55,7 @@ class Claiming:
                 made = await self._try_hosts(claim_id, request)
             except NoValidHost as refusal:
                 if newest is not None and position >= newest:
+                    self._require_none_awaited(request, refusal)
                     return await self._refuse(claim_id, request, refusal)
             else:
                 if made is not None:
@@ -60,6 +64,13 @@ class Claiming:
             if not await self._view.wait_for(newest, CATCH_UP_S):
                 raise Unavailable(f"the view of the hosts is behind position {newest}; try again")
         raise Conflict(f"every host was taken by others {MAX_CHOICES} times in a row; try again")
+
+    def _require_none_awaited(self, request: api.ClaimRequest, refusal: NoValidHost) -> None:
+        """Raises HostsAwaited while a host that could take it may come back."""
+        silent = self._view.silent_lately(AWAITED_S)
+        awaited = self._scheduler.would_take(self._view.table, request, silent) if silent else []
+        if awaited:
+            raise HostsAwaited(awaited) from refusal
 
     async def _earlier(self, claim_id: UUID, attempt: int) -> pb.ClaimMade | None:
         claim = await self._repository.find(Claim, claim_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cirra.placement.v1 import scheduling_pb2 as scheduling
-from core.errors import ResourceExhausted
+from core.errors import ResourceExhausted, Unavailable
 
 NO_HOSTS = "enrol hosts, or wait until the first one is heard: `cirra host list`"
 ANYTHING = "ask for less, or free, enable or add hosts"
@@ -25,6 +25,16 @@ class NoValidHost(ResourceExhausted):
             metadata={f"removed_by_{each.filter}": str(each.removed) for each, _ in removals},
         )
         self.decision = decision
+
+
+class HostsAwaited(Unavailable):
+    """The only hosts that could take the request fell silent a moment ago, and may be back in another."""
+
+    reason = "HOSTS_AWAITED"
+
+    def __init__(self, hosts: Sequence[str]) -> None:
+        more = f" and {len(hosts) - 1} more" if len(hosts) > 1 else ""
+        super().__init__(f"no other host can take it than {hosts[0]}{more}, which fell silent a moment ago")
 
 
 def _told(result: scheduling.FilterResult) -> str:

@@ -16,6 +16,7 @@ from cirra.placement.v1 import scheduling_pb2 as scheduling
 from placement.hosts.table import HostTable
 from placement.scheduling.filters.base import Filter, Mask, all_of
 from placement.scheduling.filters.capabilities import wanted_virt_type
+from placement.scheduling.filters.state import ComputeUp
 from placement.scheduling.refusal import NoValidHost
 from placement.scheduling.weighers import Scores, Weighed, Weigher
 
@@ -74,6 +75,12 @@ class Scheduler:
         other = Scheduler((*self._all, extra), (), random=self._random)
         other._weighers = self._weighers
         return other
+
+    def would_take(self, hosts: HostTable, request: scheduling.ClaimRequest, rows: Sequence[int]) -> list[str]:
+        """Those of the hosts that nothing stands against but that they are not heard; names."""
+        others = [each for each in self._all if each.name != ComputeUp.name]
+        keep = _filtered(others, hosts, request, all_of(hosts)).keep
+        return [hosts.names[row] for row in rows if keep[row]]
 
     def choose(self, hosts: HostTable, request: scheduling.ClaimRequest, *, shuffled: bool = True) -> Choice:
         """The hosts that can take the request, `TRIED` at most, best first.
