@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import sys
@@ -35,19 +36,20 @@ Cirra = Callable[..., Awaitable[Printed]]
 
 @pytest.fixture
 def cirra(cloud: Cloud, tenant: Tenant, tmp_path: Path) -> Cirra:
-    """Runs the command as the tenant's user."""
+    """Runs the command as the tenant's user, each time by another gateway than the last time."""
     home = tmp_path / "home"
     (home / ".config" / "cirra").mkdir(parents=True)
+    gateways = itertools.cycle(cloud.plane.gateway_addresses)
     profile = {
-        "endpoint": f"http://{cloud.plane.gateway_addresses[0]}",
         "user": tenant.user.display_name,
         "password": tenant.password,
         "project": tenant.project.display_name,
     }
-    (home / ".config" / "cirra" / "clouds.yaml").write_text(yaml.safe_dump({"clouds": {"here": profile}}))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CIRRA_", "XDG_"))}
 
     async def run(*arguments: str | Path) -> Printed:
+        at = {"endpoint": f"http://{next(gateways)}"}
+        (home / ".config" / "cirra" / "clouds.yaml").write_text(yaml.safe_dump({"clouds": {"here": profile | at}}))
         process = await asyncio.create_subprocess_exec(
             COMMAND,
             "--cloud",
