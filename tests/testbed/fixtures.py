@@ -6,10 +6,7 @@ After every test that uses it, the invariants of its cloud hold (tests/e2e/conft
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -27,19 +24,14 @@ _SETTINGS = {"CIRRA_HEARTBEAT_WINDOW_S": "4", "CIRRA_MASS_OUTAGE_HOSTS": "3"}
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def testbed(request: pytest.FixtureRequest, log_watch: LogWatch) -> AsyncIterator[Testbed]:
+async def testbed(log_watch: LogWatch) -> AsyncIterator[Testbed]:
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("end-to-end tests need root: namespaces, guests, bridges")
         pytest.skip("needs root: namespaces, guests, bridges")
-    # Not pytest's own folder: a path of libvirt's socket below it would be too long; nor a tmpfs, for the disks.
-    state_dir = Path(tempfile.mkdtemp(prefix="cirra-e2e-", dir="/var/tmp"))
-    async with running_testbed(state_dir, HOSTS, _SETTINGS) as made:
-        yield made
-    log_watch.look_into(state_dir)
-    # The logs of a run that went wrong are evidence.
-    if request.session.testsfailed == 0:
-        shutil.rmtree(state_dir)
+    with log_watch.folder("cirra-e2e-") as state_dir:
+        async with running_testbed(state_dir, HOSTS, _SETTINGS) as made:
+            yield made
 
 
 @pytest.fixture(scope="session")
