@@ -12,7 +12,7 @@ import pytest_asyncio
 from core.ids import last_segment
 from core.saga import SagaRun
 from core.saga.state import SagaStatus
-from core.testing.sagas import At, Interposed, Moment, Plan, begun, can_unwind, held
+from core.testing.sagas import At, Interposed, Moment, Plan, begun, can_cancel, held
 from core.testing.servers import Cell
 from tests.harness.control_plane import PATIENCE_S
 from tests.harness.instance_sagas import POWER_SAGAS, PowerStage, power_plane
@@ -61,7 +61,7 @@ async def test_between_effects(stages: dict[str, PowerStage], name: str, at: At)
     uid, saga_id = await _begun(stage, plan)
     deletion = (await stage.prepared.delete(uid)).operation_id
     expected = SagaStatus.UNWOUND
-    if not can_unwind(stage.kit.original, at):  # it is waited for
+    if not can_cancel(stage.kit.original, at):  # it is waited for
         plan.go_on.set()
         expected = SagaStatus.COMPLETED
     await _require_deleted(stage, uid, saga_id, deletion, expected)
