@@ -64,13 +64,17 @@ async def make_history(cloud: Cloud, parts: Parts, count: int) -> History:
 
 
 async def projected(cloud: Cloud, position: int) -> None:
-    """Returns once the gateway's read model holds everything up to the position."""
+    """Returns once the gateway's read model holds everything up to the position, and Postgres has statistics of it.
+
+    Autovacuum makes them within a minute; before, a filter by host or name reads all that the project has.
+    """
     config = Config.load(cloud.layout)
     log = await EventLog.open(servers(cloud.layout, config).postgres_dsn, schema=f"{config.cell}_log", pool_size=1)
     query = f'SELECT position FROM "{config.cell}_gateway".projections'
     try:
         while await log.pool.fetchval(query) < position:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
+        await log.pool.execute(f'ANALYZE "{config.cell}_gateway".resources')
     finally:
         await log.close()
 

@@ -1,4 +1,4 @@
-"""`rebuild`: each service drops its read models and builds them again from the event log, one after the other.
+"""`rebuild`: each service drops its read models and builds them again from the event log, all at the same time.
 
 `restored`: before that, a new epoch of the log begins, and its constraint rows are computed anew.
 """
@@ -27,9 +27,12 @@ async def rebuild_all(layout: Layout, table: ServiceTable, tell: Callable[[str],
     """The services print their progress on our standard output. Raises RebuildFailed."""
     if not is_locked(layout):
         raise RebuildFailed("Cirra does not run", remedy="start it: make up")
-    for program in table.rebuilders():
-        tell(f"== {program.name}")
-        await _run(program)
+    rebuilders = table.rebuilders()
+    tell(f"== {', '.join(program.name for program in rebuilders)}")
+    ended = await asyncio.gather(*map(_run, rebuilders), return_exceptions=True)
+    for failure in ended:
+        if failure is not None:
+            raise failure  # of several, the first: each service has said why
 
 
 async def after_restore(

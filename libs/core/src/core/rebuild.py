@@ -6,6 +6,7 @@ Safe while the service runs: whichever replica is active does the work, and read
 from __future__ import annotations
 
 import argparse
+import asyncio
 from collections.abc import Sequence
 
 from core.plane import open_plane
@@ -37,7 +38,8 @@ def run_or_rebuild(
 
     async def rebuild(lifetime: Lifetime, settings: SettingsT) -> None:
         plane = await open_plane(lifetime, service, settings, beating=False)
-        for projection in projections:
+
+        async def one(projection: Projection) -> None:
             projector = Projector(
                 projection,
                 log=plane.log,
@@ -46,7 +48,9 @@ def run_or_rebuild(
                 schema=settings.schema_name(schema),
                 holder=plane.runner,
             )
-            await projector.rebuild(lambda progress, name=projection.name: _print(name, progress))  # type: ignore[misc]
+            await projector.rebuild(lambda progress: _print(projection.name, progress))
+
+        await asyncio.gather(*map(one, projections))
         lifetime.stop()
 
     return run_service(f"{service}-rebuild", settings, rebuild)

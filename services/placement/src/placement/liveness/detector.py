@@ -31,6 +31,10 @@ LEASE_TTL = timedelta(seconds=5)
 _AT_ONCE = 32
 # In one pass. The others are next: who has fallen must not wait until thousands have risen.
 _RISE_PER_PASS = 500
+# Hosts that are UP are looked at in turns: so many in a pass, but each at least in every fourth. A pass is a twelfth of
+# the window, and silence counts from half of it on: that is early enough to suspect it before it is down.
+_LOOKED_AT_PER_PASS = 2500
+_TURNS = 4
 _VIEW_PATIENCE_S = 5.0
 _PAUSE_S = 1.0
 
@@ -67,6 +71,7 @@ class Detector:
         self._roll = roll
         self._replica = replica
         self._term = 0
+        self._pass = 0
         self.declares = False
         """Whether this replica is the one that does."""
         self._declared: dict[str, Verdict] = {}
@@ -94,13 +99,13 @@ class Detector:
         with acting(actor="system/detector"):
             await self._adopt(await self._begin_term())
         await self._roll.call(self._tracker)
-        expected: set[str] = set()
+        expected: dict[str, None] = {}
         began_at, pause_s = self._tracker.heard_for_s, self._tracker.window_s / 12
         while True:
-            for host in set(self._view.table.names) - expected:
+            for host in set(self._view.table.names) - expected.keys():
                 for component in NEEDED_AGENTS:
                     self._tracker.expect(component, host)
-                expected.add(host)
+                expected[host] = None
             # After a takeover a full window of listening goes by before anybody's silence is held against it.
             settled = self._tracker.heard_for_s - began_at >= self._tracker.window_s
             found = self._verdicts(expected, settled=settled)
@@ -128,14 +133,16 @@ class Detector:
             self._declared = {host: Verdict(Health.UP, boot_ids=boots) for host, boots in self._view.boots.items()}
 
     def _verdicts(self, hosts: Iterable[str], *, settled: bool) -> dict[str, Verdict]:
-        """Those that differ from what was declared."""
+        """Those that differ from what was declared, of the hosts whose turn it is."""
         found = {}
-        for host in hosts:
+        turns = min(_TURNS, len(self._declared) // _LOOKED_AT_PER_PASS + 1)
+        self._pass += 1
+        for number, host in enumerate(hosts, self._pass):
             declared = self._declared.get(host)
             if (
                 declared is not None
                 and declared.health is Health.UP
-                and self._tracker.is_steady(host, declared.boot_ids)
+                and (number % turns or self._tracker.is_steady(host, declared.boot_ids))
             ):
                 continue
             verdict = self._verdict(host, settled=settled)
