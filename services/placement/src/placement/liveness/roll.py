@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import structlog
@@ -18,6 +19,7 @@ from core.eventlog.schema import Migration, check_schema_name, migrate, quote_id
 from placement.liveness.tracker import Heard, Tracker
 
 _log = structlog.get_logger(__name__)
+_ROWS_AT_ONCE = 1000
 _MIGRATION = Migration(
     "roll_0001",
     """
@@ -70,6 +72,11 @@ class _Row:
         )
 
 
+def _values(row: _Row) -> tuple[object, ...]:
+    """As the table has its columns."""
+    return row.component, row.instance, row.boot_id, row.version, row.host, row.nats_server, row.up
+
+
 class Roll:
     """Read by every replica, written by the detector alone."""
 
@@ -78,6 +85,16 @@ class Roll:
         self._schema = check_schema_name(schema)
         self._table = f"{quote_identifier(schema)}.roll"
         self._leases = leases
+        self._upsert = (
+            f"INSERT INTO {self._table} SELECT * FROM"
+            " unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[])"
+            " ON CONFLICT (component, instance)"
+            " DO UPDATE SET boot_id = excluded.boot_id, version = excluded.version, host = excluded.host,"
+            " nats_server = excluded.nats_server, up = excluded.up"
+        )
+        self._delete = (
+            f"DELETE FROM {self._table} WHERE (component, instance) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
+        )
         self._known: dict[tuple[str, str], _Row] = {}
         self._written_at_s = 0.0
         self._changed = False
@@ -112,16 +129,19 @@ class Roll:
         gone = [key for key in self._known if key not in present]
         if not changed and not gone:
             return
+        # A few at a time: with 30,000 in one transaction, a detector that lost its lease meanwhile hung in it.
+        for first in range(0, len(changed), _ROWS_AT_ONCE):
+            rows = changed[first : first + _ROWS_AT_ONCE]
+            await self._execute(lease, self._upsert, *map(list, zip(*map(_values, rows), strict=True)))
+            self._known.update(((row.component, row.instance), row) for row in rows)
+        if gone:
+            await self._execute(lease, self._delete, *map(list, zip(*gone, strict=True)))
+        self._known = present
+
+    async def _execute(self, lease: Lease, query: str, *columns: list[Any]) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             await self._leases.check(connection, lease)
-            await connection.executemany(
-                f"INSERT INTO {self._table} VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (component, instance)"
-                " DO UPDATE SET boot_id = excluded.boot_id, version = excluded.version, host = excluded.host,"
-                " nats_server = excluded.nats_server, up = excluded.up",
-                [astuple(row) for row in changed],
-            )
-            await connection.executemany(f"DELETE FROM {self._table} WHERE component = $1 AND instance = $2", gone)
-        self._known = present
+            await connection.execute(query, *columns)
 
     async def follow(self, tracker: Tracker, *, every_s: float, unless: Callable[[], bool]) -> None:
         """Calls it now and then, for ever; `unless` this replica is the one that writes it."""
