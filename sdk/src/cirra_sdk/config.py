@@ -23,6 +23,7 @@ from typing import Any
 from cirra_sdk.errors import ConfigurationError
 
 CLOUDS_FILE = "CIRRA_CLOUDS_FILE"
+_PEM = b"-----BEGIN CERTIFICATE-----"
 _SYSTEM_FILES = (
     Path("/etc/cirra/clouds.yaml"),
     # Where `make up` leaves the cloud of this machine.
@@ -46,13 +47,16 @@ class Profile:
         """The certificates to trust. Raises ConfigurationError."""
         if not self.ca_file:
             return None
+        remedy = "check CIRRA_CA_FILE, or ca_file in clouds.yaml"
         try:
-            return Path(self.ca_file).expanduser().read_bytes()
+            certificates = Path(self.ca_file).expanduser().read_bytes()
         except OSError as error:
             raise ConfigurationError(
-                f"the CA file {self.ca_file} can't be read: {error.strerror}",
-                remedy="check CIRRA_CA_FILE, or ca_file in clouds.yaml",
+                f"the CA file {self.ca_file} can't be read: {error.strerror}", remedy=remedy
             ) from error
+        if _PEM not in certificates:
+            raise ConfigurationError(f"the CA file {self.ca_file} has no certificate in it (PEM)", remedy=remedy)
+        return certificates
 
     def memory_name(self) -> str:
         """A file name for what is remembered of this cloud as this user: another cloud at its address has another."""
@@ -139,13 +143,22 @@ def _read(path: Path, missing: tuple[type[OSError], ...]) -> Iterator[tuple[str,
     except missing:
         return
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(f"{path} can't be read: {why}", remedy="correct the file, or its name") from error
+        remedy = "correct the file, or CIRRA_CLOUDS_FILE which names it" if missing == () else "correct the file"
+        raise ConfigurationError(f"{path} can't be read: {_why(error)}", remedy=remedy) from error
     described = content.get("clouds") if isinstance(content, dict) else None
     if not isinstance(described, dict):
         raise ConfigurationError(f"{path} describes no clouds", remedy="begin it with `clouds:`, a name, `endpoint:`")
     for name, values in described.items():
         yield str(name), _profile(path, str(name), values)
+
+
+def _why(error: Exception) -> str:
+    """On one line."""
+    from yaml import MarkedYAMLError
+
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error).replace("\n", " ")
 
 
 def _profile(path: Path, name: str, values: Any) -> Profile:

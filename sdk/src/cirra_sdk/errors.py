@@ -161,11 +161,13 @@ def _unreachable(endpoint: str, message: str) -> Unreachable:
             f"the cloud at {endpoint} could not prove who it is",
             "check the CA file (CIRRA_CA_FILE, or ca_file in clouds.yaml)",
         )
+    # gRPC's words begin with its own affairs: "failed to connect to all addresses; last error: …: Connection refused".
+    why = message.rpartition(": ")[2].rstrip("])")
+    remedy = "check that it runs, and the endpoint (CIRRA_ENDPOINT, or clouds.yaml)"
+    if endpoint.startswith("http://"):
+        remedy += "; a cloud that speaks TLS is named without http://"
     return Unreachable(
-        "UNREACHABLE",
-        f"no answer from the cloud at {endpoint} ({message})" if message else f"no answer from the cloud at {endpoint}",
-        "check that it runs, and the endpoint (CIRRA_ENDPOINT, or clouds.yaml)",
-        retryable=True,
+        "UNREACHABLE", f"no answer from the cloud at {endpoint}{f' ({why})' if why else ''}", remedy, retryable=True
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.harness.cloud import Cloud, Tenant
-from tests.integration.sdk.command import Cirra
+from tests.integration.sdk.command import Cirra, Watching
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -114,3 +115,15 @@ async def test_a_server_is_renamed_labelled_locked_stopped_and_rebooted(tenant: 
     assert (await cirra("server", "stop", "db", "--wait", "-o", "json")).json["kind"] == "instance-stop"
     assert (await cirra("server", "start", "db", "--wait")).code == 0
     assert "ACTIVE" in (await cirra("server", "show", "db")).stdout
+
+
+async def test_a_list_is_watched_and_names_are_completed(tenant: Tenant, cirra: Cirra, watching: Watching) -> None:
+    async with watching("network", "list", "--watch", "-o", "json") as lines:
+        made = (await cirra("network", "create", "my lan", "-o", "json")).json
+        assert json.loads(await lines())["uid"] == made["uid"]
+        assert (await cirra("network", "delete", "my lan")).code == 0
+        gone = json.loads(await lines())
+        assert (gone["uid"], gone["deleted"]) == (made["uid"], True)
+    await cirra("network", "create", "your lan")
+    offered = await cirra(line="cirra --cloud here server create x --network yo")
+    assert (offered.stdout, offered.stderr) == ("your lan\n", "")

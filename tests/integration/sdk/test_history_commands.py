@@ -21,6 +21,9 @@ async def test_what_was_what_changed_and_who_did_it(cloud: Cloud, tenant: Tenant
     assert (then.json["status"], created["status"]) == ("BUILD", "ACTIVE"), then.stderr
     assert (await cirra("get", "web", "--as-of", str(begin), "-o", "json")).json == then.json
     assert (await cirra("get", parts.network.display_name, "-o", "json")).json["uid"] == parts.network.uid
+    for thing in (parts.network, parts.subnet, parts.image, tenant.project):
+        entries = (await cirra("timeline", thing.uid, "-o", "json")).json["entries"]
+        assert entries[0]["title"] == f"{type(thing).__name__}Created"
 
     diff = (await cirra("diff", "web", "--from", str(begin), "--to", str(end), "-o", "json")).json
     assert {"field": "status", "before": "BUILD", "after": "ACTIVE"} in diff["changes"]
@@ -29,6 +32,11 @@ async def test_what_was_what_changed_and_who_did_it(cloud: Cloud, tenant: Tenant
 
     asked = await cirra("audit", "-o", "json")
     methods = [request["method"] for request in asked.json]
+    deleted = await cirra("audit", "--method", "delete*", "-o", "json")
+    only = await cirra("audit", "--method", "CreateInstance", "--actor", tenant.user.uid, "-o", "json")
+    until = await cirra("audit", "--until", str(begin - 1), "-o", "json")
+    assert deleted.json == [] and [request["method"] for request in only.json] == ["CreateInstance"]
+    assert {request["method"] for request in until.json} == set(methods) - {"CreateInstance"}
     assert methods[-1] == "CreateInstance" and {"CreateNetwork", "CreateSubnet", "CreateImage"} <= set(methods)
     last = asked.json[-1]
     assert (last["user"], last["aggregate_id"]) == (tenant.user.display_name, created["uid"])

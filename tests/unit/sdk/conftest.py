@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,16 @@ def cirra(gateway: FakeGateway, environment: dict[str, str | None]) -> Cirra:
         return CliRunner().invoke(app, list(args), input=stdin, env={**environment, **told})
 
     return run
+
+
+@pytest.fixture
+def process_environment(gateway: FakeGateway, environment: dict[str, str | None]) -> dict[str, str]:
+    """For the command in a process of its own."""
+    told = {name: value for name, value in environment.items() if value is not None}
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CIRRA_")},
+        **told,
+        "CIRRA_ENDPOINT": gateway.endpoint,
+        "CIRRA_USER": "ann",
+        "CIRRA_PASSWORD": "secret",
+    }

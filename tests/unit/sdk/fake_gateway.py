@@ -5,6 +5,8 @@ It runs in threads of its own, so that the client under test has the event loop 
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,31 +15,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from cirra.compute.v1 import compute_pb2, server_group_pb2
-from cirra.events.v1 import events_pb2
+import cirra
 from cirra.identity.v1 import identity_pb2
-from cirra.image.v1 import image_pb2
-from cirra.network.v1 import network_pb2
-from cirra.operations.v1 import operations_pb2
-from cirra.placement.v1 import aggregate_pb2, decisions_pb2, placement_pb2
 
-SERVICES = (
-    compute_pb2.DESCRIPTOR.services_by_name["ComputeService"],
-    events_pb2.DESCRIPTOR.services_by_name["EventService"],
-    identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
-    image_pb2.DESCRIPTOR.services_by_name["ImageService"],
-    network_pb2.DESCRIPTOR.services_by_name["NetworkService"],
-    operations_pb2.DESCRIPTOR.services_by_name["OperationService"],
-    placement_pb2.DESCRIPTOR.services_by_name["HostService"],
-    aggregate_pb2.DESCRIPTOR.services_by_name["AggregateService"],
-    decisions_pb2.DESCRIPTOR.services_by_name["PlacementService"],
-    server_group_pb2.DESCRIPTOR.services_by_name["ServerGroupService"],
+# What the parts of a cloud say to each other. Every other service of the contract is for users.
+INTERNAL_PACKAGES = {"cirra.agent.v1", "cirra.conductor.v1"}
+INTERNAL_SERVICES = {"cirra.placement.v1.SchedulingService", "cirra.placement.v1.HostAdministrationService"}
+
+
+def _services() -> Iterator[ServiceDescriptor]:
+    """Of every proto that there is."""
+    for module in pkgutil.walk_packages(cirra.__path__, "cirra."):
+        if module.name.endswith("_pb2"):
+            yield from importlib.import_module(module.name).DESCRIPTOR.services_by_name.values()
+
+
+SERVICES = tuple(
+    service
+    for service in _services()
+    if service.file.package not in INTERNAL_PACKAGES and service.full_name not in INTERNAL_SERVICES
 )
 Answer = Message | Iterable[Any] | Callable[[Any], Any]
 

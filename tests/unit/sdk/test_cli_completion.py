@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from cirra_sdk.cli.completing import EVERYTHING, offered
 from cirra_sdk.cli.main import app
 from tests.unit.sdk.conftest import Cirra
 from tests.unit.sdk.fake_gateway import Failure, FakeGateway
+from tests.unit.sdk.terminal import read_until
 
 COMMAND = Path(sys.executable).with_name("cirra")
 UID = "01a1fd6f-2fa7-7ab2-91a7-9c95acdd5962"
@@ -215,19 +215,10 @@ def test_in_bash(
         start_new_session=True,
     ) as shell:
         os.close(slave)
-        _read_until(master, "ready$ ")
+        read_until(master, "ready$ ")
         os.write(master, f"{typed}\t".encode())
         try:
-            assert line in _read_until(master, line)
+            assert line in read_until(master, line)
         finally:
             shell.kill()
             os.close(master)
-
-
-def _read_until(terminal: int, wanted: str) -> str:
-    """What came up to then, or in 20 s."""
-    came, until = "", time.monotonic() + 20
-    while wanted not in came and time.monotonic() < until:
-        if select.select([terminal], [], [], 0.2)[0]:
-            came += os.read(terminal, 4096).decode(errors="replace")
-    return came

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from tests.unit.sdk.conftest import Cirra
 from tests.unit.sdk.fake_gateway import Failure, FakeGateway
 
 COMMAND = Path(sys.executable).with_name("cirra")
+CREATE = ["server", "create", "web", "--flavor", "f", "--image", "i"]
 NOT_FOUND = Failure(StatusCode.NOT_FOUND, "no instance 'web'", "NOT_FOUND", "check the name and the project")
 
 
@@ -28,13 +28,16 @@ def test_not_found(gateway: FakeGateway, cirra: Cirra) -> None:
     result = cirra("server", "show", "web")
     assert result.exit_code == 3
     assert result.stdout == ""
-    assert result.stderr == "error: no instance 'web' (NOT_FOUND)\nremedy: check the name and the project\n"
+    assert result.stderr == (
+        "error: no instance 'web' (NOT_FOUND)\n"
+        "remedy: check the name and the project; what there is: `cirra server list`\n"
+    )
 
 
 def test_each_bad_field_is_named(gateway: FakeGateway, cirra: Cirra) -> None:
     bad = {"instance.image": "no image 'x': check the name", "instance.nics": "give 1 to 16"}
     gateway.fails("CreateInstance", Failure(StatusCode.INVALID_ARGUMENT, "…", "INVALID_ARGUMENT", fields=bad))
-    result = cirra("server", "create", "web", "--image", "x", "--flavor", "small")
+    result = cirra("server", "create", "web", "--image", "x", "--flavor", "small", "--network", "lan")
     assert result.exit_code == 1
     assert result.stderr == (
         "error: instance.image: no image 'x': check the name\n"
@@ -64,7 +67,9 @@ def test_nobody_answers(cirra: Cirra, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 4
     what, remedy = result.stderr.splitlines()
     assert what.startswith("error: no answer from the cloud at http://127.0.0.1:1")
-    assert remedy == "remedy: check that it runs, and the endpoint (CIRRA_ENDPOINT, or clouds.yaml)"
+    assert "Connection refused) (UNREACHABLE)" in what and "ipv4" not in what
+    assert remedy.startswith("remedy: check that it runs, and the endpoint (CIRRA_ENDPOINT, or clouds.yaml)")
+    assert "without http://" in remedy
 
 
 def test_no_cloud_is_told(cirra: Cirra, tmp_path: Path) -> None:
@@ -79,8 +84,24 @@ def test_no_cloud_is_told(cirra: Cirra, tmp_path: Path) -> None:
     [
         (["server", "show", "web", "--as-of", "noon"], "'noon' is no time"),
         (["server", "list", "--status", "WELL"], "give one of BUILD, ACTIVE, SHUTOFF, ERROR, DELETED"),
-        (["server", "create", "web", "--flavor", "f", "--image", "i", "--nic", "nett=x"], "nett is not known"),
-        (["server", "create", "web", "--flavor", "f", "--image", "i", "--property", "x"], "give key=value"),
+        ([*CREATE, "--nic", "nett=x"], "nett is not known"),
+        (
+            [*CREATE, "--network", "n", "--property", "x"],
+            "give key=value",
+        ),
+        (CREATE, "give --network NAME"),
+        ([*CREATE, "--nic", "lan"], "key=value with ip, net"),
+        (
+            [*CREATE, "--network", "n", "--user-data", "/"],
+            "give a file",
+        ),
+        (["server", "group", "create", "g", "--policy", "lonely"], "'anti-affinity'"),
+        (["flavor", "create", "f", "--vcpus", "99999999999", "--ram", "1", "--disk", "1"], "give a smaller number"),
+        (["server", "show", "web", "--watch", "--as-of", "10m"], "what was does not change"),
+        (["diff", "web", "--from", "2999-01-01"], "--from is in the future"),
+        (["diff", "web", "--from", "9", "--to", "8"], "change them round"),
+        (["audit", "--since", "9", "--until", "8"], "change them round"),
+        (["audit", "--until", "soon"], "--until: 'soon' is no time"),
         (["server", "create", "web", "--flavor", "f"], "--image"),
         (["quota", "set", "demo"], "no limit is named"),
         (["server", "list", "-o", "xml"], "xml"),
@@ -97,7 +118,7 @@ def test_wrong_usage(gateway: FakeGateway, cirra: Cirra, arguments: list[str], c
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["server", "create", "web", "--flavor", "f", "--image", "i", "--user-data", "/nowhere/x"],
+        [*CREATE, "--network", "n", "--user-data", "/nowhere/x"],
         ["image", "create", "debian", "--file", "/nowhere/x"],
         ["keypair", "create", "ann", "--public-key", "/nowhere/x"],
     ],
@@ -106,6 +127,7 @@ def test_a_file_that_is_not_there(gateway: FakeGateway, cirra: Cirra, arguments:
     result = cirra(*arguments)
     assert result.exit_code == 2
     assert "error: /nowhere/x: No such file or directory" in result.stderr
+    assert "remedy: check the file's name" in result.stderr
     assert gateway.calls == []
 
 
@@ -151,19 +173,6 @@ def test_help_needs_no_grpc() -> None:
     script = "import sys, cirra_sdk.cli.main; print(sorted({'grpc', 'yaml', 'google.protobuf'} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert loaded.stdout.strip() == "[]"
-
-
-@pytest.fixture
-def process_environment(gateway: FakeGateway, environment: dict[str, str | None]) -> dict[str, str]:
-    """For the command in a process of its own."""
-    told = {name: value for name, value in environment.items() if value is not None}
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("CIRRA_")},
-        **told,
-        "CIRRA_ENDPOINT": gateway.endpoint,
-        "CIRRA_USER": "ann",
-        "CIRRA_PASSWORD": "secret",
-    }
 
 
 def test_a_reader_that_has_seen_enough(gateway: FakeGateway, process_environment: dict[str, str]) -> None:

@@ -96,7 +96,7 @@ def test_policies_are_written_as_nova_writes_them(gateway: FakeGateway, cirra: C
     wanted = gateway.requests("CreateServerGroup")[0].server_group
     assert wanted == groups.ServerGroup(display_name="web", policy=groups.SERVER_GROUP_POLICY_SOFT_ANTI_AFFINITY)
     wrong = cirra("server", "group", "create", "web", "--policy", "lonely")
-    assert wrong.exit_code == 2 and "ANTI_AFFINITY" in wrong.stderr
+    assert wrong.exit_code == 2 and "'anti-affinity'" in wrong.stderr
 
 
 def test_hints_go_as_they_are(gateway: FakeGateway, cirra: Cirra) -> None:

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 from google.protobuf.message_factory import GetMessageClass
+from grpc import StatusCode
 from typer.main import get_command
 
-from cirra.compute.v1.compute_pb2 import Instance
+from cirra.compute.v1.compute_pb2 import Instance, WatchInstancesResponse
 from cirra_sdk.cli.main import app
 from tests.unit.sdk.conftest import Cirra
-from tests.unit.sdk.fake_gateway import SERVICES, FakeGateway
+from tests.unit.sdk.fake_gateway import SERVICES, Failure, FakeGateway
+from tests.unit.sdk.test_every_method import NOT_FOR_USERS
 
 # Parameters that take one of a few words.
+UID = "01a1fd6f-2fa7-7ab2-91a7-9c95acdd5962"
 WORDS = {"role": "reader", "policy": "affinity"}
 # What is not made of the command's own arguments and required options.
 BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -24,6 +27,7 @@ BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("host", "accept"): ("--all",),
     ("host", "set"): ("--cpu-allocation-ratio", "4"),
     ("aggregate", "set"): ("--zone", "z"),
+    ("server", "create"): ("--network", "lan"),
     ("server", "set"): ("--name", "1"),
     ("server", "unset"): ("--tag", "1"),
     ("user", "create"): ("--password-file", "{file}"),
@@ -62,6 +66,8 @@ def answering(gateway: FakeGateway) -> None:
                 answer.uid, answer.done = "o1", True
             if method.name == "GetInstancePassword":
                 answer.password = b"hush"
+            if method.name in ("GetInstance", "GetUser"):
+                answer.uid = answer.etag = "of-it"
             if method.output_type.name == "ResourceAsOf":
                 answer.data.Pack(Instance())
             gateway.answers(method.name, [answer] if method.server_streaming else answer)
@@ -92,6 +98,88 @@ def test_a_command(cirra: Cirra, tmp_path: Path, path: tuple[str, ...], output: 
         json.loads(result.stdout)
     else:
         assert result.stdout.strip()
+
+
+# What is written for the values of options; else "1".
+VALUES = {
+    **{"nic": "net=n,ip=10.0.0.1,port=p", "fixed_ip": "subnet=s,ip=10.0.0.1", "allocation_pool": "start=a,end=b"},
+    **{"properties": "k=v", "hint": "group=g", "as_of": "10m", "since": "10m", "until": "now", "from_": "1", "to": "2"},
+    **{"disk_format": "raw", "output": "json", "target": UID, "resource": UID},
+}
+# One is enough, or each goes without the other.
+NOT_WITH = {
+    ("operation", "list"): {"stuck"},
+    ("host", "accept"): {"all_"},
+    # The answer of this test is a server.
+    ("operation", "show"): {"as_of"},
+}
+# The cloud says them, not who asks; and the token of a second page, which these lists do not have.
+NOT_TOLD = {
+    *("page_token", "name", "uid", "create_time", "update_time", "launch_time", "etag", "project_id", "user_id"),
+    *("fingerprint", "hostname", "status", "status_reason", "task_state", "power_state", "flavor_summary", "host"),
+    *("fault", "metadata_fetch_time", "virt_type", "server_group", "locked", "locked_reason", "members", "roles"),
+    *("size_bytes", "virtual_size_bytes", "sha256", "subnets", "device_id", "bindings", "leased_ip", "seen_ip"),
+    *("lease_time", "seen_time", "hosts"),
+}
+# Said by the command in words of their own.
+ELSEWHERE = {"key_pair.type": "it is read from the key", "subnet.no_gateway": "--gateway none"}
+
+
+def _everything(path: tuple[str, ...], file: Path) -> list[str]:
+    """The command with every option that it has."""
+    told = list(path)
+    for parameter in COMMANDS[path].params:
+        words = {"status": "ACTIVE", "state": "RUNNING", **WORDS, **VALUES}
+        text = str(file) if parameter.metavar == "FILE" else words.get(parameter.name, "1")
+        if parameter.param_type_name == "argument":
+            told.append(text)
+        elif parameter.name not in {"help", "watch", "wait", *NOT_WITH.get(path, ())}:
+            told += [parameter.opts[-1]] if parameter.is_flag else [parameter.opts[-1], text]
+    return told
+
+
+def _told(request: Any, path: str = "") -> Iterator[str]:
+    """The fields of a request that are set, inner ones by their path."""
+    for field, value in request.ListFields():
+        yield f"{path}{field.name}"
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for inner in value if field.is_repeated else [value]:
+                yield from _told(inner, f"{path}{field.name}.")
+
+
+@pytest.mark.timeout(300)
+def test_every_method_and_every_field_of_its_request_can_be_told(
+    gateway: FakeGateway, cirra: Cirra, tmp_path: Path
+) -> None:
+    """A new method, filter or property of the API is in the command too, or this says why not."""
+    (tmp_path / "file").write_text("content")
+    # They would never end.
+    gateway.answers("WatchInstances", [WatchInstancesResponse(deleted=True)])
+    gateway.fails("WatchEvents", Failure(StatusCode.PERMISSION_DENIED, "enough", "PERMISSION_DENIED"))
+    for path in COMMANDS:
+        arguments = _everything(path, tmp_path / "file")
+        result = cirra(*arguments, stdin="secret\n", CIRRA_PROJECT="demo")
+        assert result.exit_code == 0 or path == ("event", "watch"), (arguments, result.stderr)
+    told: dict[str, set[str]] = {}
+    for call in gateway.calls:
+        for request in call.request if isinstance(call.request, list) else [call.request]:
+            told.setdefault(call.method, set()).update(_told(request))
+    methods = {method.name: method for service in SERVICES for method in service.methods}
+    assert methods.keys() - told.keys() == NOT_FOR_USERS
+    assert {
+        f"{name}: {field}"
+        for name, fields in told.items()
+        for field in _fields(methods[name])
+        if field not in fields and field.rpartition(".")[2] not in NOT_TOLD and field not in ELSEWHERE
+    } == set()
+
+
+def _fields(method: Any) -> Iterator[str]:
+    """What a request may say; of what is to be created, each of its fields."""
+    for field in method.input_type.fields:
+        yield field.name
+        if method.name.startswith("Create") and field.message_type is not None and not field.is_repeated:
+            yield from (f"{field.name}.{inner.name}" for inner in field.message_type.fields)
 
 
 def test_help_of_every_command(cirra: Cirra) -> None:

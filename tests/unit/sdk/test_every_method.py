@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
+from api_gateway.auth.policy import NEEDS
 from cirra.compute.v1.server_group_pb2 import SERVER_GROUP_POLICY_AFFINITY
 from cirra.identity.v1.identity_pb2 import ROLE_READER
 from cirra_sdk import AsyncClient
@@ -111,6 +112,12 @@ CALLS: dict[str, Doing] = {
     "CreateEnrolmentToken": lambda client: client.enrolment_tokens.create("x"),
 }
 METHODS = {method.name: method for service in SERVICES for method in service.methods}
+
+
+def test_the_public_methods_are_those_that_the_gateway_lets_in() -> None:
+    """Who adds a service says whether it is for users; if so, its methods are the SDK's, and the command's."""
+    assert {f"/{method.containing_service.full_name}/{name}" for name, method in METHODS.items()} == set(NEEDS)
+    assert len(METHODS) == sum(len(service.methods) for service in SERVICES), "no two have one name"
 
 
 def test_no_method_is_left_out() -> None:

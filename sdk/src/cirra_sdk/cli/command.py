@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from cirra_sdk.cli.output import Format, Output
-from cirra_sdk.cli.report import EXIT_CLOUD, complain, debugging, exit_code, reported
+from cirra_sdk.cli.report import EXIT_CLOUD, UsageError, complain, debugging, exit_code, reported
 from cirra_sdk.errors import CirraError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # A person waits; a program that uses the SDK may have more patience.
 RETRY_FOR_S = 6.0
 
+WatchOption = Annotated[bool, typer.Option("-w", "--watch", help="Go on, with each change, until interrupted.")]
 OutputOption = Annotated[Format, typer.Option("-o", "--output", help="How to print what is found.")]
 
 
@@ -54,20 +55,21 @@ def group(name: str, about: str) -> typer.Typer:
     return typer.Typer(name=name, help=about, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Function], Function]:
+def command(app: typer.Typer, name: str, *, watch: bool | None = None) -> Callable[[Function], Function]:
     """Makes `async def f(session, …)` a command of *app*, whose other parameters are arguments and options.
 
-    The docstring is its help.
+    The docstring is its help. *watch*: it has `--watch`, as have all that list or show, unless this says otherwise.
     """
+    watchable = name in ("list", "show") if watch is None else watch
 
     def add(function: Function) -> Function:
-        app.command(name, **settings)(_runner(function))
+        app.command(name)(_runner(function, watchable))
         return function
 
     return add
 
 
-def _runner(function: Function) -> Callable[..., None]:
+def _runner(function: Function, watchable: bool) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
     own = [
         parameter.replace(annotation=hints[parameter.name])
@@ -75,17 +77,20 @@ def _runner(function: Function) -> Callable[..., None]:
     ]
 
     @wraps(function)
-    def run(ctx: typer.Context, *, output: Format = Format.TABLE, **arguments: Any) -> None:
+    def run(ctx: typer.Context, *, output: Format = Format.TABLE, watch: bool = False, **arguments: Any) -> None:
         if not debugging():
             # gRPC writes to stderr about connections, in words for its own developers.
             os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         with reported():
-            asyncio.run(_with_session(function, ctx.obj or Globals(), output, arguments))
+            if watch and arguments.get("as_of"):
+                raise UsageError("--watch and --as-of: what was does not change; give one of them")
+            asyncio.run(_with_session(function, ctx.obj or Globals(), output, arguments, watch=watch))
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter("ctx", keyword, annotation=typer.Context),
         *(parameter.replace(kind=keyword) for parameter in own),
+        *([inspect.Parameter("watch", keyword, default=False, annotation=WatchOption)] if watchable else []),
         inspect.Parameter("output", keyword, default=Format.TABLE, annotation=OutputOption),
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -93,7 +98,9 @@ def _runner(function: Function) -> Callable[..., None]:
     return run
 
 
-async def _with_session(function: Function, told: Globals, output: Format, arguments: dict[str, Any]) -> None:
+async def _with_session(
+    function: Function, told: Globals, output: Format, arguments: dict[str, Any], *, watch: bool
+) -> None:
     from cirra_sdk.client import AsyncClient
     from cirra_sdk.config import resolve
 
@@ -102,7 +109,17 @@ async def _with_session(function: Function, told: Globals, output: Format, argum
     memory = _memory(profile, printed)
     client = AsyncClient.of(profile, retry_for_s=RETRY_FOR_S, memory=memory)
     async with client:
-        await function(Session(client, printed, profile, memory), **arguments)
+        session = Session(client, printed, profile, memory)
+        if not watch:
+            await function(session, **arguments)
+            return
+        from cirra_sdk.cli.watching import watched
+
+        async def look(looking: Session, name: str) -> None:
+            known = {"name": name} if name and "name" in arguments else {}
+            await function(looking, **{**arguments, **known})
+
+        await watched(session, look)
 
 
 def _memory(profile: Profile, printed: Output) -> Memory:

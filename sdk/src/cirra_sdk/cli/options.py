@@ -78,6 +78,15 @@ def enum(enum_type: Any, text: str, option: str) -> Any:
     return enum_type.Value(wanted)
 
 
+def secret(question: str, *, confirm: bool = False) -> str:
+    """What the person types, unseen; without a terminal, the first line of stdin. Raises UsageError for nothing."""
+    if sys.stdin.isatty():
+        return str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True))
+    if line := sys.stdin.readline().rstrip("\r\n"):
+        return line
+    raise UsageError(f"{question}: nothing came from stdin", remedy="type it on a terminal, or pipe it in")
+
+
 def content(path: Path | None) -> bytes:
     """A file's content; `-` is stdin, None is nothing. Raises OSError."""
     if path is None:

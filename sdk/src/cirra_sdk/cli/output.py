@@ -125,19 +125,21 @@ class Output:
 
             self._dump([plain(message) for message in messages])
 
-    def stream(self, message: Message, line: RenderableType) -> None:
-        """One of many that come over time: a line each; YAML documents are separated."""
+    def stream(self, message: Message, line: RenderableType, *, gone: bool = False) -> None:
+        """One of many that come over time: a line each; YAML documents are separated. *gone*: it says `deleted`."""
         from cirra_sdk.cli.plain import plain
 
         if self.is_table:
             self.out.print(line)
-        elif self.format is Format.JSON:
-            self.out.print(json.dumps(plain(message), ensure_ascii=False))
-        elif self.format is Format.YAML:
-            self.out.print("---")
+        elif self.format is Format.NAME:
             self._write(message)
         else:
-            self._write(message)
+            document = {**plain(message), "deleted": True} if gone else plain(message)
+            if self.format is Format.JSON:
+                self.out.file.write(json.dumps(document, ensure_ascii=False) + "\n")
+            else:
+                self.out.file.write("---\n")
+                self._dump(document)
         self.out.file.flush()
 
     def _write(self, message: Message) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -38,6 +40,11 @@ _REMEDIES: tuple[tuple[type[CirraApiError], str], ...] = (
     (Unauthenticated, "check user and password, or run `cirra login`"),
     (PermissionDenied, "ask an administrator of the cloud"),
 )
+# What the cloud calls a thing → the command's noun.
+_NOUNS = {
+    **{kind: kind for kind in ("flavor", "image", "network", "subnet", "port", "project", "user", "host", "aggregate")},
+    **{"instance": "server", "key pair": "keypair", "server group": "server group", "operation": "operation"},
+}
 _NO_REMEDY = "try again; if it stays so, show `cirra service list` and this message to an administrator"
 
 
@@ -57,15 +64,40 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt as error:
         console(sys.stderr).print("interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from error
+    except typer.Abort as error:
+        # A question was not answered: Ctrl-C, or Ctrl-D.
+        console(sys.stderr).print("interrupted")
+        raise typer.Exit(EXIT_INTERRUPTED) from error
     except BrokenPipeError:
         # The reader has seen enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except OSError as error:
-        _end(UsageError(f"{error.filename}: {error.strerror}" if error.filename else str(error)), EXIT_USAGE, error)
+        _end(_of_a_file(error), EXIT_USAGE, error)
+    except ValueError as error:
+        # Protobuf's words for a number that does not fit its field.
+        if not str(error).startswith("Value out of range: "):
+            _end(_own_fault(error), EXIT_CLOUD, error)
+        number = str(error).rpartition(" ")[2]
+        _end(UsageError(f"{number} is more than there can be", remedy="give a smaller number"), EXIT_USAGE, error)
     except Exception as error:
-        remedy = f"this is a fault of the client: run it again with {DEBUG}=1 and report what it says"
-        _end(CirraError(f"{type(error).__name__}: {error}", remedy=remedy), EXIT_CLOUD, error)
+        _end(_own_fault(error), EXIT_CLOUD, error)
+
+
+def _of_a_file(error: OSError) -> UsageError:
+    if error.filename is None:
+        return UsageError(str(error))
+    remedy = {
+        errno.ENOENT: "check the file's name: it is looked for from where you are",
+        errno.EACCES: "ask its owner for leave to read it, or run the command as one who may",
+        errno.EISDIR: "give a file, not a folder",
+    }
+    return UsageError(f"{error.filename}: {error.strerror}", remedy=remedy.get(error.errno or 0, "check the file"))
+
+
+def _own_fault(error: Exception) -> CirraError:
+    remedy = f"this is a fault of the client: run it again with {DEBUG}=1 and report what it says"
+    return CirraError(f"{type(error).__name__}: {error}", remedy=remedy)
 
 
 def debugging() -> bool:
@@ -100,6 +132,8 @@ def _what(error: CirraError) -> list[str]:
 
 
 def _remedy(error: CirraError) -> str:
+    if isinstance(error, NotFound) and (lists := _lists(error.message)):
+        return f"{error.remedy or 'check the name'}; what there is: {lists}"
     if error.remedy:
         return error.remedy
     if isinstance(error, CirraApiError):
@@ -107,6 +141,12 @@ def _remedy(error: CirraError) -> str:
             return "correct what is named, and run the command again"
         return next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), _NO_REMEDY)
     return "see the command's --help"
+
+
+def _lists(message: str) -> str:
+    """The commands that list what was not found: "no flavor 'huge'; no image 'x'" → cirra flavor list, …"""
+    kinds = dict.fromkeys(re.findall(rf"\bno ({'|'.join(_NOUNS)}) '", message))
+    return ", ".join(f"`cirra {_NOUNS[kind]} list`" for kind in kinds)
 
 
 def _end(error: CirraError, code: int, cause: BaseException | None = None) -> NoReturn:

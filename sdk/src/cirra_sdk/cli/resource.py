@@ -38,7 +38,8 @@ async def resource_name(session: Session, told: str) -> str:
     except NotFound:
         pass
     kinds = (*_OTHERS, *_HOSTS)
-    found = [name for name in await asyncio.gather(*(_name(session, kind, told) for kind in kinds)) if name]
+    names = await asyncio.gather(*(_name(session, kind, told) for kind in kinds))
+    found = [(kind, name) for kind, name in zip(kinds, names, strict=True) if name]
     if not found:
         raise NotFound(
             "NOT_FOUND",
@@ -46,8 +47,9 @@ async def resource_name(session: Session, told: str) -> str:
             "check the name and the project; of what is deleted give the uid: `cirra event list` has it",
         )
     if len(found) > 1:
-        raise UsageError(f"{told!r} is the name of several", remedy=f"give one of {', '.join(found)}")
-    return found[0]
+        several = ", ".join(f"{name} ({kind[:-1].replace('_', ' ')})" for kind, name in found)
+        raise UsageError(f"{told!r} is the name of several", remedy=f"give one of {several}")
+    return found[0][1]
 
 
 async def _name(session: Session, kind: str, told: str) -> str:
@@ -58,7 +60,14 @@ async def _name(session: Session, kind: str, told: str) -> str:
     except InvalidArgument as error:
         if error.reason != "AMBIGUOUS_NAME":
             raise
-        raise UsageError(f"{told!r} is the name of several {kind.replace('_', ' ')}", remedy="give a uid") from error
+        raise UsageError(
+            f"{told!r} is the name of several {kind.replace('_', ' ')}", remedy=f"give the uid of one: {_list(kind)}"
+        ) from error
+
+
+def _list(kind: str) -> str:
+    noun = {"key_pairs": "keypair", "server_groups": "server group"}.get(kind, kind[:-1])
+    return f"`cirra {noun} list` has them"
 
 
 async def one(session: Session, collection: Any, name: str, as_of: str) -> Any:
@@ -80,6 +89,21 @@ async def as_it_was(session: Session, resource: str, when: datetime | int | None
     position = when if isinstance(when, int) else 0
     moment = when if isinstance(when, datetime) else None
     return await session.client.events.resource_as_of(resource, as_of=moment, position=position)
+
+
+async def as_it_is(session: Session, resource: str) -> Message:
+    """*resource*: as `resource_name` gives it. Raises NotFound."""
+    try:
+        return content(await as_it_was(session, resource, None))
+    except InvalidArgument:
+        # Of these the log alone does not tell all.
+        for collection in (session.client.hosts, session.client.server_groups):
+            try:
+                found: Message = await collection.get(resource)
+            except (NotFound, PermissionDenied):
+                continue
+            return found
+        raise
 
 
 def content(past: ResourceAsOf) -> Message:

@@ -73,7 +73,10 @@ def parse_pairs(texts: list[str], option: str) -> dict[str, str]:
 
 def parse_fields(text: str, option: str, names: dict[str, str]) -> dict[str, str]:
     """`key=value,key=value`; *names*: what may be written → what it means. Raises ValueError."""
-    pairs = parse_pairs([part.strip() for part in text.split(",")], option)
+    try:
+        pairs = parse_pairs([part.strip() for part in text.split(",")], option)
+    except ValueError as error:
+        raise ValueError(f"{option} {text!r}: give key=value,key=value with {', '.join(sorted(names))}") from error
     if unknown := sorted(set(pairs) - set(names)):
         raise ValueError(f"{option} {text!r}: {', '.join(unknown)} is not known; give {', '.join(sorted(names))}")
     return {names[key]: value for key, value in pairs.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +11,7 @@ from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session
 from cirra_sdk.cli.completing import EVERYTHING, names_of
 from cirra_sdk.cli.report import UsageError
-from cirra_sdk.cli.resource import as_it_was, content, resource_name
+from cirra_sdk.cli.resource import as_it_is, as_it_was, content, resource_name
 from cirra_sdk.cli.waiting import take
 from cirra_sdk.errors import NotFound
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 async def get(session: Session, *, resource: named.Resource, as_of: options.AsOf = "") -> None:
     """Show a thing of any kind, as it is or as it was, from the log; also one that is deleted now."""
     when = options.moment_or_position(as_of, "--as-of")
-    session.output.resource(content(await as_it_was(session, await resource_name(session, resource), when)))
+    name = await resource_name(session, resource)
+    session.output.resource(content(await as_it_was(session, name, when)) if when else await as_it_is(session, name))
 
 
 async def diff(
@@ -41,13 +42,19 @@ async def diff(
     begin, end = options.moment_or_position(from_, "--from"), options.moment_or_position(to, "--to")
     if begin is None:
         raise UsageError("--from is empty: give a time, such as 10m for ten minutes ago")
+    if isinstance(begin, datetime) and begin > datetime.now(UTC):
+        raise UsageError("--from is in the future", remedy="give a time that was, such as 10m for ten minutes ago")
+    if not Span(begin, end).is_forward:
+        raise UsageError("--from is after --to", remedy="change them round")
     name = await resource_name(session, resource)
     before, after = await _past(session, name, begin), await _past(session, name, end)
     if before is None and after is None:
-        raise NotFound("NOT_FOUND", f"there was no {resource} at either time", "give other times: cirra timeline")
+        raise NotFound(
+            "NOT_FOUND", f"there was no {resource} at either time", f"give other times: cirra timeline {resource}"
+        )
     span = Span(before.position if before else begin, after.position if after else end)
     if not span.is_forward:
-        raise UsageError("--from is after --to: change them round")
+        raise UsageError("--from is after --to", remedy="change them round")
     old, new = (content(past) if past else None for past in (before, after))
     events = await _events(session, name, span, [old, new])
     shown(session, Difference(name, span, changes(old, new), events, existed=bool(old), exists=bool(new)))
@@ -85,7 +92,7 @@ async def audit(
     begin = None if since in ("", "0") else options.moment_or_position(since, "--since")
     span = Span(begin or 0, options.moment_or_position(until, "--until"))
     if not span.is_forward:
-        raise UsageError("--since is after --until: change them round")
+        raise UsageError("--since is after --until", remedy="change them round")
     found = session.client.events.list(
         resource=await resource_name(session, resource),
         actor=await actor_uid(session.client, actor),

@@ -88,7 +88,7 @@ async def create_user(
 ) -> None:
     """Make a user (administrators)."""
     if password_file is None:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        password = options.secret("Password", confirm=True)
     else:
         password = options.content(password_file).decode().rstrip("\r\n")
     made = await session.client.users.create(name, password)

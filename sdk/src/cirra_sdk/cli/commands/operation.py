@@ -108,7 +108,7 @@ async def cancel_operation(
     session.output.note(f"it is being undone; follow it: cirra operation watch {operation.uid}")
 
 
-@command(events, "list")
+@command(events, "list", watch=False)
 async def list_events(
     session: Session,
     *,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, each, group
-from cirra_sdk.cli.completing import names_of, words
+from cirra_sdk.cli.completing import names_of
 from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.waiting import take
 
@@ -18,6 +19,14 @@ availability = group("availability", "Where servers can be.")
 zones = group("zone", "Availability zones.")
 server_groups = group("group", "Servers that are to be kept together, or apart.")
 availability.add_typer(zones)
+
+
+class Policy(StrEnum):
+    AFFINITY = "affinity"
+    ANTI_AFFINITY = "anti-affinity"
+    SOFT_AFFINITY = "soft-affinity"
+    SOFT_ANTI_AFFINITY = "soft-anti-affinity"
+
 
 Host = Annotated[str, typer.Argument(metavar="HOST", help="The host's name.", autocompletion=names_of("hosts"))]
 Zone = Annotated[
@@ -178,12 +187,8 @@ async def create_server_group(
     *,
     name: options.NewName,
     policy: Annotated[
-        str,
-        typer.Option(
-            metavar="POLICY",
-            help="affinity, anti-affinity, soft-affinity or soft-anti-affinity.",
-            autocompletion=words("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity"),
-        ),
+        Policy,
+        typer.Option(metavar="POLICY", help="affinity, anti-affinity, soft-affinity or soft-anti-affinity."),
     ],
     max_servers_per_host: Annotated[
         int, typer.Option(metavar="N", min=0, help="With anti-affinity: how many one host may have; 0: one.")
@@ -192,7 +197,7 @@ async def create_server_group(
     """Make a group; servers join it when they are created: --hint group=NAME."""
     from cirra.compute.v1.server_group_pb2 import ServerGroupPolicy
 
-    wanted = options.enum(ServerGroupPolicy, policy.replace("-", "_"), "--policy")
+    wanted = ServerGroupPolicy.Value(f"SERVER_GROUP_POLICY_{policy.name}")
     session.output.resource(
         await session.client.server_groups.create(name, wanted, max_servers_per_host=max_servers_per_host)
     )

@@ -11,6 +11,7 @@ import typer
 from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, each, group
 from cirra_sdk.cli.completing import after_key, names_of, words
+from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.resource import one
 from cirra_sdk.cli.waiting import take, waited
 
@@ -102,6 +103,8 @@ async def create(
     timeout_s: options.Timeout = 0,
 ) -> None:
     """Build a server, or several, and show what is built."""
+    if not (network or nic):
+        raise UsageError("it would be on no network", remedy="give --network NAME; what there is: `cirra network list`")
     wanted: dict[str, Any] = dict(
         flavor=flavor,
         image=image,
@@ -231,7 +234,7 @@ async def watch(
     """Print servers as they are, then each change, until interrupted (or until the one named is gone)."""
     async with aclosing(session.client.instances.watch(name)) as changes:
         async for change in changes:
-            session.output.stream(change.instance, _line(change.instance, gone=change.deleted))
+            session.output.stream(change.instance, _line(change.instance, gone=change.deleted), gone=change.deleted)
 
 
 def _nic(text: str) -> InstanceNic:

@@ -86,18 +86,18 @@ async def set_server(
     session: Session,
     *,
     name: named.Server,
-    new_name: Annotated[str, typer.Option("--name", help="What to call it from now on.")] = "",
+    new_name: Annotated[str | None, typer.Option("--name", help="What to call it from now on.")] = None,
     properties: options.Properties,
     tag: Tags,
 ) -> None:
     """Rename a server, set its properties, put labels on it; its guest keeps its hostname."""
-    if not (new_name or properties or tag):
+    if new_name is None and not (properties or tag):
         raise UsageError("nothing is given: say --name, --property or --tag")
     instances = session.client.instances
     known = await instances.get(name)
     changed = await instances.update(
         known,
-        display_name=new_name or None,
+        display_name=new_name,
         metadata=options.pairs(properties),
         # What others do to its labels meanwhile is not lost: the etag is of when they were read.
         tags=list(dict.fromkeys([*known.tags, *tag])) if tag else None,

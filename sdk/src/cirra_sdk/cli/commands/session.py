@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cirra_sdk.cli import options
 from cirra_sdk.cli.command import Session, command, group
 from cirra_sdk.errors import ConfigurationError, Unauthenticated
 
@@ -20,7 +21,7 @@ async def login(session: Session) -> None:
     user = session.profile.user
     if not user:
         raise ConfigurationError("who logs in is not told", remedy="cirra --user NAME login, or set CIRRA_USER")
-    password = typer.prompt(f"Password of {user}", hide_input=True, err=True)
+    password = options.secret(f"Password of {user}")
     token = await session.client.tokens.create(user, password, session.profile.project)
     session.memory.token = received(token)
     session.output.note(f"logged in as {user} until {time_text(token.expire_time)}")

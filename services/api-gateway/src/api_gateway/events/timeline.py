@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from api_gateway.views.decoding import decode
+from api_gateway.views.network import SUBNET
 from api_gateway.views.store import Store
 from cirra.compute.v1 import events_pb2 as compute
 from cirra.events.v1 import events_pb2 as pb
@@ -34,11 +35,21 @@ _PLACEMENT_TYPES = ("claim", "host")
 async def gather(log: EventLog, store: Store, uid: UUID) -> list[RecordedEvent]:
     """The events of a resource, its claim, its ports and the sagas on it, in order of position."""
     aggregates = {uid, claim_aggregate_id(uid), *await _related(store, uid)}
-    events: list[RecordedEvent] = []
+    events = await _of_subnet(log, store, uid)
     for aggregate_id in aggregates:
         events.extend(await log.list_events(aggregate_id=aggregate_id, limit=_MAX_EVENTS))
     events.sort(key=lambda event: event.position)
     return events[:_MAX_EVENTS]
+
+
+async def _of_subnet(log: EventLog, store: Store, uid: UUID) -> list[RecordedEvent]:
+    """Those of its network that are about it, if *uid* is a subnet's: it has no stream of its own."""
+    found: list[RecordedEvent] = []
+    for row in await store.of_any_kind([str(uid)]):
+        if row.kind == SUBNET.kind:
+            events = await log.list_events(aggregate_id=UUID(row.resource.network), limit=_MAX_EVENTS)
+            found += [event for event in events if getattr(decode(event), "subnet_id", "") == str(uid)]
+    return found
 
 
 async def _related(store: Store, uid: UUID) -> set[UUID]:

@@ -47,7 +47,7 @@ class Reader:
         Raises NotFound, also for what the caller may not see; InvalidArgument for an empty or ambiguous name.
         """
         if not name:
-            raise InvalidArgument(FieldViolation(field, f"it is empty: name a {view.title}"))
+            raise InvalidArgument(FieldViolation(field, f"it is empty: give the name of one {view.title}"))
         rows = await self._candidates(view, name, deleted_too)
         if len(rows) > 1:
             names = ", ".join(_resource_name(row) for row in rows[:_MAX_CANDIDATES])
