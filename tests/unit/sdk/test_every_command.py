@@ -107,7 +107,7 @@ VALUES = {
     **{"disk_format": "raw", "output": "json", "target": UID, "resource": UID},
 }
 # One is enough, or each goes without the other.
-NOT_WITH = {
+NOT_WITH: dict[tuple[str, ...], set[str]] = {
     ("operation", "list"): {"stuck"},
     ("host", "accept"): {"all_"},
     # The answer of this test is a server.
