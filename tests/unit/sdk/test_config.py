@@ -107,8 +107,8 @@ def test_one_of_several_must_be_named(two_clouds: Path) -> None:
 
 
 def test_what_is_remembered_belongs_to_one_user_of_one_cloud(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("one authority")
-    (tmp_path / "b").write_text("another")
+    (tmp_path / "a").write_text("-----BEGIN CERTIFICATE-----one authority")
+    (tmp_path / "b").write_text("-----BEGIN CERTIFICATE-----another")
     profile = Profile(endpoint="x:1", user="ann", project="demo", ca_file=str(tmp_path / "a"), cloud="dev")
     others = [
         Profile(endpoint="x:2", user="ann", project="demo", ca_file=str(tmp_path / "a"), cloud="dev"),

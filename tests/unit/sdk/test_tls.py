@@ -44,3 +44,9 @@ async def test_one_of_another_authority_is_not_even_asked(gateway: FakeGateway, 
 async def test_a_missing_authority_file_is_told() -> None:
     with pytest.raises(ConfigurationError, match="the CA file /nowhere/ca can't be read: No such file"):
         AsyncClient.connect(endpoint="127.0.0.1:1", ca_file="/nowhere/ca", user="ann", password="secret")
+
+
+def test_an_authority_that_is_no_certificate_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text("a key, perhaps")
+    with pytest.raises(ConfigurationError, match="has no certificate in it"):
+        AsyncClient.connect(endpoint="127.0.0.1:1", ca_file=str(tmp_path / "ca"), user="ann", password="secret")
