@@ -11,10 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cirra_sdk.cli.output import Column, Format, Output, short_name
+from cirra_sdk.cli.text import parse_time
 from cirra_sdk.errors import NotFound
 
 if TYPE_CHECKING:
@@ -224,4 +224,4 @@ def _called(thing: Any) -> str:
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return parse_time("now").strftime("%Y-%m-%dT%H:%M:%SZ")

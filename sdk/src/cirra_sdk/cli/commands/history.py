@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +12,7 @@ from cirra_sdk.cli.command import Session
 from cirra_sdk.cli.completing import EVERYTHING, names_of
 from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.resource import as_it_is, as_it_was, content, resource_name
+from cirra_sdk.cli.text import parse_time
 from cirra_sdk.cli.waiting import take
 from cirra_sdk.errors import NotFound
 
@@ -42,7 +43,7 @@ async def diff(
     begin, end = options.moment_or_position(from_, "--from"), options.moment_or_position(to, "--to")
     if begin is None:
         raise UsageError("--from is empty: give a time, such as 10m for ten minutes ago")
-    if isinstance(begin, datetime) and begin > datetime.now(UTC):
+    if isinstance(begin, datetime) and begin > parse_time("now"):
         raise UsageError("--from is in the future", remedy="give a time that was, such as 10m for ten minutes ago")
     if not Span(begin, end).is_forward:
         raise UsageError("--from is after --to", remedy="change them round")
