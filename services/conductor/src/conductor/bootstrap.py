@@ -88,13 +88,19 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     contents = HostContents(plane.log.pool, schema)
     await contents.prepare()
 
+    caught_up = _catching_up(plane, desired)
     placement = channel(settings.placement_addresses, plane.tls, server=Identity.service("placement"))
     lifetime.on_stop(placement.close, "placement channel")
     services = Services(
         repository=plane.repository,
         commander=Commander(plane.bus),
         changes=Changes((await plane.log.head()).epoch),
-        standings=Standings(desired_state.standing, life=lambda: plane.log.connections, monotonic=time.monotonic),
+        standings=Standings(
+            desired_state.standing,
+            life=lambda: plane.log.connections,
+            monotonic=time.monotonic,
+            caught_up=caught_up,
+        ),
         placement=SchedulingServiceStub(placement),
     )
     consumers = CommandConsumers(plane.bus)
@@ -108,7 +114,6 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     await ensure_admin(plane.repository, passwords, settings.admin_password_file.read_text().strip())
     await finish_deletions(plane.repository)
 
-    caught_up = _catching_up(plane, desired)
     acceptance = HostAcceptance(desired_state, contents, services.placement, caught_up)
     doors: list[Service] = [
         (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, passwords)),

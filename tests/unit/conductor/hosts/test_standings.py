@@ -20,6 +20,7 @@ class Rows:
     now: float = 100.0
     reads: int = 0
     meanwhile: list[Any] = field(default_factory=list)
+    in_the_log: list[Any] = field(default_factory=list)
 
     async def read(self, host: str) -> HostStanding:
         self.reads += 1
@@ -28,8 +29,12 @@ class Rows:
             self.meanwhile.pop()()
         return found
 
+    async def catch_up(self) -> None:
+        while self.in_the_log:
+            self.in_the_log.pop()()
+
     def standings(self) -> Standings:
-        standings = Standings(self.read, life=lambda: self.life, monotonic=lambda: self.now)
+        standings = Standings(self.read, life=lambda: self.life, monotonic=lambda: self.now, caught_up=self.catch_up)
         standings.happened(event("instance"))
         self.now += FRESH_S
         return standings
@@ -93,3 +98,12 @@ async def test_another_connection_may_have_another_log_behind_it() -> None:
     await standings.standing("h")
     rows.life, rows.down = 2, True
     assert (await standings.standing("h")).down
+
+
+async def test_a_host_is_down_by_all_that_is_in_the_log_and_by_no_older_rows() -> None:
+    rows = Rows(down=True)
+    standings = rows.standings()
+    assert (await standings.standing("host-1")).down
+    assert await standings.is_down("host-1")
+    rows.in_the_log.append(lambda: setattr(rows, "down", False))
+    assert not await standings.is_down("host-1")

@@ -95,7 +95,7 @@ def _look(
         standing = await services.standings.standing(desired.host)
         if standing.observe_only:
             return Answer.OBSERVE_ONLY
-        return Answer.DOWN if standing.down else None
+        return Answer.DOWN if standing.down and await services.standings.is_down(desired.host) else None
 
     return look
 

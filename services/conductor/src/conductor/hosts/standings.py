@@ -22,7 +22,8 @@ class _Known:
 
 
 class Standings:
-    """`read`: of a host, from the projection. `life`: another number when another log may be behind the connections.
+    """`read`: of a host, from the projection. `caught_up`: returns once that has all that is in the log by now.
+    `life`: another number when another log may be behind the connections.
 
     Fed with every event of the log (`happened`). The projection may be behind an event of a host: nothing is kept for a
     moment after one.
@@ -34,8 +35,10 @@ class Standings:
         *,
         life: Callable[[], int],
         monotonic: Callable[[], float],
+        caught_up: Callable[[], Awaitable[object]],
     ) -> None:
         self._read = read
+        self._caught_up = caught_up
         self._life = life
         self._monotonic = monotonic
         self._known: dict[str, _Known] = {}
@@ -47,6 +50,12 @@ class Standings:
             self._epoch = event.epoch
             self._known.clear()
             self._doubted_until = self._monotonic() + FRESH_S
+
+    async def is_down(self, host: str) -> bool:
+        """By rows that have all that is in the log by now: placement may have heard before them that a host is back,
+        and given it what is asked for here. Raises Unavailable when they don't get there."""
+        await self._caught_up()
+        return (await self._read(host)).down
 
     async def standing(self, host: str) -> HostStanding:
         """Not older than a second."""
