@@ -22,6 +22,8 @@ from core.bus.parser import PouringParser
 Sink = Callable[[bytes, bytes], None]
 """Takes subject and data of a message. It must neither block nor raise: it runs within the reading."""
 
+# Octets, of which a stream's buffer holds 128 KiB.
+_MUCH = 64 * 1024
 _VERSION_LINE = "NATS/1.0\r\n"
 _LATER_S = 0.02
 
@@ -73,6 +75,7 @@ class BusClient(Client):
         self.sinks: dict[int, Sink] = {}
         self._ps = PouringParser(self)
         self._rest_s = rest_s
+        self._taken = 0
         self._flush_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -101,8 +104,18 @@ class BusClient(Client):
         return subscription
 
     async def rest(self, read: int) -> None:
-        """After so many octets were read and taken in. The kernel keeps what arrives meanwhile."""
-        if self._rest_s == 0 or read >= DEFAULT_BUFFER_SIZE or not isinstance(self._transport, TcpTransport):
+        """After so many octets were read and taken in. The kernel keeps what arrives meanwhile.
+
+        Who has just taken much looks once more instead: one turn of the event loop brings no more than the stream's
+        buffer holds, and if each were followed by a rest, what comes faster would come ever later.
+        """
+        if self._rest_s == 0 or not isinstance(self._transport, TcpTransport):
+            return
+        self._taken += read
+        if read >= DEFAULT_BUFFER_SIZE:
+            return
+        taken, self._taken = self._taken, 0
+        if taken >= _MUCH:
             return
         assert self._transport._io_writer is not None
         # With the reader alone paused, the event loop would wake for each message all the same.
