@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import pytest
-from google.protobuf.wrappers_pb2 import StringValue
+from google.protobuf.struct_pb2 import Value
 
 from cirra.conductor.v1.sagas_pb2 import InstanceCreateParams
 from core.aggregate import Aggregate, applies
@@ -24,13 +24,13 @@ class Lamp(Aggregate, kind="lamp"):
 
     colours: tuple[str, ...] = ()
 
-    @applies(StringValue)
-    def _shone(self, event: StringValue) -> None:
-        self.colours += (event.value,)
+    @applies(Value)
+    def _shone(self, event: Value) -> None:
+        self.colours += (event.string_value,)
 
     def shine(self, colour: str) -> None:
         if not self.colours or self.colours[-1] != colour:
-            self.record(StringValue(value=colour))
+            self.record(Value(string_value=colour))
 
 
 @dataclass
@@ -115,8 +115,8 @@ async def test_what_a_step_begins_with_is_saved_with_its_start(
     runs = Runs(repository, Step(name="accept", do=nothing, no_undo="a test"), REDDEN)
     assert (await runs.run()).status is SagaStatus.COMPLETED
     assert appends == [
-        ["StringValue", "SagaStarted", "StepStarted"],
-        ["StepSucceeded", "StepStarted", "StringValue"],
+        ["Value", "SagaStarted", "StepStarted"],
+        ["StepSucceeded", "StepStarted", "Value"],
         ["StepSucceeded", "SagaCompleted"],
     ]
     assert runs.room.seen == [("white", "red")]
@@ -128,7 +128,7 @@ async def test_it_goes_on_from_what_the_step_before_has_not_saved_yet(
     runs = Runs(repository, Step(name="blue", do=blue, no_undo="a test"), REDDEN)
     assert (await runs.run()).status is SagaStatus.COMPLETED
     assert appends[1:] == [
-        ["StringValue", "StringValue", "StepSucceeded", "StepStarted"],
+        ["Value", "Value", "StepSucceeded", "StepStarted"],
         ["StepSucceeded", "SagaCompleted"],
     ]
     assert runs.room.seen == [("white", "blue", "red")]
@@ -143,7 +143,7 @@ async def test_what_can_not_be_saved_with_the_start_is_left_to_the_step(
     assert (await runs.run()).status is SagaStatus.COMPLETED
     assert appends[1:] == [
         ["StepSucceeded", "StepStarted"],
-        ["StringValue"],
+        ["Value"],
         ["StepSucceeded", "SagaCompleted"],
     ]
 
@@ -173,7 +173,7 @@ async def test_a_step_that_only_decides_is_one_append_with_its_neighbours(
 ) -> None:
     runs = Runs(repository, Step(name="accept", do=nothing, no_undo="a test"), BLUE)
     assert (await runs.run()).status is SagaStatus.COMPLETED
-    assert appends[1:] == [["StringValue", "StepSucceeded", "StepStarted", "StepSucceeded", "SagaCompleted"]]
+    assert appends[1:] == [["Value", "StepSucceeded", "StepStarted", "StepSucceeded", "SagaCompleted"]]
 
 
 async def test_a_step_that_only_decides_reads_what_the_step_before_has_changed(
