@@ -59,7 +59,7 @@ async def test_the_step_itself_holds_it() -> None:
             await asyncio.sleep(0)
         await asyncio.Event().wait()
 
-    work = asyncio.create_task(running.run(step()))
+    work = asyncio.create_task(running.run(step))
     await go_on.wait()
     clock.now += 4.0
     assert not running.expired

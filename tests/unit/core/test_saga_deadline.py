@@ -82,7 +82,7 @@ async def test_the_work_is_broken_off_and_the_reason_told() -> None:
         ended.clear()
         deadline = Deadline(timedelta(seconds=limit), timedelta(seconds=cap), running=lambda: True)
         with pytest.raises(DeadlineExceeded, match=words):
-            await deadline.run(work())
+            await deadline.run(work)
         assert ended.is_set()
 
 
@@ -90,4 +90,4 @@ async def test_work_that_ends_in_time_gives_its_result() -> None:
     async def work() -> int:
         return 7
 
-    assert await Deadline(LIMIT, CAP, running=lambda: True).run(work()) == 7
+    assert await Deadline(LIMIT, CAP, running=lambda: True).run(work) == 7

@@ -91,10 +91,10 @@ class Deadline:
             return DeadlineExceeded(f"no progress for {self._limit_s:.0f} s")
         return DeadlineExceeded(f"not done after {self._cap_s:.0f} s, whatever the progress")
 
-    async def run(self, work: Awaitable[T]) -> T:
-        """Awaits the work; cancels it and raises `DeadlineExceeded` once the deadline has passed."""
+    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Begins the work and awaits it; cancels it and raises `DeadlineExceeded` once the deadline has passed."""
         token = _at_work.set(self)
-        task = asyncio.ensure_future(work)  # which sees this deadline
+        task = asyncio.ensure_future(work())  # which sees this deadline
         _at_work.reset(token)
         try:
             while True:

@@ -262,7 +262,7 @@ class SagaEngine:
         context = context_of(run, params, self._services, key, attempt, touch=deadline.touch, notes=notes, since=since)
         try:
             with observed(saga, step, "do", key[1]):
-                result = await self._interruptible(run.id, deadline.run(with_retries(step.do, context, notes)))
+                result = await self._interruptible(run.id, deadline.run(lambda: with_retries(step.do, context, notes)))
         except _Interrupted:
             raise
         except DeadlineExceeded as error:
@@ -310,12 +310,13 @@ class SagaEngine:
 
     async def _undo(self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int) -> None:
         step, notes = saga.step(key[0]), Notes()
-        assert step.undo is not None
+        undo = step.undo
+        assert undo is not None
         context = context_of(run, params, self._services, key, attempt, notes=notes)
         deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up)
         try:
             with observed(saga, step, "undo", key[1]):
-                await deadline.run(with_retries(step.undo, context, notes, attempts=UNDO_ATTEMPTS))
+                await deadline.run(lambda: with_retries(undo, context, notes, attempts=UNDO_ATTEMPTS))
         except Exception as error:
             log.exception("undo failed: the saga is stuck", saga=saga.name, step=step.name, saga_id=str(run.id))
             run.record(_stuck(run, key, known(error), notes, undoing=True))
