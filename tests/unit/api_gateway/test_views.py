@@ -217,6 +217,13 @@ class TestNetwork:
         assert list(_row(history, NETWORK, uid).resource.subnets) == ["s2"]
         assert NETWORK.columns(_row(history, NETWORK, uid).resource).public
 
+    def test_an_external_network_is_seen_by_all(self, history: History) -> None:
+        external, inner = uuid4(), uuid4()
+        history.add("network", external, network_events.NetworkCreated(project_id="p1", external=True))
+        history.add("network", inner, network_events.NetworkCreated(project_id="p1"))
+        assert NETWORK.columns(_row(history, NETWORK, external).resource).public
+        assert not NETWORK.columns(_row(history, NETWORK, inner).resource).public
+
     def test_a_port_is_active_when_wired_where_its_active_binding_is(self, history: History) -> None:
         uid = uuid4()
         history.add("port", uid, network_events.PortCreated(network_id="n1", device_id="i1"))

@@ -76,6 +76,7 @@ NETWORKS = (
     _field("Physical network", "physical_network"),
     _field("MTU", "mtu", right=True),
     _yes("Shared", "shared"),
+    _yes("External", "external"),
     Column("Subnets", lambda network: ", ".join(network.subnets)),
 )
 SUBNETS = (

@@ -25,15 +25,20 @@ class Networks(Collection[pb.Network]):
         physical_network: str = "",
         mtu: int = 0,
         shared: bool = False,
+        external: bool = False,
         request_id: str | None = None,
     ) -> pb.Network:
-        """A flat network: a bridge on each host that needs it, with *physical_network*'s uplink if one is named."""
+        """A flat network: a bridge on each host that needs it, with *physical_network*'s uplink if one is named.
+
+        *external*: where routers have their way out, and floating IPs are taken from (administrators).
+        """
         network = pb.Network(
             display_name=display_name,
             type=pb.NETWORK_TYPE_FLAT,
             mtu=mtu,
             physical_network=physical_network,
             shared=shared,
+            external=external,
         )
         made: pb.Network = await self._call("CreateNetwork", network=network, request_id=request_id_or_new(request_id))
         return made

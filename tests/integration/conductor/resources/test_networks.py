@@ -92,7 +92,7 @@ async def test_a_shared_network_is_used_by_all_and_deleted_by_its_owner(world: W
         await stranger.call(world.first.network.DeleteNetwork, network.DeleteNetworkRequest(name=shared.uid))
 
 
-@pytest.mark.parametrize("fields", [{"shared": True}, {"physical_network": "physnet1"}])
+@pytest.mark.parametrize("fields", [{"shared": True}, {"external": True}, {"physical_network": "physnet1"}])
 async def test_what_only_administrators_set(world: World, fields: dict[str, Any]) -> None:
     with pytest.raises(PermissionDenied, match="only an administrator"):
         await make_network(world, world.member, **fields)

@@ -110,6 +110,11 @@ def test_a_network_takes_its_subnets_along_and_goes_once() -> None:
         network.add_subnet(uuid4(), pb.Subnet(cidr="10.0.0.0/24"))
 
 
+def test_an_external_network_is_told_to_hosts_and_plugged_into_by_its_own_project() -> None:
+    assert make(external=True).spec().external and not make().spec().external
+    assert not make(external=True).usable_by("p2")
+
+
 def test_a_shared_network_is_usable_by_all() -> None:
     assert make(shared=True).usable_by("p2")
     assert not make().usable_by("p2")

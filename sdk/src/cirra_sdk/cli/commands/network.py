@@ -32,9 +32,14 @@ async def create_network(
     ] = "",
     mtu: Annotated[int, typer.Option("--mtu", metavar="OCTETS", min=0, help="0: the cloud's choice.")] = 0,
     shared: Annotated[bool, typer.Option("--shared", help="For every project (administrators).")] = False,
+    external: Annotated[
+        bool, typer.Option("--external", help="The way out of routers, and a pool of floating IPs (administrators).")
+    ] = False,
 ) -> None:
     """Make a flat network."""
-    made = await session.client.networks.create(name, physical_network=physical_network, mtu=mtu, shared=shared)
+    made = await session.client.networks.create(
+        name, physical_network=physical_network, mtu=mtu, shared=shared, external=external
+    )
     session.output.resource(made)
 
 

@@ -11,7 +11,9 @@ NETWORK = View(
     "network",
     pb.Network,
     columns=lambda network: Columns(
-        project_id=network.project_id, display_name=network.display_name, public=network.shared
+        project_id=network.project_id,
+        display_name=network.display_name,
+        public=network.shared or network.external,
     ),
     audience=Audience.PROJECT_OR_PUBLIC,
 )
@@ -45,6 +47,7 @@ def _network_created(network: pb.Network, event: RecordedEvent, message: events.
     network.mtu = message.mtu
     network.physical_network = message.physical_network
     network.shared = message.shared
+    network.external = message.external
 
 
 @NETWORK.on(events.SubnetCreated)

@@ -45,7 +45,7 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
     @command(Network)
     async def CreateNetwork(self, request: pb.CreateNetworkRequest, principal: Principal) -> Done:
         project_id = require_project(principal)
-        for field in ("shared", "physical_network"):
+        for field in ("shared", "external", "physical_network"):
             if getattr(request.network, field) and not is_admin(principal):
                 raise PermissionDenied(f"network.{field}: only an administrator sets it", remedy="leave it out")
         network = Network.create(uuid7(), request.network, project_id=project_id)
@@ -117,7 +117,11 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
 
 
 def _require_owner(principal: Principal, network: Network) -> None:
-    """A shared network is seen by all, and changed by administrators and its own project."""
-    if network.shared and not is_admin(principal) and network.project_id != require_project(principal):
+    """A shared or external network is seen by all, and changed by administrators and its own project."""
+    if (
+        (network.shared or network.external)
+        and not is_admin(principal)
+        and network.project_id != require_project(principal)
+    ):
         require_admin(principal)
     require_owner(principal, network.project_id, f"network {network.id}")

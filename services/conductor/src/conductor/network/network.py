@@ -63,6 +63,7 @@ class Network(Aggregate, kind="network"):
     mtu: int = DEFAULT_MTU
     physical_network: str = ""
     shared: bool = False
+    external: bool = False
     subnets: dict[str, Subnet] = field(default_factory=dict)
     deleted: bool = False
 
@@ -88,6 +89,7 @@ class Network(Aggregate, kind="network"):
             physical_network=self.physical_network,
             subnets=[subnet.spec() for subnet in self.subnets.values()],
             dns_domain=DNS_DOMAIN,
+            external=self.external,
         )
 
     # --- decisions
@@ -105,6 +107,7 @@ class Network(Aggregate, kind="network"):
                 mtu=wanted.mtu or DEFAULT_MTU,
                 physical_network=wanted.physical_network,
                 shared=wanted.shared,
+                external=wanted.external,
             )
         )
         return network
@@ -161,6 +164,7 @@ class Network(Aggregate, kind="network"):
         self.project_id, self.display_name = event.project_id, event.display_name
         self.type, self.mtu = event.type, event.mtu
         self.physical_network, self.shared = event.physical_network, event.shared
+        self.external = event.external
 
     @applies(pb.SubnetCreated)
     def _subnet_created(self, event: pb.SubnetCreated) -> None:
