@@ -27,6 +27,8 @@ BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("host", "accept"): ("--all",),
     ("host", "set"): ("--cpu-allocation-ratio", "4"),
     ("aggregate", "set"): ("--zone", "z"),
+    ("network", "set"): ("--mtu", "1400"),
+    ("subnet", "set"): ("--no-dhcp",),
     ("server", "create"): ("--network", "lan"),
     ("server", "set"): ("--name", "1"),
     ("server", "unset"): ("--tag", "1"),
@@ -102,6 +104,7 @@ def test_a_command(cirra: Cirra, tmp_path: Path, path: tuple[str, ...], output: 
 
 # What is written for the values of options; else "1".
 VALUES = {
+    **{"host_route": "destination=10.1.0.0/16,gateway=10.0.0.9"},
     **{"nic": "net=n,ip=10.0.0.1,port=p", "fixed_ip": "subnet=s,ip=10.0.0.1", "allocation_pool": "start=a,end=b"},
     **{"properties": "k=v", "hint": "group=g", "as_of": "10m", "since": "10m", "until": "now", "from_": "1", "to": "2"},
     **{"disk_format": "raw", "output": "json", "target": UID, "resource": UID},

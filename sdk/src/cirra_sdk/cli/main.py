@@ -19,8 +19,10 @@ from cirra_sdk.cli.commands import (
     network,
     operation,
     placement,
+    port,
     server,
     session,
+    subnet,
 )
 
 # Imported for what it adds to `server`.
@@ -67,8 +69,8 @@ for noun in (
     compute.flavors,
     compute.key_pairs,
     network.networks,
-    network.subnets,
-    network.ports,
+    subnet.subnets,
+    port.ports,
     operation.operations,
     operation.events,
     identity.projects,

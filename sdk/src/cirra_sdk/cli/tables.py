@@ -85,7 +85,7 @@ SUBNETS = (
     _field("Network", "network"),
     _field("CIDR", "cidr"),
     _field("Gateway", "gateway_ip"),
-    _field("DHCP", "dhcp_ip"),
+    Column("DHCP", lambda subnet: "" if subnet.no_dhcp else subnet.dhcp_ip),
     Column("Pools", lambda subnet: ", ".join(f"{pool.start}-{pool.end}" for pool in subnet.allocation_pools)),
 )
 PORTS = (

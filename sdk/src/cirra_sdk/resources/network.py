@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import ClassVar
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from cirra.network.v1 import network_pb2 as pb
 from cirra.network.v1.network_pb2_grpc import NetworkServiceStub
 from cirra_sdk.resources.collection import Collection, name_of, request_id_or_new
@@ -43,6 +45,26 @@ class Networks(Collection[pb.Network]):
         made: pb.Network = await self._call("CreateNetwork", network=network, request_id=request_id_or_new(request_id))
         return made
 
+    async def update(
+        self,
+        name: pb.Network | str,
+        *,
+        display_name: str | None = None,
+        mtu: int | None = None,
+        etag: str = "",
+        request_id: str | None = None,
+    ) -> pb.Network:
+        """Sets what is given. *etag*: of the network as it was read; raises Conflict if it has changed since."""
+        told = {"display_name": display_name, "mtu": mtu}
+        changed: pb.Network = await self._call(
+            "UpdateNetwork",
+            network=pb.Network(name=name_of(name), display_name=display_name or "", mtu=mtu or 0),
+            update_mask=FieldMask(paths=[field for field, value in told.items() if value is not None]),
+            etag=etag,
+            request_id=request_id_or_new(request_id),
+        )
+        return changed
+
 
 class Subnets(Collection[pb.Subnet]):
     """Ranges of addresses of networks. `list` takes `network=`."""
@@ -61,22 +83,73 @@ class Subnets(Collection[pb.Subnet]):
         no_gateway: bool = False,
         allocation_pools: Iterable[tuple[str, str]] = (),
         dns_nameservers: Iterable[str] = (),
+        host_routes: Iterable[tuple[str, str]] = (),
         dhcp_ip: str = "",
+        no_dhcp: bool = False,
         request_id: str | None = None,
     ) -> pb.Subnet:
-        """*allocation_pools*: (first, last) address of each. Raises InvalidArgument for what does not fit together."""
+        """*cidr*: IPv4, or IPv6, where guests make their addresses themselves (SLAAC). *allocation_pools*: first and last
+        of each; *host_routes*: (destination, next hop). Raises InvalidArgument for what does not fit together."""
         subnet = pb.Subnet(
             display_name=display_name,
             network=name_of(network),
             cidr=cidr,
             gateway_ip=gateway_ip,
             no_gateway=no_gateway,
-            allocation_pools=[pb.AllocationPool(start=start, end=end) for start, end in allocation_pools],
+            allocation_pools=_pools(allocation_pools),
             dns_nameservers=list(dns_nameservers),
+            host_routes=_routes(host_routes),
             dhcp_ip=dhcp_ip,
+            no_dhcp=no_dhcp,
         )
         made: pb.Subnet = await self._call("CreateSubnet", subnet=subnet, request_id=request_id_or_new(request_id))
         return made
+
+    async def update(
+        self,
+        name: pb.Subnet | str,
+        *,
+        display_name: str | None = None,
+        allocation_pools: Iterable[tuple[str, str]] | None = None,
+        dns_nameservers: Iterable[str] | None = None,
+        host_routes: Iterable[tuple[str, str]] | None = None,
+        no_dhcp: bool | None = None,
+        etag: str = "",
+        request_id: str | None = None,
+    ) -> pb.Subnet:
+        """Sets what is given: lists are all that there shall be; no pool: all host addresses. *etag*: of the subnet as
+        it was read; raises Conflict if it has changed since. Guests learn of it when they renew their leases."""
+        told = {
+            "display_name": display_name,
+            "allocation_pools": allocation_pools,
+            "dns_nameservers": dns_nameservers,
+            "host_routes": host_routes,
+            "no_dhcp": no_dhcp,
+        }
+        subnet = pb.Subnet(
+            name=name_of(name),
+            display_name=display_name or "",
+            allocation_pools=_pools(allocation_pools or ()),
+            dns_nameservers=list(dns_nameservers or ()),
+            host_routes=_routes(host_routes or ()),
+            no_dhcp=bool(no_dhcp),
+        )
+        changed: pb.Subnet = await self._call(
+            "UpdateSubnet",
+            subnet=subnet,
+            update_mask=FieldMask(paths=[field for field, value in told.items() if value is not None]),
+            etag=etag,
+            request_id=request_id_or_new(request_id),
+        )
+        return changed
+
+
+def _pools(pools: Iterable[tuple[str, str]]) -> list[pb.AllocationPool]:
+    return [pb.AllocationPool(start=start, end=end) for start, end in pools]
+
+
+def _routes(routes: Iterable[tuple[str, str]]) -> list[pb.HostRoute]:
+    return [pb.HostRoute(destination=destination, next_hop=next_hop) for destination, next_hop in routes]
 
 
 class Ports(Collection[pb.Port]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -10,8 +11,10 @@ from cirra.conductor.v1.commands_pb2 import Accepted
 from cirra.identity.v1.identity_pb2 import ROLE_MEMBER
 from cirra.network.v1 import network_pb2 as network
 from conductor.identity.project import Project
+from conductor.network.network import Network
 from core.errors import (
     AlreadyExists,
+    Conflict,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -127,3 +130,38 @@ async def test_quotas_hold_whatever_happens_at_once(world: World) -> None:
 async def test_references_are_uids_or_resource_names(world: World, name: str) -> None:
     with pytest.raises(InvalidArgument, match=r"port\.network"):
         await world.make_port(name)
+
+
+async def test_a_subnet_is_changed_by_its_mask_while_nobody_else_did(world: World) -> None:
+    made, subnet = await world.make_subnet("10.0.0.0/24")
+
+    async def change(etag: int, *nameservers: str) -> Accepted:
+        wanted = network.Subnet(name=subnet.uid, dns_nameservers=nameservers)
+        request = network.UpdateSubnetRequest(subnet=wanted, etag=str(etag))
+        request.update_mask.paths.append("dns_nameservers")
+        return await world.member.call(world.first.network.UpdateSubnet, request)
+
+    first = await change(subnet.position, "9.9.9.9")
+    # Something else of the network is not the subnet's.
+    await make_subnet(world, made.uid, "10.0.1.0/24")
+    second = await change(first.position, "1.1.1.1")
+    with pytest.raises(Conflict) as caught:
+        await change(first.position, "8.8.8.8")
+    assert caught.value.reason == "ETAG_MISMATCH"
+    found = await world.repository.load(Network, UUID(made.uid))
+    assert found.subnets[subnet.uid].dns_nameservers == ("1.1.1.1",)
+    assert (second.uid, second.name) == (subnet.uid, subnet.name)
+
+
+async def test_a_network_s_mtu_and_name_are_changed(world: World) -> None:
+    made, _ = await world.make_subnet("10.0.0.0/24")
+    request = network.UpdateNetworkRequest(network=network.Network(name=made.name, display_name="lan", mtu=1400))
+    with pytest.raises(InvalidArgument, match="update_mask"):
+        await world.member.call(world.first.network.UpdateNetwork, request)
+    request.update_mask.paths.extend(["display_name", "mtu"])
+    await world.member.call(world.first.network.UpdateNetwork, request)
+    found = await world.repository.load(Network, UUID(made.uid))
+    assert (found.display_name, found.mtu) == ("lan", 1400)
+    stranger = user(str(uuid7()), ROLE_MEMBER)
+    with pytest.raises(NotFound):
+        await stranger.call(world.first.network.UpdateNetwork, request)

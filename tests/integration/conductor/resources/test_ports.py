@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 from uuid import UUID
 
@@ -158,3 +158,43 @@ async def test_ports_and_the_end_of_their_network_exclude_each_other(world: Worl
             assert isinstance(port, NotFound), port
         left = (await world.log.counter("ports-on-network", made.uid)).used
         assert left == (1 if isinstance(gone, BaseException) else 0)
+
+
+async def add_subnet(world: World, network_uid: str, cidr: str, **fields: Any) -> str:
+    wanted = network.Subnet(network=network_uid, cidr=cidr, **fields)
+    made = await world.member.call(world.first.network.CreateSubnet, network.CreateSubnetRequest(subnet=wanted))
+    return made.uid
+
+
+async def test_a_port_has_an_address_of_each_family_and_of_each_slaac_subnet(world: World) -> None:
+    made, four = await world.make_subnet("10.1.0.0/24")
+    six = [await add_subnet(world, made.uid, f"fd00:{n}::/64") for n in (1, 2)]
+    static = await add_subnet(world, made.uid, "fd00:9::/120", no_dhcp=True)
+    await add_subnet(world, made.uid, "10.2.0.0/24")
+    [port] = await ports_of(world, [(await world.make_port(made.uid, mac_address="fa:16:3e:00:00:01")).uid])
+    by_subnet = {fixed.subnet: fixed.ip_address for fixed in port.fixed_ips}
+    assert [fixed.subnet for fixed in port.fixed_ips] == [four.uid, static, *six]
+    assert [by_subnet[subnet] for subnet in six] == [f"fd00:{n}::f816:3eff:fe00:1" for n in (1, 2)]
+    assert IPv6Address(by_subnet[static]) in IPv6Network("fd00:9::/120")
+    assert by_subnet[six[0]] in await world.log.unique_keys(f"address/{six[0]}")
+
+
+async def test_slaac_comes_with_what_is_asked_for(world: World) -> None:
+    made, _ = await world.make_subnet("10.1.0.0/24")
+    six = await add_subnet(world, made.uid, "fd00:1::/64")
+    asked = [network.FixedIp(ip_address="10.1.0.77"), network.FixedIp(subnet=six)]
+    mac = "fa:16:3e:00:00:02"
+    [port] = await ports_of(world, [(await world.make_port(made.uid, fixed_ips=asked, mac_address=mac)).uid])
+    assert [fixed.ip_address for fixed in port.fixed_ips] == ["10.1.0.77", "fd00:1::f816:3eff:fe00:2"]
+    with pytest.raises(InvalidArgument, match="follow from the MAC address"):
+        await world.make_port(made.uid, fixed_ips=[network.FixedIp(ip_address="fd00:1::77")])
+
+
+async def test_a_hundred_ipv6_ports_at_once(world: World) -> None:
+    made, _ = await world.make_subnet("10.1.0.0/16")
+    six = await add_subnet(world, made.uid, "fd00:1::/64")
+    results = await world.at_once(100, lambda n: world.make_port(made.uid, replica=n))
+    assert errors(results) == []
+    ports = await ports_of(world, [answer.uid for answer in answers(results)])
+    assert len({port.fixed_ips[1].ip_address for port in ports}) == 100
+    assert all(port.fixed_ips[1].subnet == six for port in ports)

@@ -8,7 +8,7 @@ from typing import Any
 
 from api_gateway.api.call import Call, Servicer, served
 from api_gateway.api.fields import Fields
-from api_gateway.api.forward import forwarded, named, nothing, the, the_operation, the_operations
+from api_gateway.api.forward import forwarded, named, nothing, the, the_operation, the_operations, updated
 from api_gateway.api.past import instance_as_of
 from api_gateway.api.present import presented
 from api_gateway.api.read import getter, lister
@@ -21,7 +21,7 @@ from api_gateway.views.network import NETWORK, PORT
 from api_gateway.views.server_group import SERVER_GROUP
 from cirra.compute.v1 import compute_pb2 as pb
 from cirra.compute.v1 import compute_pb2_grpc
-from core.errors import Conflict, FieldViolation, InvalidArgument, NotFound, PermissionDenied
+from core.errors import FieldViolation, InvalidArgument, PermissionDenied
 
 MAX_VCPUS = 512
 MAX_MEMORY_MIB = 16 * 1024 * 1024
@@ -101,29 +101,6 @@ async def _prepare_nic(fields: Fields, field: str, nic: pb.InstanceNic, call: Ca
         nic.network = network.uid if network else ""
 
 
-async def _prepare_update(command: pb.UpdateInstanceRequest, call: Call) -> None:
-    """The etag becomes the position up to which its caller knows the instance: the conductor decides by that."""
-    try:
-        row = await call.reader.find(INSTANCE, command.instance.name, field="instance.name")
-    except NotFound as error:
-        if not command.request_id:
-            raise
-        call.missing = error
-        command.instance.ClearField("name")
-        return
-    command.instance.name = row.resource.name
-    if command.etag:
-        [shown] = await presented(call.reader, INSTANCE, [row])
-        if command.etag != shown.etag:
-            raise Conflict(
-                f"{row.resource.name} has changed since it was read",
-                reason="ETAG_MISMATCH",
-                retryable=False,
-                remedy="read it again, and decide anew",
-            )
-        command.etag = str(row.update_position)
-
-
 async def _instance_filters(request: pb.ListInstancesRequest, call: Call) -> Mapping[str, str]:
     admin = call.reader.is_admin
     for field in ("all_projects", "host"):
@@ -161,7 +138,9 @@ class ComputeService(Servicer, compute_pb2_grpc.ComputeServiceServicer):
         the_operations(pb.CreateInstancesResponse),
     )
     ListInstances = lister(INSTANCE, pb.ListInstancesResponse, _instance_filters)
-    UpdateInstance = forwarded(lambda conductor: conductor.compute.UpdateInstance, _prepare_update, the(INSTANCE))
+    UpdateInstance = forwarded(
+        lambda conductor: conductor.compute.UpdateInstance, updated(INSTANCE, "instance"), the(INSTANCE)
+    )
     LockInstance = forwarded(lambda conductor: conductor.compute.LockInstance, named(INSTANCE), the(INSTANCE))
     UnlockInstance = forwarded(lambda conductor: conductor.compute.UnlockInstance, named(INSTANCE), the(INSTANCE))
     StartInstance = forwarded(lambda conductor: conductor.compute.StartInstance, named(INSTANCE), the_operation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from api_gateway.views.reader import Reader
 from api_gateway.views.view import R, Row, View
@@ -46,25 +46,27 @@ class Fields(fields.Fields):
         if value and not _REQUEST_ID.fullmatch(value):
             self.refuse("request_id", "give at most 128 letters, digits or any of . _ : -, such as a UUID")
 
-    def cidr(self, field: str, value: str) -> IPv4Network | None:
-        """An IPv4 range without host bits (RFC 4632, section 3.1)."""
+    def cidr(self, field: str, value: str) -> IPv4Network | IPv6Network | None:
+        """A range of addresses without host bits (RFC 4632, section 3.1; RFC 4291, section 2.3)."""
         try:
-            return IPv4Network(value)
-        except (AddressValueError, NetmaskValueError) as error:
-            self.refuse(field, f"{value!r} is no IPv4 range ({error}): give one such as 192.168.1.0/24")
+            network = ip_network(value, strict=False)
+        except ValueError as error:
+            self.refuse(field, f"{value!r} is no range of addresses ({error}): give one such as 192.168.1.0/24")
+            return None
+        try:
+            return ip_network(value)
         except ValueError:
-            network = IPv4Network(value, strict=False)
             self.refuse(field, f"{value!r} has host bits set: give {network}")
-        return None
+            return None
 
-    def address(self, field: str, value: str, network: IPv4Network | None = None) -> None:
-        """An IPv4 address, of *network* where that is known. Empty is fine."""
+    def address(self, field: str, value: str, network: IPv4Network | IPv6Network | None = None) -> None:
+        """An IPv4 or IPv6 address, of *network* where that is known. Empty is fine."""
         if not value:
             return
         try:
-            address = IPv4Address(value)
-        except AddressValueError:
-            self.refuse(field, f"{value!r} is no IPv4 address: give one such as 192.168.1.10")
+            address = ip_address(value)
+        except ValueError:
+            self.refuse(field, f"{value!r} is no IP address: give one such as 192.168.1.10 or fd00::10")
             return
         if network is not None and address not in network:
             self.refuse(field, f"{value} is not in {network}: give an address of it")

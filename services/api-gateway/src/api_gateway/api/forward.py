@@ -15,7 +15,7 @@ from api_gateway.conductor import Conductor
 from api_gateway.views.operation import OPERATION
 from api_gateway.views.view import View
 from cirra.conductor.v1.commands_pb2 import Accepted
-from core.errors import CirraError, InvalidArgument, NotFound
+from core.errors import CirraError, Conflict, InvalidArgument, NotFound
 
 # Changes the request, a copy of the caller's, to one with resource names and uids only. Raises InvalidArgument and
 # NotFound.
@@ -102,6 +102,37 @@ def named(view: View[Any], field: str = "name") -> Prepare:
             command.ClearField(field)
         else:
             setattr(command, field, row.resource.name)
+
+    return prepare
+
+
+def updated(view: View[Any], field: str) -> Prepare:
+    """The request has a resource in a field, named, with what of it shall be otherwise (AIP-134).
+
+    Its etag becomes the position up to which its caller knows the resource: the conductor decides by that.
+    """
+
+    async def prepare(command: Any, call: Call) -> None:
+        wanted = getattr(command, field)
+        try:
+            row = await call.reader.find(view, wanted.name, field=f"{field}.name")
+        except NotFound as error:
+            if not command.request_id:
+                raise
+            call.missing = error
+            wanted.ClearField("name")
+            return
+        wanted.name = row.resource.name
+        if command.etag:
+            [shown] = await presented(call.reader, view, [row])
+            if command.etag != shown.etag:
+                raise Conflict(
+                    f"{row.resource.name} has changed since it was read",
+                    reason="ETAG_MISMATCH",
+                    retryable=False,
+                    remedy="read it again, and decide anew",
+                )
+            command.etag = str(row.update_position)
 
     return prepare
 

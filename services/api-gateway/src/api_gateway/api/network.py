@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import ip_address
 
 from api_gateway.api.call import Call, Servicer
 from api_gateway.api.fields import Fields
-from api_gateway.api.forward import forwarded, named, nothing, the
+from api_gateway.api.forward import forwarded, named, nothing, the, updated
 from api_gateway.api.read import getter, lister
 from api_gateway.views.instance import INSTANCE
 from api_gateway.views.network import NETWORK, PORT, SUBNET
@@ -42,6 +42,9 @@ async def _prepare_subnet(command: pb.CreateSubnetRequest, call: Call) -> None:
     fields.address("dhcp_ip", subnet.dhcp_ip, cidr)
     for index, nameserver in enumerate(subnet.dns_nameservers):
         fields.address(f"dns_nameservers[{index}]", nameserver)
+    for index, route in enumerate(subnet.host_routes):
+        fields.cidr(f"host_routes[{index}].destination", route.destination)
+        fields.address(f"host_routes[{index}].next_hop", route.next_hop, cidr)
     for index, pool in enumerate(subnet.allocation_pools):
         field = f"allocation_pools[{index}]"
         if not pool.start or not pool.end:
@@ -55,8 +58,8 @@ async def _prepare_subnet(command: pb.CreateSubnetRequest, call: Call) -> None:
 
 def _is_backwards(pool: pb.AllocationPool) -> bool:
     try:
-        return IPv4Address(pool.start) > IPv4Address(pool.end)
-    except AddressValueError:
+        return int(ip_address(pool.start)) > int(ip_address(pool.end))
+    except ValueError:
         return False
 
 
@@ -100,6 +103,9 @@ class NetworkService(Servicer, network_pb2_grpc.NetworkServiceServicer):
     CreateNetwork = forwarded(lambda conductor: conductor.network.CreateNetwork, _prepare_network, the(NETWORK))
     GetNetwork = getter(NETWORK)
     ListNetworks = lister(NETWORK, pb.ListNetworksResponse)
+    UpdateNetwork = forwarded(
+        lambda conductor: conductor.network.UpdateNetwork, updated(NETWORK, "network"), the(NETWORK)
+    )
     DeleteNetwork = forwarded(
         lambda conductor: conductor.network.DeleteNetwork, named(NETWORK), nothing(pb.DeleteNetworkResponse)
     )
@@ -107,6 +113,7 @@ class NetworkService(Servicer, network_pb2_grpc.NetworkServiceServicer):
     CreateSubnet = forwarded(lambda conductor: conductor.network.CreateSubnet, _prepare_subnet, the(SUBNET))
     GetSubnet = getter(SUBNET)
     ListSubnets = lister(SUBNET, pb.ListSubnetsResponse, _subnet_filters)
+    UpdateSubnet = forwarded(lambda conductor: conductor.network.UpdateSubnet, updated(SUBNET, "subnet"), the(SUBNET))
     DeleteSubnet = forwarded(
         lambda conductor: conductor.network.DeleteSubnet, named(SUBNET), nothing(pb.DeleteSubnetResponse)
     )

@@ -50,6 +50,12 @@ def _network_created(network: pb.Network, event: RecordedEvent, message: events.
     network.external = message.external
 
 
+@NETWORK.on(events.NetworkUpdated)
+def _network_updated(network: pb.Network, event: RecordedEvent, message: events.NetworkUpdated) -> None:
+    for path in message.update_mask.paths:
+        setattr(network, path, getattr(message, path))
+
+
 @NETWORK.on(events.SubnetCreated)
 def _subnet_added(network: pb.Network, event: RecordedEvent, message: events.SubnetCreated) -> None:
     network.subnets.append(message.subnet_id)
@@ -77,6 +83,19 @@ def _subnet_created(subnet: pb.Subnet, event: RecordedEvent, message: events.Sub
     subnet.allocation_pools.extend(message.allocation_pools)
     subnet.dns_nameservers.extend(message.dns_nameservers)
     subnet.dhcp_ip = message.dhcp_ip
+    subnet.no_dhcp = message.no_dhcp
+    subnet.host_routes.extend(message.host_routes)
+
+
+@SUBNET.on(events.SubnetUpdated, of=lambda event, message: message.subnet_id)
+def _subnet_updated(subnet: pb.Subnet, event: RecordedEvent, message: events.SubnetUpdated) -> None:
+    for path in message.update_mask.paths:
+        if path in ("display_name", "no_dhcp"):
+            setattr(subnet, path, getattr(message, path))
+        else:
+            kept = getattr(subnet, path)
+            del kept[:]
+            kept.extend(getattr(message, path))
 
 
 @SUBNET.on(events.SubnetDeleted, of=lambda event, message: message.subnet_id, ends=True)

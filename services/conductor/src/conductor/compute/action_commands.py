@@ -20,7 +20,7 @@ from conductor.compute.instance_stop import INSTANCE_STOP
 from conductor.compute.wishes import power_of
 from conductor.fields import Fields, uid
 from conductor.requests import Done, Requests, command, load_live
-from core.errors import Conflict
+from conductor.updates import check_etag, check_mask, require_unchanged
 from core.ids import uuid7
 from core.repository import Repository, again_on_conflict
 from core.saga import Saga, SagaEngine
@@ -40,8 +40,7 @@ class ActionCommands(CatalogCommands):
 
         async def once() -> Done:
             instance = await self._permitted(instance_id, Action.UPDATE, principal)
-            if request.etag:
-                await self._require_unchanged(instance, int(request.etag))
+            await require_unchanged(self.repository.log, instance, request.etag)
             update(instance, request)
             return Done(instance, await self.repository.save(instance))
 
@@ -133,17 +132,6 @@ class ActionCommands(CatalogCommands):
 
         return await again_on_conflict(once)
 
-    async def _require_unchanged(self, instance: Instance, position: int) -> None:
-        """Raises Conflict if something has happened to it after the position. Its version guards what comes now."""
-        [last] = await self.repository.log.read_aggregate(instance.id, after_version=instance.version - 1)
-        if last.position > position:
-            raise Conflict(
-                f"instance {instance.id} has changed since it was read",
-                reason="ETAG_MISMATCH",
-                retryable=False,
-                remedy="read it again, and decide anew",
-            )
-
 
 def update(instance: Instance, request: public.UpdateInstanceRequest) -> None:
     """As the mask says (AIP-134, AIP-161)."""
@@ -169,14 +157,8 @@ def update(instance: Instance, request: public.UpdateInstanceRequest) -> None:
 
 def _check_update(request: public.UpdateInstanceRequest) -> None:
     fields = Fields()
-    known = ", ".join((*UPDATABLE, "metadata.KEY"))
-    if not request.update_mask.paths:
-        fields.refuse("update_mask", f"it is empty: name some of {known}")
-    for path in request.update_mask.paths:
-        if path not in UPDATABLE and not path.startswith("metadata."):
-            fields.refuse("update_mask", f"{path!r} can't be set: give some of {known}")
-    if request.etag and not request.etag.isdecimal():
-        fields.refuse("etag", "it is no position: the gateway makes one of what its caller gives")
+    check_mask(fields, request.update_mask.paths, UPDATABLE, map_field="metadata")
+    check_etag(fields, request.etag)
     if "display_name" in request.update_mask.paths:
         fields.title("instance.display_name", request.instance.display_name)
     if "tags" in request.update_mask.paths:

@@ -10,21 +10,28 @@ from cirra.identity.v1.identity_pb2 import Principal
 from cirra.network.v1 import events_pb2
 from cirra.network.v1 import network_pb2 as pb
 from conductor.access import is_admin, require_admin, require_owner, require_project
-from conductor.fields import uid
+from conductor.fields import Fields, uid
+from conductor.network import network, subnet
 from conductor.network.network import SUBNETS, Network
 from conductor.network.port import Port
 from conductor.network.port_commands import AddressHints, WantedPort, new_port, with_free_addresses
-from conductor.requests import Commands, Done, Requests, command
+from conductor.requests import Commands, Done, Requests, command, load_live
+from conductor.updates import check_etag, check_mask, require_unchanged
 from conductor.violations import network_in_use
 from core.errors import NotFound, PermissionDenied
 from core.eventlog.errors import LimitExceeded
 from core.eventlog.types import RecordedEvent
 from core.ids import uuid7
-from core.repository import Repository
+from core.repository import Repository, again_on_conflict
 
 
 def _subnet_created(network: Network, event: RecordedEvent) -> tuple[str, str]:
     subnet_id = events_pb2.SubnetCreated.FromString(event.data).subnet_id
+    return subnet_id, network.subnet_name(subnet_id)
+
+
+def _subnet_updated(network: Network, event: RecordedEvent) -> tuple[str, str]:
+    subnet_id = events_pb2.SubnetUpdated.FromString(event.data).subnet_id
     return subnet_id, network.subnet_name(subnet_id)
 
 
@@ -48,8 +55,22 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
         for field in ("shared", "external", "physical_network"):
             if getattr(request.network, field) and not is_admin(principal):
                 raise PermissionDenied(f"network.{field}: only an administrator sets it", remedy="leave it out")
-        network = Network.create(uuid7(), request.network, project_id=project_id)
-        return Done(network, await self.repository.save(network))
+        made = Network.create(uuid7(), request.network, project_id=project_id)
+        return Done(made, await self.repository.save(made))
+
+    @command(Network)
+    async def UpdateNetwork(self, request: pb.UpdateNetworkRequest, principal: Principal) -> Done:
+        _check_update(request, network.UPDATABLE)
+        network_id = uid("network.name", request.network.name)
+
+        async def once() -> Done:
+            found = await load_live(self.repository, Network, network_id)
+            _require_owner(principal, found)
+            await require_unchanged(self.repository.log, found, request.etag)
+            found.update(request.network, request.update_mask.paths)
+            return Done(found, await self.repository.save(found))
+
+        return await again_on_conflict(once)
 
     @command(Network)
     async def DeleteNetwork(self, request: pb.DeleteNetworkRequest, principal: Principal) -> Done:
@@ -59,10 +80,10 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
 
         network_id = uid("name", request.name)
         try:
-            network, saved = await self.repository.change(Network, network_id, delete)
+            found, saved = await self.repository.change(Network, network_id, delete)
         except LimitExceeded as error:
             raise network_in_use(network_id, error) from error
-        return Done(network, saved)
+        return Done(found, saved)
 
     @command(Network, part=_subnet_created)
     async def CreateSubnet(self, request: pb.CreateSubnetRequest, principal: Principal) -> Done:
@@ -73,22 +94,35 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
             network.add_subnet(subnet_id, request.subnet)
 
         network_id = uid("subnet.network", request.subnet.network)
-        network, saved = await self.repository.change(Network, network_id, add)
-        return Done(network, saved, part=(str(subnet_id), network.subnet_name(str(subnet_id))))
+        found, saved = await self.repository.change(Network, network_id, add)
+        return Done(found, saved, part=(str(subnet_id), found.subnet_name(str(subnet_id))))
+
+    @command(Network, part=_subnet_updated)
+    async def UpdateSubnet(self, request: pb.UpdateSubnetRequest, principal: Principal) -> Done:
+        _check_update(request, subnet.UPDATABLE)
+        subnet_id = str(uid("subnet.name", request.subnet.name))
+        network_id = await self._network_of(subnet_id)
+
+        async def once() -> Done:
+            found = await load_live(self.repository, Network, network_id)
+            require_owner(principal, found.project_id, f"subnet {subnet_id}")
+            await require_unchanged(self.repository.log, found, request.etag, found.subnet(subnet_id).version)
+            found.update_subnet(subnet_id, request.subnet, request.update_mask.paths)
+            saved = await self.repository.save(found)
+            return Done(found, saved, part=(subnet_id, found.subnet_name(subnet_id)))
+
+        return await again_on_conflict(once)
 
     @command(Network, part=_subnet_deleted)
     async def DeleteSubnet(self, request: pb.DeleteSubnetRequest, principal: Principal) -> Done:
         subnet_id = str(uid("name", request.name))
-        network_id = await self.repository.log.unique_owner(SUBNETS, subnet_id)
-        if network_id is None:
-            raise NotFound(f"no subnet {subnet_id}")
 
         def delete(network: Network) -> None:
             require_owner(principal, network.project_id, f"subnet {subnet_id}")
             network.delete_subnet(subnet_id)
 
-        network, saved = await self.repository.change(Network, UUID(network_id), delete)
-        return Done(network, saved, part=(subnet_id, network.subnet_name(subnet_id)))
+        found, saved = await self.repository.change(Network, await self._network_of(subnet_id), delete)
+        return Done(found, saved, part=(subnet_id, found.subnet_name(subnet_id)))
 
     @command(Port)
     async def CreatePort(self, request: pb.CreatePortRequest, principal: Principal) -> Done:
@@ -114,6 +148,20 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
 
         port, saved = await self.repository.change(Port, uid("name", request.name), delete)
         return Done(port, saved)
+
+    async def _network_of(self, subnet_id: str) -> UUID:
+        """Raises NotFound."""
+        network_id = await self.repository.log.unique_owner(SUBNETS, subnet_id)
+        if network_id is None:
+            raise NotFound(f"no subnet {subnet_id}")
+        return UUID(network_id)
+
+
+def _check_update(request: pb.UpdateNetworkRequest | pb.UpdateSubnetRequest, updatable: tuple[str, ...]) -> None:
+    fields = Fields()
+    check_mask(fields, request.update_mask.paths, updatable)
+    check_etag(fields, request.etag)
+    fields.check()
 
 
 def _require_owner(principal: Principal, network: Network) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterator, Sequence
+from dataclasses import field
 from uuid import UUID
 
 from cirra.agent.v1 import desired_pb2 as agent
@@ -12,16 +11,19 @@ from cirra.network.v1 import events_pb2 as pb
 from cirra.network.v1 import network_pb2 as public
 from conductor import quotas, references
 from conductor.fields import Fields
-from conductor.network.addresses import Pool, checked_nameservers, plan_subnet
+from conductor.network import subnet as subnets
+from conductor.network.subnet import Subnet
 from conductor.requests import require_live
 from core.aggregate import Aggregate, applies, constrains
-from core.errors import NotFound
+from core.errors import FieldViolation, InvalidArgument, NotFound
 from core.eventlog.types import Constraint, UniqueClaim, UniqueRelease
 from core.ids import bridge_device
 
 DNS_DOMAIN = "novalocal"
 # RFC 791 lets a host refuse larger datagrams than 576 octets; beyond 9216 no common switch carries frames.
 MIN_MTU, DEFAULT_MTU, MAX_MTU = 576, 1500, 9216
+MIN_MTU_IPV6 = 1280
+UPDATABLE = ("display_name", "mtu")
 
 SUBNETS = "subnet"  # unique scope: subnet id → owner: its network
 SEGMENTS = "physical-network"  # unique scope: label → owner: the flat network on it
@@ -30,28 +32,6 @@ SEGMENTS = "physical-network"  # unique scope: label → owner: the flat network
 def address_scope(subnet_id: str) -> str:
     """The unique scope whose keys are the addresses in use of a subnet."""
     return f"address/{subnet_id}"
-
-
-@dataclass(frozen=True, slots=True)
-class Subnet:
-    """`dhcp` answers DHCP and metadata on every host; it and the gateway are given to no port."""
-
-    id: str
-    display_name: str
-    cidr: IPv4Network
-    gateway: IPv4Address | None
-    dhcp: IPv4Address
-    pools: tuple[Pool, ...]
-    dns_nameservers: tuple[str, ...]
-
-    def spec(self) -> agent.SubnetSpec:
-        return agent.SubnetSpec(
-            subnet_id=self.id,
-            cidr=str(self.cidr),
-            gateway_ip=_text(self.gateway),
-            dhcp_ip=str(self.dhcp),
-            dns_nameservers=self.dns_nameservers,
-        )
 
 
 class Network(Aggregate, kind="network"):
@@ -112,41 +92,66 @@ class Network(Aggregate, kind="network"):
         )
         return network
 
+    def update(self, wanted: public.Network, paths: Sequence[str]) -> None:
+        """What shall be otherwise; what is so already is no event. Raises InvalidArgument, NotFound when deleted.
+
+        Guests learn another MTU when they renew their leases.
+        """
+        require_live(self)
+        fields = Fields("network.")
+        if "display_name" in paths:
+            fields.title("display_name", wanted.display_name)
+        if "mtu" in paths:
+            fields.between("mtu", wanted.mtu, self.min_mtu, MAX_MTU, "octets")
+        fields.check()
+        event = pb.NetworkUpdated()
+        for path in UPDATABLE:
+            if path in paths and getattr(wanted, path) != getattr(self, path):
+                event.update_mask.paths.append(path)
+                setattr(event, path, getattr(wanted, path))
+        if event.update_mask.paths:
+            self.record(event)
+
+    @property
+    def min_mtu(self) -> int:
+        """IPv6 wants 1280 octets of every link (RFC 8200, section 5)."""
+        six = any(subnet.cidr.version == 6 for subnet in self.subnets.values())
+        return MIN_MTU_IPV6 if six else MIN_MTU
+
     def add_subnet(self, subnet_id: UUID, wanted: public.Subnet) -> None:
         """Raises InvalidArgument for ranges that don't fit, also beside the network's other subnets."""
         require_live(self)
-        fields = Fields("subnet.")
-        fields.title("display_name", wanted.display_name, required=False)
-        checked_nameservers(fields, "dns_nameservers", wanted.dns_nameservers)
-        fields.check()
-        plan = plan_subnet(wanted, [subnet.cidr for subnet in self.subnets.values()])
-        self.record(
-            pb.SubnetCreated(
-                project_id=self.project_id,
-                network_id=str(self.id),
-                subnet_id=str(subnet_id),
-                display_name=wanted.display_name,
-                cidr=str(plan.cidr),
-                gateway_ip=_text(plan.gateway),
-                allocation_pools=[
-                    public.AllocationPool(start=str(pool.first), end=str(pool.last)) for pool in plan.pools
-                ],
-                dns_nameservers=wanted.dns_nameservers,
-                dhcp_ip=str(plan.dhcp),
+        others = [subnet.cidr for subnet in self.subnets.values()]
+        event = subnets.created(str(self.id), self.project_id, str(subnet_id), wanted, others)
+        if ":" in event.cidr and self.mtu < MIN_MTU_IPV6:
+            refused = (
+                f"IPv6 wants {MIN_MTU_IPV6} octets of every link, and the network's MTU is {self.mtu}: raise it first"
             )
-        )
+            raise InvalidArgument(FieldViolation("subnet.cidr", refused))
+        self.record(event)
 
-    def delete_subnet(self, subnet_id: str) -> None:
-        """Refused by the log while a port has an address of it. Raises NotFound."""
+    def update_subnet(self, subnet_id: str, wanted: public.Subnet, paths: Sequence[str]) -> None:
+        """What is so already is no event. Raises NotFound, InvalidArgument."""
+        event = subnets.updated(str(self.id), self.subnet(subnet_id), wanted, paths)
+        if event is not None:
+            self.record(event)
+
+    def subnet(self, subnet_id: str) -> Subnet:
+        """Raises NotFound."""
         subnet = require_live(self).subnets.get(subnet_id)
         if subnet is None:
             raise NotFound(f"no subnet {subnet_id}")
+        return subnet
+
+    def delete_subnet(self, subnet_id: str) -> None:
+        """Refused by the log while a port has an address of it. Raises NotFound."""
+        subnet = self.subnet(subnet_id)
         self.record(
             pb.SubnetDeleted(
                 network_id=str(self.id),
                 subnet_id=subnet_id,
                 dhcp_ip=str(subnet.dhcp),
-                gateway_ip=_text(subnet.gateway),
+                gateway_ip="" if subnet.gateway is None else str(subnet.gateway),
             )
         )
 
@@ -166,17 +171,18 @@ class Network(Aggregate, kind="network"):
         self.physical_network, self.shared = event.physical_network, event.shared
         self.external = event.external
 
+    @applies(pb.NetworkUpdated)
+    def _updated(self, event: pb.NetworkUpdated) -> None:
+        for path in event.update_mask.paths:
+            setattr(self, path, getattr(event, path))
+
     @applies(pb.SubnetCreated)
     def _subnet_created(self, event: pb.SubnetCreated) -> None:
-        self.subnets[event.subnet_id] = Subnet(
-            id=event.subnet_id,
-            display_name=event.display_name,
-            cidr=IPv4Network(event.cidr),
-            gateway=IPv4Address(event.gateway_ip) if event.gateway_ip else None,
-            dhcp=IPv4Address(event.dhcp_ip),
-            pools=tuple(Pool(IPv4Address(pool.start), IPv4Address(pool.end)) for pool in event.allocation_pools),
-            dns_nameservers=tuple(event.dns_nameservers),
-        )
+        self.subnets[event.subnet_id] = Subnet.of(event, self.version + 1)
+
+    @applies(pb.SubnetUpdated)
+    def _subnet_updated(self, event: pb.SubnetUpdated) -> None:
+        self.subnets[event.subnet_id] = self.subnets[event.subnet_id].after(event, self.version + 1)
 
     @applies(pb.SubnetDeleted)
     def _subnet_deleted(self, event: pb.SubnetDeleted) -> None:
@@ -197,10 +203,6 @@ def _check(wanted: public.Network) -> None:
     if wanted.physical_network:
         fields.label("physical_network", wanted.physical_network)
     fields.check()
-
-
-def _text(address: IPv4Address | None) -> str:
-    return "" if address is None else str(address)
 
 
 @constrains(pb.NetworkCreated)

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv6Network, ip_address
 from typing import TypeVar
 from uuid import UUID
 
 from cirra.network.v1 import network_pb2 as public
 from conductor.fields import Fields
-from conductor.network.addresses import choose_address, parse_address
-from conductor.network.network import Network, Subnet, address_scope
+from conductor.network.addresses import Address, choose_address, host_addresses, parse_address
+from conductor.network.network import Network, address_scope
 from conductor.network.port import Port, mac_scope
+from conductor.network.subnet import Subnet
+from core import eui64
 from core.errors import Conflict, FailedPrecondition, NotFound, ResourceExhausted
 from core.eventlog.errors import UniqueViolation
 from core.ids import last_segment, uuid7
@@ -43,7 +45,10 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedPort:
-    """`fixed_ips`: a subnet, an address, both, or none at all for any address of the network."""
+    """`fixed_ips`: a subnet, an address, both, or none at all for an address of each family that the network has.
+
+    Addresses of subnets with SLAAC are the port's in any case: its guest will make them.
+    """
 
     project_id: str
     network_id: str
@@ -62,7 +67,7 @@ class AddressHints:
     rng: random.Random
     # (scope, key) that this try has chosen itself: losing them is no refusal.
     chosen: set[tuple[str, str]] = field(default_factory=set)
-    taken: dict[str, set[IPv4Address]] = field(default_factory=dict)
+    taken: dict[str, set[Address]] = field(default_factory=dict)
     lost_races: dict[str, int] = field(default_factory=dict)
 
     async def learn(self, repository: Repository, violation: UniqueViolation) -> bool:
@@ -74,13 +79,13 @@ class AddressHints:
             lost = self.lost_races[subnet_id] = self.lost_races.get(subnet_id, 0) + 1
             if lost >= SCAN_AFTER:
                 await self.scan(repository, subnet_id)
-            self.taken.setdefault(subnet_id, set()).add(IPv4Address(violation.key))
+            self.taken.setdefault(subnet_id, set()).add(ip_address(violation.key))
         return True
 
     async def scan(self, repository: Repository, subnet_id: str) -> None:
         """Reads every address in use of a subnet; forgets what was found before."""
         keys = await repository.log.unique_keys(address_scope(subnet_id))
-        self.taken[subnet_id] = {IPv4Address(key) for key in keys}
+        self.taken[subnet_id] = {ip_address(key) for key in keys}
 
 
 async def with_free_addresses(
@@ -111,13 +116,15 @@ async def new_port(repository: Repository, wanted: WantedPort, hints: AddressHin
     network = await repository.load(Network, UUID(wanted.network_id))
     if network.deleted or not network.usable_by(wanted.project_id):
         raise NotFound(f"no network {wanted.network_id}")
-    _check(wanted, network)
-    fixed_ips = await _fixed_ips(repository, wanted, network, hints)
+    _check(wanted)
+    mac_address = wanted.mac_address or _choose_mac(wanted.network_id, hints)
+    _check_fixed_ips(wanted, network, mac_address)
+    fixed_ips = await _fixed_ips(repository, wanted, network, mac_address, hints)
     return Port.create(
         wanted.port_id,
         project_id=wanted.project_id,
         network_id=wanted.network_id,
-        mac_address=wanted.mac_address or _choose_mac(wanted.network_id, hints),
+        mac_address=mac_address,
         fixed_ips=fixed_ips,
         display_name=wanted.display_name,
         device_id=wanted.device_id,
@@ -125,7 +132,7 @@ async def new_port(repository: Repository, wanted: WantedPort, hints: AddressHin
     )
 
 
-def _check(wanted: WantedPort, network: Network) -> None:
+def _check(wanted: WantedPort) -> None:
     fields = Fields("port.")
     fields.title("display_name", wanted.display_name, required=False)
     if wanted.mac_address and not _is_unicast_mac(wanted.mac_address):
@@ -134,16 +141,23 @@ def _check(wanted: WantedPort, network: Network) -> None:
         )
     if len(wanted.fixed_ips) > MAX_FIXED_IPS:
         fields.refuse("fixed_ips", f"give at most {MAX_FIXED_IPS}")
-    asked: set[str] = set()
-    for index, fixed in enumerate(wanted.fixed_ips):
-        _check_fixed_ip(fields, f"fixed_ips[{index}]", fixed, network)
-        if fixed.ip_address and fixed.ip_address in asked:
-            fields.refuse(f"fixed_ips[{index}].ip_address", f"{fixed.ip_address} is given twice")
-        asked.add(fixed.ip_address)
     fields.check()
 
 
-def _check_fixed_ip(fields: Fields, name: str, fixed: public.FixedIp, network: Network) -> None:
+def _check_fixed_ips(wanted: WantedPort, network: Network, mac_address: str) -> None:
+    fields = Fields("port.")
+    asked: set[Address] = set()
+    for index, fixed in enumerate(wanted.fixed_ips):
+        _check_fixed_ip(fields, f"fixed_ips[{index}]", fixed, network, mac_address)
+        address = parse_address(fixed.ip_address)
+        if address is not None and address in asked:
+            fields.refuse(f"fixed_ips[{index}].ip_address", f"{address} is given twice")
+        if address is not None:
+            asked.add(address)
+    fields.check()
+
+
+def _check_fixed_ip(fields: Fields, name: str, fixed: public.FixedIp, network: Network, mac_address: str) -> None:
     subnet = network.subnets.get(last_segment(fixed.subnet))
     if fixed.subnet and subnet is None:
         fields.refuse(f"{name}.subnet", f"{fixed.subnet!r} is no subnet of the port's network")
@@ -154,19 +168,21 @@ def _check_fixed_ip(fields: Fields, name: str, fixed: public.FixedIp, network: N
         return
     address = parse_address(fixed.ip_address)
     if address is None:
-        fields.refuse(f"{name}.ip_address", f"{fixed.ip_address!r} is no IPv4 address")
+        fields.refuse(f"{name}.ip_address", f"{fixed.ip_address!r} is no IP address")
         return
     subnet = subnet or _subnet_with(network, address)
     if subnet is None or address not in subnet.cidr:
         fields.refuse(f"{name}.ip_address", f"{address} is in no such subnet of the port's network")
-    elif address in (subnet.cidr.network_address, subnet.cidr.broadcast_address):
+    elif address not in host_addresses(subnet.cidr):
         fields.refuse(f"{name}.ip_address", f"{address} is no host address of {subnet.cidr}")
-    elif address in (subnet.gateway, subnet.dhcp):
+    elif address in subnet.reserved:
         fields.refuse(f"{name}.ip_address", f"{address} is the gateway's or the DHCP server's: choose another")
+    elif subnet.slaac and address != _slaac_address(subnet, mac_address):
+        fields.refuse(f"{name}.ip_address", "addresses of this subnet follow from the MAC address: leave it out")
 
 
 async def _fixed_ips(
-    repository: Repository, wanted: WantedPort, network: Network, hints: AddressHints
+    repository: Repository, wanted: WantedPort, network: Network, mac_address: str, hints: AddressHints
 ) -> list[public.FixedIp]:
     if not network.subnets:
         raise FailedPrecondition(
@@ -174,24 +190,59 @@ async def _fixed_ips(
             reason="NETWORK_HAS_NO_SUBNET",
             remedy="create a subnet on it first",
         )
-    if not wanted.fixed_ips:
-        return [await _choose(repository, list(network.subnets.values()), hints, set())]
-    found: list[public.FixedIp] = []
-    for fixed in wanted.fixed_ips:
-        if not fixed.ip_address:
-            others = {IPv4Address(other.ip_address) for other in found}
-            subnet = network.subnets[last_segment(fixed.subnet)]
-            found.append(await _choose(repository, [subnet], hints, others))
-            continue
-        address = IPv4Address(fixed.ip_address)
-        named = network.subnets.get(last_segment(fixed.subnet)) or _subnet_with(network, address)
-        assert named is not None
-        found.append(public.FixedIp(subnet=named.id, ip_address=str(address)))
+    if wanted.fixed_ips:
+        found = await _asked_for(repository, wanted, network, hints)
+    else:
+        families = _by_family(subnet for subnet in network.subnets.values() if not subnet.slaac)
+        found = [await _choose(repository, subnets, hints, set()) for subnets in families]
+    for subnet in network.subnets.values():
+        if subnet.slaac:
+            found.append(_slaac_fixed_ip(subnet, mac_address, hints, chosen=not wanted.mac_address))
     return found
 
 
+async def _asked_for(
+    repository: Repository, wanted: WantedPort, network: Network, hints: AddressHints
+) -> list[public.FixedIp]:
+    """What the request says, but for subnets with SLAAC."""
+    found: list[public.FixedIp] = []
+    for fixed in wanted.fixed_ips:
+        address = parse_address(fixed.ip_address)
+        named = network.subnets.get(last_segment(fixed.subnet)) or (address and _subnet_with(network, address))
+        assert isinstance(named, Subnet)
+        if named.slaac:
+            continue
+        if address is None:
+            others = {ip_address(other.ip_address) for other in found}
+            found.append(await _choose(repository, [named], hints, others))
+        else:
+            found.append(public.FixedIp(subnet=named.id, ip_address=str(address)))
+    return found
+
+
+def _by_family(subnets: Iterable[Subnet]) -> list[list[Subnet]]:
+    """IPv4 first: the first address is the one that a port is known by."""
+    families: dict[int, list[Subnet]] = {4: [], 6: []}
+    for subnet in subnets:
+        families[subnet.cidr.version].append(subnet)
+    return [family for family in families.values() if family]
+
+
+def _slaac_fixed_ip(subnet: Subnet, mac_address: str, hints: AddressHints, *, chosen: bool) -> public.FixedIp:
+    """`chosen`: the MAC address was: another one gives another address."""
+    address = _slaac_address(subnet, mac_address)
+    if chosen:
+        hints.chosen.add((address_scope(subnet.id), str(address)))
+    return public.FixedIp(subnet=subnet.id, ip_address=str(address))
+
+
+def _slaac_address(subnet: Subnet, mac_address: str) -> Address:
+    assert isinstance(subnet.cidr, IPv6Network)
+    return eui64.address_of_mac(subnet.cidr, mac_address)
+
+
 async def _choose(
-    repository: Repository, subnets: Sequence[Subnet], hints: AddressHints, others: set[IPv4Address]
+    repository: Repository, subnets: Sequence[Subnet], hints: AddressHints, others: set[Address]
 ) -> public.FixedIp:
     """A free address of the first subnet that has one. `others`: spoken for by the same port."""
     for subnet in subnets:
@@ -212,11 +263,11 @@ async def _choose(
     )
 
 
-def _free(subnet: Subnet, hints: AddressHints, others: set[IPv4Address]) -> IPv4Address | None:
-    reserved = {subnet.dhcp} if subnet.gateway is None else {subnet.dhcp, subnet.gateway}
+def _free(subnet: Subnet, hints: AddressHints, others: set[Address]) -> Address | None:
     scope = address_scope(subnet.id)
-    chosen = {IPv4Address(key) for chosen_scope, key in hints.chosen if chosen_scope == scope}
-    return choose_address(subnet.pools, hints.taken.get(subnet.id, set()) | reserved | chosen | others, hints.rng)
+    chosen = {ip_address(key) for chosen_scope, key in hints.chosen if chosen_scope == scope}
+    taken = hints.taken.get(subnet.id, set()) | subnet.reserved | chosen | others
+    return choose_address(subnet.pools, taken, hints.rng)
 
 
 def _choose_mac(network_id: str, hints: AddressHints) -> str:
@@ -226,7 +277,7 @@ def _choose_mac(network_id: str, hints: AddressHints) -> str:
     return mac
 
 
-def _subnet_with(network: Network, address: IPv4Address) -> Subnet | None:
+def _subnet_with(network: Network, address: Address) -> Subnet | None:
     return next((subnet for subnet in network.subnets.values() if address in subnet.cidr), None)
 
 

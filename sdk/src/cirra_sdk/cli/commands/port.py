@@ -1,0 +1,77 @@
+"""`cirra port`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cirra_sdk.cli import named, options
+from cirra_sdk.cli.command import Session, command, each, group
+from cirra_sdk.cli.completing import names_of
+from cirra_sdk.cli.resource import one
+from cirra_sdk.cli.waiting import take
+
+ports = group("port", "Addresses on networks, each for one NIC.")
+
+Network = Annotated[str, typer.Option("--network", help="The network it is on.", autocompletion=names_of("networks"))]
+OfNetwork = Annotated[
+    str, typer.Option("--network", help="Those on this network.", autocompletion=names_of("networks"))
+]
+
+
+@command(ports, "create")
+async def create_port(
+    session: Session,
+    *,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="What to call it.")] = "",
+    network: Network,
+    fixed_ip: Annotated[
+        list[str],
+        typer.Option(
+            metavar="subnet=SUBNET,ip=ADDRESS",
+            default_factory=list,
+            show_default=False,
+            help="Either is enough; the cloud's choice unless told. May be repeated.",
+        ),
+    ],
+    mac_address: Annotated[str, typer.Option(metavar="MAC", help="The cloud's choice unless told.")] = "",
+) -> None:
+    """Reserve an address before there is a server for it."""
+    from cirra.network.v1.network_pb2 import FixedIp
+
+    names = {"subnet": "subnet", "ip": "ip_address", "ip-address": "ip_address"}
+    made = await session.client.ports.create(
+        network=network,
+        display_name=name,
+        fixed_ips=[FixedIp(**options.fields(text, "--fixed-ip", names)) for text in fixed_ip],
+        mac_address=mac_address,
+    )
+    session.output.resource(made)
+
+
+@command(ports, "list")
+async def list_ports(
+    session: Session,
+    *,
+    network: OfNetwork = "",
+    server: Annotated[str, typer.Option(help="Those of this server.", autocompletion=names_of("instances"))] = "",
+    limit: options.Limit = 0,
+) -> None:
+    """List ports: the address allocated, the one leased, the one seen in use."""
+    from cirra_sdk.cli.tables import PORTS
+
+    found = session.client.ports.list(network=network, device_id=server)
+    session.output.resources(await take(found, limit), PORTS)
+
+
+@command(ports, "show")
+async def show_port(session: Session, *, name: named.Port, as_of: options.AsOf = "") -> None:
+    """Show a port."""
+    session.output.resource(await one(session, session.client.ports, name, as_of))
+
+
+@command(ports, "delete")
+async def delete_ports(session: Session, *, names: named.Ports) -> None:
+    """Delete ports that no server uses."""
+    await each(names, session.client.ports.delete)
