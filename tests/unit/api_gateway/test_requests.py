@@ -48,7 +48,7 @@ def test_no_names(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("cidr", "hint"),
-    [("10.0.0.0/33", "no IPv4 range"), ("10.0.0.1/24", "10.0.0.0/24"), ("fd00::/64", "no IPv4 range"), ("", "")],
+    [("10.0.0.0/33", "no range"), ("10.0.0.1/24", "10.0.0.0/24"), ("fd00::1/64", "fd00::/64"), ("", "")],
 )
 def test_ranges_that_are_none(cidr: str, hint: str) -> None:
     fields = Fields()
