@@ -88,8 +88,8 @@ class Subnets(Collection[pb.Subnet]):
         no_dhcp: bool = False,
         request_id: str | None = None,
     ) -> pb.Subnet:
-        """*cidr*: IPv4, or IPv6, where guests make their addresses themselves (SLAAC). *allocation_pools*: first and last
-        of each; *host_routes*: (destination, next hop). Raises InvalidArgument for what does not fit together."""
+        """*cidr*: IPv4, or IPv6, where guests make their addresses themselves (SLAAC). *allocation_pools*: the first
+        and the last of each; *host_routes*: (destination, next hop). Raises InvalidArgument."""
         subnet = pb.Subnet(
             display_name=display_name,
             network=name_of(network),
