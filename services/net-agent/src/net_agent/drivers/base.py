@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from core.errors import CirraError
-from net_agent.model import Port
+from net_agent.model import Derived, Key, Port
 
 
 class NetworkFault(CirraError):
-    """A port can't be wired as it is described, or not now. `reschedule`: another host may do better."""
+    """Something can't be made as it is described, or not now. `reschedule`: another host may do better."""
 
     reason = "NETWORK_FAULT"
     retryable = True
@@ -29,48 +29,40 @@ class NetworkFault(CirraError):
         self.reschedule = reschedule
 
 
+# Of which object, and why it isn't as it shall be.
+Faults = Mapping[Key, NetworkFault]
+
+
 @dataclass(frozen=True, slots=True)
 class DriverInfo:
-    """`simulated`: nothing is really wired; the inventory says so."""
+    """`simulated`: nothing is really wired; the inventory says so. `tunnel_address`: empty when it takes in none.
+
+    `vlan`: the host can be on networks of that kind.
+    """
 
     name: str
     simulated: bool
     physical_networks: tuple[str, ...]
+    tunnel_address: str = ""
+    vlan: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class PortState:
-    """What was seen of one port on this host, each part by observation, not by memory.
+    """What was seen of one port on this host, by observation, not by memory.
 
-    present: anything of the port is left on the host.
-    plugged: its tap is up and on its network's bridge.
-    guarded: the rules against spoofing are in force for it.
-    dhcp: DHCP and DNS of its network answer and have loaded what they shall know (so: the port, if it is active).
-    metadata: the metadata proxy of its network listens.
+    present: anything of the port is left on the host. lacking: what isn't in place, for a person to read.
     """
 
     present: bool
-    plugged: bool
-    guarded: bool
-    dhcp: bool
-    metadata: bool
+    lacking: tuple[str, ...] = ()
 
     @property
     def wired(self) -> bool:
-        return self.plugged and self.guarded and self.dhcp and self.metadata
-
-    def missing(self) -> tuple[str, ...]:
-        """The parts that aren't as they should be, for a person to read."""
-        parts = {
-            "the tap is not up on its bridge": self.plugged,
-            "the rules against spoofing are not in force": self.guarded,
-            "DHCP does not answer": self.dhcp,
-            "the metadata proxy does not listen": self.metadata,
-        }
-        return tuple(text for text, right in parts.items() if not right)
+        return self.present and not self.lacking
 
 
-ABSENT = PortState(present=False, plugged=False, guarded=False, dhcp=False, metadata=False)
+ABSENT = PortState(present=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +85,8 @@ class Neighbour:
 
 
 class NetworkDriver(Protocol):
-    """Wires ports. Every method is idempotent; calls for different ports may run at the same time."""
+    """Wires ports, and makes of this host what derived objects say. Every method is idempotent; calls for different
+    objects may run at the same time, and in any order: a peer may come before its network."""
 
     @property
     def info(self) -> DriverInfo: ...
@@ -110,18 +103,38 @@ class NetworkDriver(Protocol):
     async def unplug(self, port_id: str) -> None:
         """Afterwards `observe` says absent, and no lease of the port lives. Absent is success.
 
-        With the last port of a network on this host go its bridge, namespace and processes. An uplink is given back
-        as it was found. Nothing that Cirra didn't make is touched.
+        With the last port of a network on this host go its namespace and processes, and its bridge too unless the
+        network is an object of its own here. An uplink is given back as it was found. Nothing that Cirra didn't make
+        is touched.
         """
 
     async def observe(self, port_id: str) -> PortState:
         """Reads the host; `ABSENT` when nothing of the port is here."""
 
+    async def keep(self, wanted: Derived) -> None:
+        """The object is known here, also after a crash, and the host is as it wants it, as far as it can be now.
+
+        Raises NetworkFault for what can't; it is kept nevertheless, and `heal` tries again. What needs something that
+        isn't here (a peer's network) is no fault: it is made when that comes.
+        """
+
+    async def drop(self, kind: str, object_id: str) -> None:
+        """The object is not known any more, and nothing that followed from it is left. Absent is success."""
+
+    async def kept(self, kind: str) -> frozenset[str]:
+        """The ids of the known objects of one kind of derived objects."""
+
+    async def heal(self) -> Faults:
+        """One look at the whole host; what differs from what is known is made right, and nothing else is touched.
+
+        Returns what could not be made so, of all objects, ports among them.
+        """
+
     async def known_ports(self) -> frozenset[str]:
         """Ids of all ports of which something is here, also those that no record tells of."""
 
     async def portless_networks(self) -> Mapping[str, Sequence[str]]:
-        """Networks of which something is here although none of their ports is: id → what ("bridge brq…", "dnsmasq")."""
+        """Networks of which something is here although nothing says so: id → what ("bridge brq…", "dnsmasq")."""
 
     async def leases(self, network_ids: frozenset[str] | None = None) -> Sequence[Lease]:
         """The living leases of active ports of this host (of these networks, or of all)."""

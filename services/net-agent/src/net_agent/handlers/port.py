@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import structlog
-
 from cirra.agent.v1.desired_pb2 import DesiredObject, Orphan, PortObserved
 from core.agent.handler import AgentFailure
 from core.agent.state_folder import StateFolder
 from core.errors import InvalidArgument
 from net_agent.drivers.base import NetworkDriver, NetworkFault
+from net_agent.handlers.failures import failure_of
 from net_agent.model import Port, port_from_spec
-
-_log = structlog.get_logger(__name__)
 
 
 class PortHandler:
@@ -36,10 +33,10 @@ class PortHandler:
             await self._driver.plug(port)
             state = await self._driver.observe(port.port_id)
         except NetworkFault as fault:
-            raise _failure(fault) from fault
+            raise failure_of(fault) from fault
         if not state.wired:
             raise AgentFailure(
-                f"port {port.port_id} is not wired: {', '.join(state.missing())}",
+                f"port {port.port_id} is not wired: {', '.join(state.lacking)}",
                 reason="PORT_NOT_WIRED",
                 remedy="see the net-agent's log on this host",
                 retryable=True,
@@ -54,7 +51,7 @@ class PortHandler:
             await self._driver.unplug(desired.object_id)
             state = await self._driver.observe(desired.object_id)
         except NetworkFault as fault:
-            raise _failure(fault) from fault
+            raise failure_of(fault) from fault
         if state.present:
             raise AgentFailure(
                 f"port {desired.object_id} is still on this host",
@@ -69,14 +66,14 @@ class PortHandler:
         try:
             state = await self._driver.observe(object_id)
         except NetworkFault as fault:
-            raise _failure(fault) from fault
+            raise failure_of(fault) from fault
         return PortObserved(wired=state.wired, absent=not state.present)
 
     async def known_objects(self) -> set[str]:
         return set(await self._driver.known_ports())
 
     async def strangers(self) -> Sequence[Orphan]:
-        """Networks that none of this host's ports is on."""
+        """Networks of which something is here although nothing says so."""
         return [
             Orphan(kind="network", object_id=network_id, description=", ".join(parts))
             for network_id, parts in (await self._driver.portless_networks()).items()
@@ -90,14 +87,3 @@ def _port(desired: DesiredObject) -> Port:
         return port_from_spec(desired.port)
     except InvalidArgument as error:
         raise AgentFailure(f"port {desired.object_id}: {error}", reason="PORT_SPEC_INVALID") from error
-
-
-def _failure(fault: NetworkFault) -> AgentFailure:
-    _log.warning("port fault", reason=fault.reason, error=fault.message, remedy=fault.remedy)
-    return AgentFailure(
-        fault.message,
-        reason=fault.reason,
-        remedy=fault.remedy,
-        retryable=fault.retryable,
-        reschedule=fault.reschedule,
-    )
