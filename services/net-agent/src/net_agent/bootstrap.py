@@ -16,8 +16,11 @@ from net_agent.drivers.linux.driver import LinuxDriver
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.proxy import ProxyIdentity
 from net_agent.drivers.simulated import Behaviour, SimulatedDriver
+from net_agent.handlers.derived import DerivedHandler, Refusals
 from net_agent.handlers.port import PortHandler
+from net_agent.healer import Healer
 from net_agent.inventory import inventory
+from net_agent.model.kinds import DERIVED_KINDS
 from net_agent.observer import GuestObserver
 from net_agent.settings import NetAgentSettings
 
@@ -33,14 +36,18 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     lifetime.on_stop(link.close, "link")
     observer = GuestObserver(driver, link.reporter.report, interval_s=settings.observe_interval_s)
 
+    refusals = Refusals()
+    healer = Healer(driver, state, refusals, link.reporter.report, identity.host, interval_s=settings.heal_interval_s)
+
     async def look_at_inventory() -> InventoryObserved:
         return await asyncio.to_thread(inventory, driver.info)
 
     runtime = AgentRuntime(
         link,
         handlers=[PortHandler(driver, state)],
+        derived=[DerivedHandler(kind, driver, state, refusals) for kind in DERIVED_KINDS],
         inventory=look_at_inventory,
-        background={"observe": observer.run},
+        background={"observe": observer.run, "heal": healer.run},
         state=state,
     )
     lifetime.start(runtime.run(), "agent")

@@ -12,10 +12,10 @@ import structlog
 from google.protobuf.message import Message
 
 from cirra.agent.v1.desired_pb2 import FaultsObserved, ObjectFault
-from core.agent.handler import AgentFailure
 from core.agent.state_folder import StateFolder
 from core.errors import CirraError
 from net_agent.drivers.base import Faults, NetworkDriver
+from net_agent.handlers.derived import Refusals
 from net_agent.handlers.failures import failure_of
 from net_agent.model.kinds import DERIVED_KINDS
 
@@ -32,10 +32,18 @@ class Healer:
     """*host*: whose faults they are."""
 
     def __init__(
-        self, driver: NetworkDriver, state: StateFolder, report: Report, host: str, *, interval_s: float
+        self,
+        driver: NetworkDriver,
+        state: StateFolder,
+        refusals: Refusals,
+        report: Report,
+        host: str,
+        *,
+        interval_s: float,
     ) -> None:
         self._driver = driver
         self._state = state
+        self._refusals = refusals
         self._report = report
         self._host = host
         self._interval_s = interval_s
@@ -60,7 +68,7 @@ class Healer:
         except (CirraError, OSError) as error:
             _log.warning("the network could not be looked at", error=str(error))
             return
-        self._tell(faults_observed(faults))
+        self._tell(faults_observed(faults, self._refusals))
 
     def _tell(self, seen: FaultsObserved) -> None:
         """Without waiting for the bus, for which a report waits: this list replaces one that could not be told yet."""
@@ -75,14 +83,12 @@ class Healer:
         await self._report("faults", self._host, seen, generation=0)
 
 
-def faults_observed(faults: Faults) -> FaultsObserved:
+def faults_observed(faults: Faults, refusals: Refusals) -> FaultsObserved:
     """Of derived objects, in order, to be compared: a port's is the answer to whoever wants the port."""
-    failures: list[tuple[tuple[str, str], AgentFailure]] = [
-        (key, failure_of(fault)) for key, fault in sorted(faults.items()) if key[0] in DERIVED_KINDS
-    ]
+    failures = {key: failure_of(fault) for key, fault in faults.items() if key[0] in DERIVED_KINDS}
     return FaultsObserved(
         faults=[
             ObjectFault(kind=kind, object_id=object_id, failure=failure.to_message())
-            for (kind, object_id), failure in failures
+            for (kind, object_id), failure in sorted((failures | refusals.failures).items())
         ]
     )

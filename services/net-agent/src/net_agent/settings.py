@@ -22,6 +22,8 @@ class NetAgentSettings(AgentSettings):
     netns_directory: Path = Path("/run/netns")
     # How often leases and neighbours are looked at.
     observe_interval_s: float = Field(default=1.0, gt=0)
+    # How often the whole host is compared with what it was told.
+    heal_interval_s: float = Field(default=3.0, gt=0)
     # Of the simulated driver: how long a plug takes, and a guest until it has its lease.
     simulated_latency_s: float = Field(default=0.0, ge=0)
     simulated_lease_delay_s: float = Field(default=1.0, ge=0)

@@ -6,6 +6,7 @@ in between, somebody still knows. With all of them the host's network is made ri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
@@ -31,7 +32,7 @@ class Specifications:
         self.folder = folder
         self._store = SpecStore(folder, synced=synced)
         self._wanted = Wanted()
-        self._leaving: dict[Key, Model] = {}
+        self._leaving: dict[Key, Model | None] = {}
         self._loaded = False
 
     @property
@@ -40,8 +41,8 @@ class Specifications:
         return self._wanted
 
     @property
-    def leaving(self) -> dict[Key, Model]:
-        """What is no longer wanted, and may still be here: its last specification."""
+    def leaving(self) -> Mapping[Key, Model | None]:
+        """What is no longer wanted, and may still be here: its last specification; None when no record told of it."""
         return self._leaving
 
     async def keep(self, model: Model) -> frozenset[Key]:
@@ -62,10 +63,8 @@ class Specifications:
 
     def leave(self, key: Key) -> Model | None:
         """It is no longer wanted; `forget` follows when nothing of it is left. Its last specification, if there was."""
-        model = self.wanted.remove(key)
-        if model is not None:
-            self._leaving[key] = model
-        return self._leaving.get(key)
+        self._leaving[key] = self.wanted.remove(key) or self._leaving.get(key)
+        return self._leaving[key]
 
     async def forget(self, key: Key) -> None:
         """Nothing of it is left on this host. Raises Unavailable."""
@@ -78,6 +77,11 @@ class Specifications:
         if not self.wanted.stands(network_id):
             await self._store.write({(_PORT_NETWORK, network_id): None})
             self.wanted.forget_network(network_id)
+
+    async def forget_all(self) -> None:
+        """Nothing of anything is left on this host; nor is there a record."""
+        await self._store.delete()
+        self._wanted, self._leaving = Wanted(), {}
 
     async def close(self) -> None:
         await self._store.close()

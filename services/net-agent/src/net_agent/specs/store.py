@@ -60,11 +60,23 @@ class SpecStore:
         """Returns once they are on disk; None removes a row. One writer at a time for a key. Raises Unavailable."""
         await self._batch.ask(changes.items())
 
+    async def delete(self) -> None:
+        """There is no record any more."""
+        await self._batch.idle()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._delete)
+
     async def close(self) -> None:
         await self._batch.idle()
         self._thread.shutdown(wait=True)
         if self._connection is not None:
             self._connection.close()
+
+    def _delete(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        for companion in ("", "-wal", "-shm"):
+            Path(f"{self._path}{companion}").unlink(missing_ok=True)
 
     async def _commit_soon(self, rows: tuple[tuple[Key, bytes | None], ...]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._commit, dict(rows))

@@ -99,10 +99,11 @@ class Wanted:
         if not self.stands(network_id):
             self.port_networks.pop(network_id, None)
             self._ports_on.pop(network_id, None)
-            self._peers_on.pop(network_id, None) if not self._peers_on.get(network_id) else None
+            if not self._peers_on.get(network_id):
+                self._peers_on.pop(network_id, None)
 
     def _of_kind(self, kind: str) -> dict[str, Model]:
-        kinds: Mapping[str, dict] = {  # type: ignore[type-arg]
+        kinds: Mapping[str, dict] = {
             "port": self.ports,
             "network": self.networks,
             "peer": self.peers,
@@ -145,6 +146,22 @@ class Scope:
                 if port.network.network_id in standing
             ),
         )
+
+    @classmethod
+    def whole(cls, wanted: Wanted) -> Scope:
+        """All of the host."""
+        kinds = ("port", "network", "peer", "router", "floating-ip", "security-group", "group-member")
+        keys = {(kind, object_id) for kind in kinds for object_id in wanted.keys(kind)}
+        return cls.of(wanted, keys | {("network", network.network_id) for network in wanted.standing()})
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.keys or self.networks or self.ports)
+
+    def all_keys(self) -> frozenset[Key]:
+        """Of all that is in it, also what is only concerned."""
+        networks = {("network", network.network_id) for network in self.networks}
+        return self.keys | networks | {("port", port.port_id) for port in self.ports}
 
     def without(self, faulty: Collection[Key]) -> Scope:
         """What is left when these are given up: with a network, all that is on it."""

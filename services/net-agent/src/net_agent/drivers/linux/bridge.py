@@ -83,18 +83,6 @@ def _enslave_uplink(ip: IPRoute, bridge: Link, network: Network, uplink: str) ->
     set_link(ip, link, master=bridge.index, state="up")
 
 
-def bridge_stands(network: Network, uplink: str | None) -> bool:
-    """The bridge is up, and the uplink, if it has one, is its port."""
-    with IPRoute() as ip:
-        bridge = get_link(ip, network.bridge)
-        if bridge is None or not bridge.up or bridge.kind != "bridge":
-            return False
-        if uplink is None:
-            return True
-        link = get_link(ip, uplink)
-        return link is not None and link.up and link.master == bridge.index
-
-
 def bridge_ports(network_id: str) -> frozenset[str]:
     """The names of all interfaces that are on this network's bridge."""
     with IPRoute() as ip:

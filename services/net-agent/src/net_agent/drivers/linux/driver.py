@@ -1,26 +1,47 @@
-"""Puts the parts together: bridge, rules, tap, guest services, in this order, one change per network at a time."""
+"""Puts the parts of a host together.
+
+A host's network is made of parts (`part.Part`), a module each: bridges and segments, the rules that guard taps, taps,
+services of guests, … Each makes its share from all that is known to this host, by difference, and they meet only in
+that knowledge (`net_agent.specs`) and in the order in which they run:
+
+    segments → firewall → taps → services → (your part)         making:   a guest has no moment without rules
+    segments ← firewall ← taps ← services ← (your part)         removing: what is made last goes first
+
+A change is written down, then one *pass* over the parts carries it out for the objects concerned (`Scope`). There is a
+lane for each network and one for what belongs to none: in a lane one pass at a time, and what is asked for meanwhile
+goes along with the next one. What goes wrong with one object keeps only that from the parts that follow. `heal` asks
+all parts what of the whole host isn't in place, and passes over just that.
+
+To add a part: a class in a module of its own, and a line in `_parts`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from core.ids import tap_device
-from net_agent.drivers.base import ABSENT, DriverInfo, Lease, Neighbour, NetworkFault, PortState
-from net_agent.drivers.linux import bridge, dhcp_link, tap
+from core.ids import parse_uuid
+from net_agent.drivers.base import ABSENT, DriverInfo, Faults, Lease, Neighbour, NetworkFault, PortState
+from net_agent.drivers.linux import bridge, tap
 from net_agent.drivers.linux.census import network_parts
-from net_agent.drivers.linux.faults import kernel_faults
+from net_agent.drivers.linux.faults import kernel_faults, noted
 from net_agent.drivers.linux.firewall import Firewall
 from net_agent.drivers.linux.namespace import Namespaces
+from net_agent.drivers.linux.part import Lacks, Part
 from net_agent.drivers.linux.proxy import ProxyIdentity
-from net_agent.drivers.linux.records import Records
-from net_agent.drivers.linux.service import GuestServices
-from net_agent.model import Network, Port
+from net_agent.drivers.linux.segments import Segments
+from net_agent.drivers.linux.services import Services
+from net_agent.drivers.linux.taps import Taps
+from net_agent.drivers.linux.view import HostView
+from net_agent.model import Derived, FloatingIp, Key, Model, Network, Peer, Port, Router, key_of
+from net_agent.specs.batch import Batch
+from net_agent.specs.specifications import Specifications
+from net_agent.specs.wanted import Scope
+
+# What belongs to no single network.
+_ROUTERS, _GROUPS, _STRAYS = "routers", "groups", "strays"
 
 
 class LinuxDriver:
@@ -34,19 +55,26 @@ class LinuxDriver:
         physical_networks: Mapping[str, str],
         namespaces: Namespaces,
     ) -> None:
-        self._identity = identity
-        self._uplinks = dict(physical_networks)
         self._namespaces = namespaces
-        self._records = Records(folder)
-        self._firewall = Firewall(namespaces)
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._specs = Specifications(folder)
+        self._segments = Segments(namespaces, physical_networks)
+        self._services = Services(namespaces, identity, folder)
+        self._parts: Sequence[Part] = (
+            self._segments,
+            Firewall(namespaces, self._segments.joint),
+            Taps(namespaces),
+            self._services,
+        )
+        self._lanes: dict[str, Batch[Key, Faults]] = {}
 
     @property
     def info(self) -> DriverInfo:
-        return DriverInfo(name="linux", simulated=False, physical_networks=tuple(sorted(self._uplinks)))
+        return DriverInfo(name="linux", simulated=False, physical_networks=self._segments.physical_networks)
+
+    # ---- ports
 
     async def plug(self, port: Port) -> None:
-        known = self._records.port(port.port_id)
+        known = self._specs.wanted.ports.get(port.port_id)
         if known is not None and known.network.network_id != port.network.network_id:
             raise NetworkFault(
                 f"port {port.port_id} is on network {known.network.network_id} here",
@@ -54,73 +82,84 @@ class LinuxDriver:
                 remedy="remove the port from this host first",
                 retryable=False,
             )
-        async with self._locks[port.network.network_id], kernel_faults(f"plug {port.device}"):
-            uplink = self._uplink(port.network)
-            network = self._records.keep(port)
-            await self._namespaces.on_host(lambda: bridge.ensure_bridge(network, uplink))
-            members = [port.device, dhcp_link.outer_device(network.network_id), *([uplink] if uplink else [])]
-            # Before the tap exists: a guest has no moment without rules.
-            await self._firewall.ensure(port, members, [uplink] if uplink else [])
-            await self._namespaces.on_host(lambda: tap.ensure_tap(port))
-            await self._services(network.network_id).ensure(network, self._records.ports(network.network_id))
+        self._segments.joint(port.network)
+        news = await self._specs.keep(port)
+        key, network_key = ("port", port.port_id), ("network", port.network.network_id)
+        faults = await self._pass(port.network.network_id, {key, *news})
+        for fault in (faults.get(key), faults.get(network_key)):
+            if fault is not None:
+                raise fault
 
     async def unplug(self, port_id: str) -> None:
-        async with self._locked_network_of(port_id) as network_id, kernel_faults(f"unplug {port_id}"):
-            known = self._records.port(port_id)
-            await self._namespaces.on_host(lambda: tap.remove_tap(port_id))
-            await self._firewall.remove(known.device if known else tap_device(port_id))
-            if network_id is None:
-                return
-            remaining = [port for port in self._records.ports(network_id) if port.port_id != port_id]
-            network = self._records.network(network_id)
-            if remaining and network is not None:
-                await self._services(network_id).ensure(network, remaining)
-            elif network_id not in (await self._plugged()).values():
-                await self._remove_network(network_id)
-            # Last of all: who comes again after a failure must still find it.
-            self._records.forget(port_id)
-
-    async def _remove_network(self, network_id: str) -> None:
-        await self._services(network_id).remove()
-        members = await self._namespaces.on_host(lambda: bridge.bridge_ports(network_id))
-        await self._namespaces.on_host(lambda: bridge.remove_bridge(network_id))
-        await self._firewall.remove(dhcp_link.outer_device(network_id), members)
-        self._records.forget_network(network_id)
+        last = self._specs.leave(("port", port_id))
+        network_id = last.network.network_id if isinstance(last, Port) else (await self._plugged()).get(port_id)
+        faults = await self._pass(network_id or _STRAYS, {("port", port_id)})
+        for fault in faults.values():
+            raise fault
 
     async def observe(self, port_id: str) -> PortState:
-        port = self._records.port(port_id)
+        port = self._specs.wanted.ports.get(port_id)
         if port is None:
-            present = port_id in await self._plugged()
-            return replace(ABSENT, present=present)
-        network = self._network_of(port)
-        services = self._services(network.network_id)
-        uplink = self._uplinks.get(network.physical_network)
-        seen = await self._namespaces.on_host(lambda: tap.observe_tap(port))
-        stands = await self._namespaces.on_host(lambda: bridge.bridge_stands(network, uplink))
-        guarded, dhcp, metadata = await asyncio.gather(
-            self._firewall.guards(port),
-            services.dhcp_serves(network, self._records.ports(network.network_id)),
-            services.metadata_serves(),
-        )
-        return PortState(present=True, plugged=seen.plugged and stands, guarded=guarded, dhcp=dhcp, metadata=metadata)
+            left = ("port", port_id) in self._specs.leaving or port_id in await self._plugged()
+            return PortState(present=True, lacking=("no record tells of it",)) if left else ABSENT
+        keys = {("port", port_id)}
+        with kernel_faults(f"observe {port.device}"):
+            lacks = await self._look(Scope.of(self._specs.wanted, keys), HostView(self._namespaces, whole=False))
+        return PortState(present=True, lacking=tuple(text for each in lacks for text in each.values()))
+
+    async def active_ports(self) -> Sequence[Port]:
+        return [port for port in self._specs.wanted.ports.values() if port.active]
 
     async def known_ports(self) -> frozenset[str]:
-        recorded = (port.port_id for port in self._records.ports())
-        return frozenset(recorded) | (await self._plugged()).keys()
+        leaving = (object_id for kind, object_id in self._specs.leaving if kind == "port")
+        return self._specs.wanted.keys("port") | (await self._plugged()).keys() | frozenset(leaving)
+
+    # ---- derived objects
+
+    async def keep(self, wanted: Derived) -> None:
+        key = key_of(wanted)
+        news = await self._specs.keep(wanted)
+        faults = await self._pass(_lane(wanted), {key, *news})
+        if key in faults:
+            raise faults[key]
+
+    async def drop(self, kind: str, object_id: str) -> None:
+        key = (kind, object_id)
+        last = self._specs.leave(key)
+        faults = await self._pass(_lane(last) if last is not None else _STRAYS, {key})
+        for fault in faults.values():
+            raise fault
+
+    async def kept(self, kind: str) -> frozenset[str]:
+        leaving = (object_id for each, object_id in self._specs.leaving if each == kind)
+        return self._specs.wanted.keys(kind) | frozenset(leaving)
+
+    async def heal(self) -> Faults:
+        with kernel_faults("look at the host"):
+            whole = Scope.whole(self._specs.wanted)
+            lacks = await self._look(whole, HostView(self._namespaces, whole=True))
+        keys = {key for each in lacks for key in each}
+        lanes: defaultdict[str, set[Key]] = defaultdict(set)
+        for key in keys | self._specs.leaving.keys():
+            model = self._specs.wanted.get(key) or self._specs.wanted.network(key[1]) or self._specs.leaving.get(key)
+            lanes[_lane(model) if model is not None else _STRAYS].add(key)
+        found = await asyncio.gather(*(self._pass(lane, keys) for lane, keys in lanes.items()))
+        return {key: fault for faults in found for key, fault in faults.items()}
+
+    # ---- what is seen of guests
 
     async def portless_networks(self) -> Mapping[str, Sequence[str]]:
-        # Looked at first: a port's record comes before the first thing of its network, and goes after the last.
-        found = await self._namespaces.on_host(lambda: network_parts(self._records.folder))
-        known = {port.network.network_id for port in self._records.ports()} | {*(await self._plugged()).values()}
-        return {network_id: parts for network_id, parts in found.items() if network_id not in known}
+        # Looked at first: a record comes before the first thing of its network, and goes after the last.
+        found = await self._namespaces.on_host(lambda: network_parts(self._specs.folder))
+        known = {network.network_id for network in self._specs.wanted.standing()} | {*(await self._plugged()).values()}
+        leaving = {it.network.network_id for it in self._specs.leaving.values() if isinstance(it, Port)}
+        return {network_id: parts for network_id, parts in found.items() if network_id not in known | leaving}
 
     async def leases(self, network_ids: frozenset[str] | None = None) -> Sequence[Lease]:
         found = []
-        for network_id, ports in self._active_by_network().items():
-            if network_ids is not None and network_id not in network_ids:
-                continue
+        for network_id, ports in self._active_by_network(network_ids).items():
             owners = {(port.mac_address, address): port for port in ports for address in port.addresses}
-            for entry in await asyncio.to_thread(self._services(network_id).leases):
+            for entry in await asyncio.to_thread(self._services.of(network_id).leases):
                 owner = owners.get((entry.mac_address, entry.ip_address))
                 if owner is not None:
                     found.append(Lease(owner.port_id, entry.mac_address, str(entry.ip_address), entry.hostname))
@@ -128,70 +167,130 @@ class LinuxDriver:
 
     async def neighbours(self, network_ids: frozenset[str] | None = None) -> Sequence[Neighbour]:
         found = []
-        for network_id, ports in self._active_by_network().items():
-            if network_ids is not None and network_id not in network_ids:
-                continue
+        for network_id, ports in self._active_by_network(network_ids).items():
             owners = {port.mac_address: port.port_id for port in ports}
-            for mac_address, ip_address in await self._services(network_id).neighbours():
+            for mac_address, ip_address in await self._services.of(network_id).neighbours():
                 if mac_address in owners:
                     found.append(Neighbour(owners[mac_address], mac_address, ip_address))
         return found
 
-    async def active_ports(self) -> Sequence[Port]:
-        return [port for port in self._records.ports() if port.active]
+    # ---- the end
 
     async def remove_everything(self) -> None:
-        """All that Cirra made on this host, by its records and by the marks on interfaces; nothing else."""
-        for port_id in await self.known_ports():
-            await self._namespaces.on_host(partial(tap.remove_tap, port_id))
+        """All that Cirra made on this host, by its records and by the marks on what it made; nothing else."""
+        ports = list(self._specs.wanted.ports.values())
+        networks = await self._all_networks()
+        for part in reversed(self._parts):
+            for port in ports:
+                await part.remove(key_of(port), port)
+            for network_id in networks:
+                await part.remove(("network", network_id), None)
+            await part.clear()
+        await self._specs.forget_all()
+
+    async def _all_networks(self) -> frozenset[str]:
+        """Also those of which nothing but a folder, or a bridge, is left."""
+        folder = self._specs.folder
+        folders = {entry.name for entry in folder.iterdir() if entry.is_dir()} if folder.is_dir() else set()
         bridged = await self._namespaces.on_host(bridge.bridged_networks)
-        for network_id in self._records.network_ids() | bridged:
-            await self._remove_network(network_id)
-        for port in self._records.ports():
-            self._records.forget(port.port_id)
-        await self._firewall.delete_table()
+        standing = {network.network_id for network in self._specs.wanted.standing()}
+        return bridged | standing | {name for name in folders if parse_uuid(name) is not None}
 
     async def close(self) -> None:
+        """What is under way is brought to its end."""
+        for lane in list(self._lanes.values()):
+            await lane.idle()
+        await self._specs.close()
         await asyncio.to_thread(self._namespaces.close)
 
-    # ---- parts
+    # ---- passes
 
-    def _services(self, network_id: str) -> GuestServices:
-        folder = self._records.network_folder(network_id)
-        return GuestServices(self._namespaces, self._identity, network_id, folder)
+    async def _pass(self, lane: str, keys: Collection[Key]) -> Faults:
+        if lane not in self._lanes:
+            self._lanes[lane] = Batch(self._pass_once)
+        return await self._lanes[lane].ask(keys)
 
-    def _uplink(self, network: Network) -> str | None:
-        if not network.physical_network:
-            return None
-        if network.physical_network not in self._uplinks:
-            raise NetworkFault(
-                f"this host has no interface for {network.physical_network}",
-                reason="PHYSICAL_NETWORK_UNKNOWN",
-                remedy=f"name its interface in CIRRA_PHYSICAL_NETWORKS ({network.physical_network}:<interface>)",
-                reschedule=True,
-            )
-        return self._uplinks[network.physical_network]
+    async def _pass_once(self, keys: tuple[Key, ...]) -> Faults:
+        """What is no longer wanted goes, then what is wanted is made; returns what went wrong."""
+        leaving = {key: self._specs.leaving[key] for key in keys if key in self._specs.leaving}
+        fallen = await self._fallen(leaving)
+        faults = await self._remove({key: last for key, last in leaving.items() if key[0] != "network"} | fallen)
+        scope = Scope.of(self._specs.wanted, set(keys) - leaving.keys(), _networks_of(leaving.items()))
+        faults |= await self._ensure(scope)
+        # Last of all: who comes again after a failure must still find it.
+        for key in leaving.keys() - faults.keys():
+            await self._specs.forget(key)
+        for key in fallen.keys() - faults.keys():
+            await self._specs.forget_network(key[1])
+        return faults
 
-    def _network_of(self, port: Port) -> Network:
-        return self._records.network(port.network.network_id) or port.network
+    async def _remove(self, gone: Mapping[Key, Model | None]) -> dict[Key, NetworkFault]:
+        faults: dict[Key, NetworkFault] = {}
+        for part in reversed(self._parts):
+            for key, last in gone.items():
+                # A network stays as long as something of a port may be on it.
+                if key not in faults and not (faults and key[0] == "network"):
+                    with noted(faults, [key], f"remove {key[0]} {key[1]}"):
+                        await part.remove(key, last)
+        return faults
 
-    def _active_by_network(self) -> Mapping[str, list[Port]]:
+    async def _ensure(self, scope: Scope) -> dict[Key, NetworkFault]:
+        faults: dict[Key, NetworkFault] = {}
+        for part in self._parts:
+            if scope.is_empty:
+                break
+            found: dict[Key, NetworkFault] = {}
+            with noted(found, scope.all_keys(), part.name):
+                found |= await part.ensure(self._specs.wanted, scope)
+            faults |= found
+            scope = scope.without(found)
+        return faults
+
+    async def _fallen(self, leaving: Mapping[Key, Model | None]) -> dict[Key, Model | None]:
+        """The networks that don't stand here any more with these gone."""
+        concerned: set[str] = _networks_of(leaving.items())
+        if any(kind == "port" for kind, _ in leaving):
+            plugged = await self._plugged()
+            concerned |= {network_id for it, network_id in plugged.items() if ("port", it) in leaving and network_id}
+            # It may be one of which no record tells: nothing is taken from under it.
+            concerned -= {
+                network_id for it, network_id in plugged.items() if ("port", it) not in leaving and network_id
+            }
+        wanted = self._specs.wanted
+        return {
+            ("network", network_id): wanted.port_networks.get(network_id)
+            for network_id in concerned
+            if not wanted.stands(network_id)
+        }
+
+    async def _look(self, scope: Scope, view: HostView) -> list[Lacks]:
+        return [await part.observe(self._specs.wanted, scope, view) for part in self._parts]
+
+    def _active_by_network(self, network_ids: frozenset[str] | None) -> Mapping[str, list[Port]]:
         networks: defaultdict[str, list[Port]] = defaultdict(list)
-        for port in self._records.ports():
-            if port.active:
+        for port in self._specs.wanted.ports.values():
+            if port.active and (network_ids is None or port.network.network_id in network_ids):
                 networks[port.network.network_id].append(port)
         return networks
 
     async def _plugged(self) -> dict[str, str | None]:
         return await self._namespaces.on_host(tap.plugged_ports)
 
-    @asynccontextmanager
-    async def _locked_network_of(self, port_id: str) -> AsyncIterator[str | None]:
-        """The network of a port, from the records or, when they are lost, from where its tap is plugged."""
-        known = self._records.port(port_id)
-        network_id = known.network.network_id if known else (await self._plugged()).get(port_id)
-        if network_id is None:
-            yield None
-            return
-        async with self._locks[network_id]:
-            yield network_id
+
+def _lane(model: Model) -> str:
+    """Where the passes for this object are made."""
+    match model:
+        case Port():
+            return model.network.network_id
+        case Network() | Peer():
+            return model.network_id
+        case Router() | FloatingIp():
+            return _ROUTERS
+    return _GROUPS
+
+
+def _networks_of(gone: Iterable[tuple[Key, Model | None]]) -> set[str]:
+    """Those that look different without these objects."""
+    networks = {last.network.network_id for _, last in gone if isinstance(last, Port)}
+    networks |= {last.network_id for _, last in gone if isinstance(last, Peer)}
+    return networks | {object_id for (kind, object_id), _ in gone if kind == "network"}

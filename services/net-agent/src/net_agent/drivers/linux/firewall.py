@@ -6,15 +6,21 @@ import asyncio
 import json
 import shutil
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from net_agent.drivers.base import NetworkFault
+from core.ids import tap_device
+from net_agent.drivers.base import Faults, NetworkFault
 from net_agent.drivers.linux import firewall_rules as rules
+from net_agent.drivers.linux.bridge import bridge_ports
+from net_agent.drivers.linux.dhcp_link import outer_device
 from net_agent.drivers.linux.firewall_rules import Json, Rule
 from net_agent.drivers.linux.namespace import Namespaces
-from net_agent.model import Port
+from net_agent.drivers.linux.part import Lacks
+from net_agent.drivers.linux.view import HostView
+from net_agent.model import Key, Model, Network, Port
+from net_agent.specs.wanted import Scope, Wanted
 
 _TIMEOUT_S = 10.0
 # Its messages are read here: in English, please.
@@ -58,23 +64,26 @@ def parse_table(listing: Mapping[str, Any]) -> Table:
     )
 
 
-def ensure_commands(table: Table, port: Port, members: Collection[str], uplinks: Collection[str]) -> list[Json]:
-    """What brings the kernel from `table` to one that guards this port; empty: it does already."""
-    wanted = rules.port_rules(port)
+def ensure_commands(
+    table: Table, ports: Sequence[Port], members: Collection[str], uplinks: Collection[str]
+) -> list[Json]:
+    """What brings the kernel from `table` to one that guards these ports; empty: it does already."""
     commands: list[Json] = []
     if not table.has_base():
         commands += rules.base_commands()
     for name, missing in (
-        (rules.MEMBERS, set(members) - table.members),
+        (rules.MEMBERS, {*members, *(port.device for port in ports)} - table.members),
         (rules.UPLINKS, set(uplinks) - table.uplinks),
     ):
         if missing:
             commands.append(rules.command("add", "element", name=name, elem=sorted(missing)))
-    if not table.has_chain(port.device, wanted):
-        commands += rules.chain_commands(port.device, wanted)
-    if port.device not in table.taps:
-        element = [port.device, {"jump": {"target": port.device}}]
-        commands.append(rules.command("add", "element", name=rules.TAPS, elem=[element]))
+    for port in ports:
+        wanted = rules.port_rules(port)
+        if not table.has_chain(port.device, wanted):
+            commands += rules.chain_commands(port.device, wanted)
+        if port.device not in table.taps:
+            element = [port.device, {"jump": {"target": port.device}}]
+            commands.append(rules.command("add", "element", name=rules.TAPS, elem=[element]))
     return commands
 
 
@@ -98,35 +107,66 @@ def remove_commands(table: Table, device: str, others: Collection[str]) -> list[
 
 
 class Firewall:
-    """One change at a time: each is made against the table as it was read just before."""
+    """See `Part`. One change at a time: each is made against the table as it was read just before."""
 
-    def __init__(self, namespaces: Namespaces) -> None:
+    name = "firewall"
+
+    def __init__(self, namespaces: Namespaces, joint: Callable[[Network], str | None]) -> None:
+        """joint: the interface that joins a network to what is beyond this host."""
         self._namespaces = namespaces
+        self._joint = joint
         self._lock = asyncio.Lock()
 
-    async def ensure(self, port: Port, members: Collection[str], uplinks: Collection[str]) -> None:
-        """The port's tap is guarded, before it exists or since; what is right stays untouched."""
-        async with self._lock:
-            await self._apply(ensure_commands(await self.table(), port, members, uplinks))
+    async def ensure(self, wanted: Wanted, scope: Scope) -> Faults:
+        """The taps are guarded, before they exist or since; what is right stays untouched."""
+        if scope.networks:
+            async with self._lock:
+                members, uplinks = self._devices(scope.networks)
+                await self._apply(ensure_commands(await self.table(), scope.ports, members, uplinks))
+        return {}
 
-    async def remove(self, device: str, others: Collection[str] = ()) -> None:
-        """Nothing of this tap, nor of the other interfaces, is left in the table. Absent is success."""
+    async def observe(self, wanted: Wanted, scope: Scope, view: HostView) -> Lacks:
+        if not scope.networks:
+            return {}
+        table = await view.once("table bridge cirra", self.table)
+        lacks: dict[Key, str] = {}
+        for network in scope.networks:
+            members, uplinks = self._devices([network])
+            if not (table.has_base() and table.members.issuperset(members) and table.uplinks.issuperset(uplinks)):
+                lacks["network", network.network_id] = "the rules of its bridge are not in force"
+        for port in scope.ports:
+            if not (
+                table.has_chain(port.device, rules.port_rules(port))
+                and port.device in table.taps
+                and port.device in table.members
+            ):
+                lacks["port", port.port_id] = "the rules against spoofing are not in force"
+        return lacks
+
+    async def remove(self, key: Key, last: Model | None) -> None:
+        """Nothing of this tap, nor of the network's own interfaces, is left in the table. Absent is success."""
+        match key, last:
+            case ("port", _), Port():
+                device, others = last.device, frozenset[str]()
+            case ("port", port_id), _:
+                device, others = tap_device(port_id), frozenset()
+            case ("network", network_id), _:
+                device = outer_device(network_id)
+                others = await self._namespaces.on_host(lambda: bridge_ports(network_id))
+            case _:
+                return
         async with self._lock:
             await self._apply(remove_commands(await self.table(), device, others))
 
-    async def guards(self, port: Port) -> bool:
-        table = await self.table()
-        return (
-            table.has_base()
-            and table.has_chain(port.device, rules.port_rules(port))
-            and port.device in table.taps
-            and port.device in table.members
-        )
-
-    async def delete_table(self) -> None:
+    async def clear(self) -> None:
         async with self._lock:
             if (await self.table()).chains:
                 await self._apply([rules.command("delete", "table", name=rules.TABLE)])
+
+    def _devices(self, networks: Sequence[Network]) -> tuple[set[str], set[str]]:
+        """Those that are on the networks' bridges beside taps, and the uplinks among them."""
+        uplinks = {joint for network in networks if (joint := self._joint(network)) is not None}
+        return {outer_device(network.network_id) for network in networks} | uplinks, uplinks
 
     async def table(self) -> Table:
         """Empty when there is no such table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -84,6 +85,11 @@ class GuestServices:
         await self._namespaces.on_host(lambda: stop(Dnsmasq.marker(self._paths), self._paths.pid))
         await self._namespaces.on_host(lambda: dhcp_link.remove_outer(self._network_id))
         await self._namespaces.delete(self._namespace)
+
+    def remove_files(self) -> None:
+        """DHCP's, leases, logs. Blocks."""
+        if self._paths.folder.exists():
+            shutil.rmtree(self._paths.folder)
 
     async def _inside(self, function: Callable[[], T]) -> T:
         return await self._namespaces.inside(self._namespace, function)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from dataclasses import dataclass
 
 from pyroute2 import IPRoute
 
@@ -26,12 +25,6 @@ ROLE = "port"
 
 TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
-
-
-@dataclass(frozen=True, slots=True)
-class TapState:
-    present: bool
-    plugged: bool
 
 
 def ensure_tap(port: Port) -> None:
@@ -69,16 +62,6 @@ def create_tap(name: str) -> None:
         fcntl.ioctl(descriptor, TUNSETPERSIST, 1)
     finally:
         os.close(descriptor)
-
-
-def observe_tap(port: Port) -> TapState:
-    with IPRoute() as ip:
-        tap = get_link(ip, port.device)
-        master = get_link(ip, port.network.bridge)
-    if tap is None:
-        return TapState(present=False, plugged=False)
-    plugged = tap.up and master is not None and master.up and tap.master == master.index and tap.mtu == port.network.mtu
-    return TapState(present=True, plugged=plugged)
 
 
 def remove_tap(port_id: str) -> None:

@@ -1,0 +1,68 @@
+"""DHCP, DNS and metadata for the guests of this host's networks, as a part of the driver."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from net_agent.drivers.base import Faults, NetworkFault
+from net_agent.drivers.linux.faults import noted
+from net_agent.drivers.linux.files import make_folder
+from net_agent.drivers.linux.namespace import Namespaces
+from net_agent.drivers.linux.part import Lacks
+from net_agent.drivers.linux.proxy import ProxyIdentity
+from net_agent.drivers.linux.service import GuestServices
+from net_agent.drivers.linux.view import HostView
+from net_agent.model import Key, Model, Network
+from net_agent.specs.wanted import Scope, Wanted
+
+
+class Services:
+    """See `Part`. They are there for networks that have ports here. folder: with one of its own for each network."""
+
+    name = "services"
+
+    def __init__(self, namespaces: Namespaces, identity: ProxyIdentity, folder: Path) -> None:
+        self._namespaces = namespaces
+        self._identity = identity
+        self._folder = folder
+
+    def of(self, network_id: str) -> GuestServices:
+        return GuestServices(self._namespaces, self._identity, network_id, self._folder / network_id)
+
+    async def ensure(self, wanted: Wanted, scope: Scope) -> Faults:
+        faults: dict[Key, NetworkFault] = {}
+        await asyncio.gather(*(self._ensure(wanted, network, faults) for network in scope.networks))
+        return faults
+
+    async def _ensure(self, wanted: Wanted, network: Network, faults: dict[Key, NetworkFault]) -> None:
+        with noted(faults, [("network", network.network_id)], f"services of {network.network_id}"):
+            ports = wanted.ports_on(network.network_id)
+            if not ports:
+                await self.of(network.network_id).remove()
+                return
+            for folder in (self._folder, self._folder / network.network_id):
+                await asyncio.to_thread(make_folder, folder)
+            await self.of(network.network_id).ensure(network, ports)
+
+    async def observe(self, wanted: Wanted, scope: Scope, view: HostView) -> Lacks:
+        lacks: dict[Key, str] = {}
+        for network in scope.networks:
+            ports = wanted.ports_on(network.network_id)
+            if not ports:
+                continue
+            dhcp, metadata = await asyncio.gather(
+                self.of(network.network_id).dhcp_serves(network, ports), self.of(network.network_id).metadata_serves()
+            )
+            wrong = {"DHCP does not answer": dhcp, "the metadata proxy does not listen": metadata}
+            if not (dhcp and metadata):
+                lacks["network", network.network_id] = ", ".join(text for text, right in wrong.items() if not right)
+        return lacks
+
+    async def remove(self, key: Key, last: Model | None) -> None:
+        if key[0] == "network":
+            await self.of(key[1]).remove()
+            await asyncio.to_thread(self.of(key[1]).remove_files)
+
+    async def clear(self) -> None:
+        """Those of networks were removed with them."""
