@@ -93,6 +93,11 @@ class GenerationStore:
         record = self._records.get((kind, object_id))
         return record is not None and record.epoch == self.epoch
 
+    def is_tombstone(self, kind: str, object_id: str) -> bool:
+        """Whether its removal was the last that was acted on."""
+        record = self._records.get((kind, object_id))
+        return record is not None and record.tombstone
+
     def is_established(self, kind: str, object_id: str) -> bool:
         record = self._records.get((kind, object_id))
         return record is not None and record.established

@@ -43,6 +43,27 @@ class AgentFailure(CirraError):
         )
 
 
+class DerivedHandler(Protocol):
+    """One kind of derived object (`core.agent.derived`). As a `Handler`, but that nothing is reported of what is right.
+
+    What shall be is called again after a restart of the agent, and after a failure with each full comparison; in
+    between, what changes on the host by itself is the agent's to find and mend (`core.agent.faults`).
+    """
+
+    @property
+    def kind(self) -> str:
+        """As in `DesiredObject.kind`."""
+
+    async def ensure(self, desired: DesiredObject) -> None:
+        """Keep it, and make it so. An `AgentFailure` is a fault, told with all others until this succeeds."""
+
+    async def remove(self, desired: DesiredObject) -> None:
+        """Forget it, and what was made of it. Absent already is success; there is no spec."""
+
+    async def known_objects(self) -> set[str]:
+        """Ids of those that it keeps: what a complete answer doesn't list is removed."""
+
+
 class Handler(Protocol):
     """One kind of object. Level-triggered: it observes, compares, acts, observes again, and tells the facts.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
 from cirra.agent.v1 import host_pb2_grpc
+from core.agent.faults import Faults
 from core.agent.generations import GenerationStore
 from core.agent.identity import HostIdentity
 from core.agent.reporter import Reporter, read_boot_id
@@ -23,7 +24,7 @@ _CONDUCTOR = Identity.service("conductor")
 
 @dataclass(frozen=True, slots=True)
 class AgentLink:
-    """What handlers and observers of an agent are given: `conductor` to ask, `reporter` to tell."""
+    """What handlers and observers of an agent are given: `conductor` to ask, `reporter` to tell, `faults` to keep."""
 
     identity: HostIdentity
     agent: str
@@ -34,6 +35,7 @@ class AgentLink:
     conductor: host_pb2_grpc.HostAgentServiceAsyncStub
     store: GenerationStore
     reporter: Reporter
+    faults: Faults = field(default_factory=Faults)
 
     @property
     def host(self) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, cast
 
 import structlog
 from google.protobuf.message import Message
 
 from cirra.agent.v1.desired_pb2 import DesiredObject
 from core import metrics, telemetry
+from core.agent.derived import is_derived
+from core.agent.faults import Faults
 from core.agent.generations import GenerationStore
-from core.agent.handler import AgentFailure, Handler
+from core.agent.handler import AgentFailure, DerivedHandler, Handler
 from core.agent.locks import KeyedLocks
 from core.agent.records import Key, key_of, wish_of
 from core.agent.reporter import Reporter
@@ -43,9 +45,10 @@ class Objects:
     def __init__(
         self,
         agent: str,
-        handlers: Iterable[Handler],
+        handlers: Iterable[Handler | DerivedHandler],
         store: GenerationStore,
         reporter: Reporter,
+        faults: Faults,
         *,
         concurrency: int,
         unbuilt_grace_s: float,
@@ -53,8 +56,11 @@ class Objects:
     ) -> None:
         self._agent = agent
         self._handlers = {handler.kind: handler for handler in handlers}
+        self.handlers = tuple(cast(Handler, it) for it in self._handlers.values() if not is_derived(it.kind))
+        self.derived_handlers = tuple(cast(DerivedHandler, it) for it in self._handlers.values() if is_derived(it.kind))
         self._store = store
         self._reporter = reporter
+        self._faults = faults
         self._locks = KeyedLocks()
         self._slots = asyncio.Semaphore(concurrency)
         # The wish that each object was last made after, by this process.
@@ -64,10 +70,6 @@ class Objects:
         self._unbuilt_grace_s = unbuilt_grace_s
         self._monotonic = monotonic
         self._unbuilt_since: dict[Key, tuple[int, float]] = {}
-
-    @property
-    def handlers(self) -> tuple[Handler, ...]:
-        return tuple(self._handlers.values())
 
     async def apply(self, desired: DesiredObject, cause: Cause) -> None:
         """Make it so and report the facts, or the failure; returns once JetStream has the report.
@@ -91,15 +93,15 @@ class Objects:
                 if self._commanded.get(key_of(desired)) == wish_of(desired):
                     del self._commanded[key_of(desired)]
 
-    async def _make_so(self, handler: Handler, desired: DesiredObject, cause: Cause) -> None:
+    async def _make_so(self, handler: Handler | DerivedHandler, desired: DesiredObject, cause: Cause) -> None:
         key = key_of(desired)
         async with self._locks.held(key):
             self._require_accepted(desired)
             if not self._store.accepts(desired):
                 await self._refuse(desired, cause)
                 return
-            if cause == "difference" and self._made.get(key) == wish_of(desired) and not desired.absent:
-                return  # its command was not lost
+            if self._is_made(desired, cause):
+                return
             self._made.pop(key, None)
             await self._store.record(desired)
             try:
@@ -110,11 +112,23 @@ class Objects:
                 return
             self._store.settle(desired)
             self._unbuilt_since.pop(key, None)
-            # A removal is listed by the conductor until it has heard of it: it is said again as long as it is asked.
-            force = cause == "command" or desired.absent
-            await self._report(desired, facts, force=force)
+            await self._tell_done(desired, facts, cause)
             if not desired.absent:
                 self._made[key] = wish_of(desired)
+
+    def _is_made(self, desired: DesiredObject, cause: Cause) -> bool:
+        """Whether there is nothing to do by what this process has done: its command was not lost. A derived object is
+        not looked at here even when all are: its agent finds by itself what has changed of it."""
+        if desired.absent or self._made.get(key_of(desired)) != wish_of(desired):
+            return False
+        return cause == "difference" or is_derived(desired.kind)
+
+    async def _tell_done(self, desired: DesiredObject, facts: Message | None, cause: Cause) -> None:
+        if is_derived(desired.kind):
+            self._faults.clear(desired.kind, desired.object_id)
+            return
+        # A removal is listed by the conductor until it has heard of it: it is said again as long as it is asked.
+        await self._report(desired, facts, force=cause == "command" or desired.absent)
 
     def _require_accepted(self, desired: DesiredObject) -> None:
         """Raises HostObserveOnly unless this host may act on a wish of that epoch. Older ones are refused elsewhere."""
@@ -122,7 +136,7 @@ class Objects:
         if waits or desired.epoch > self._store.epoch:
             raise HostObserveOnly(self._store.epoch, max(desired.epoch, self._store.told_epoch))
 
-    async def _act(self, handler: Handler, desired: DesiredObject, cause: Cause) -> Message:
+    async def _act(self, handler: Handler | DerivedHandler, desired: DesiredObject, cause: Cause) -> Message | None:
         verb = "remove" if desired.absent else "ensure"
         began = self._monotonic()
         outcome = "error"
@@ -143,10 +157,16 @@ class Objects:
         acted_on = self._store.generation(desired.kind, desired.object_id)
         _log.info("older wish ignored", **_attributes(desired, cause), acted_on=acted_on)
         metrics.COMMANDS.labels(self._agent, desired.kind, cause, "refused").observe(0)
+        if is_derived(desired.kind):
+            return
         # Somebody does not know what was done since: perhaps the report of it was lost.
         await self._reporter.repeat(desired.kind, desired.object_id)
 
     async def _fail(self, desired: DesiredObject, failure: AgentFailure, cause: Cause) -> None:
+        if is_derived(desired.kind):
+            _log.warning("fault", **_attributes(desired, cause), reason=failure.reason, error=failure.message)
+            self._faults.put(desired.kind, desired.object_id, failure)
+            return
         if cause != "command" and self._is_unbuilt(desired):
             _log.info("not on this host yet", **_attributes(desired, cause), reason=failure.reason)
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 import structlog
@@ -18,6 +18,8 @@ from cirra.agent.v1.desired_pb2 import DesiredObject, OrphansObserved
 from cirra.agent.v1.host_pb2 import GetDesiredStateRequest, GetDesiredStateResponse
 from core.agent import orphans
 from core.agent.contents import ContentsReporter
+from core.agent.generations import GenerationStore
+from core.agent.handler import DerivedHandler
 from core.agent.link import AgentLink
 from core.agent.objects import Cause, HostObserveOnly, Objects
 from core.agent.records import Key, key_of
@@ -81,6 +83,8 @@ class Reconciler:
             await self._observe(answer)
             return
         await self._take_in(answer)
+        if answer.complete:
+            await self._remove_unlisted(answer)
         if full and answer.complete:
             self._full_due = self._monotonic() + self._link.settings.full_interval_s
             await self._after_full(answer, found)
@@ -123,6 +127,25 @@ class Reconciler:
         if found is not None:
             self._tell_orphans(orphans.orphans_among(found, listed, self._link.store))
 
+    async def _remove_unlisted(self, answer: GetDesiredStateResponse) -> None:
+        """Derived objects that a complete answer doesn't list shall not be, unless they came by a command since."""
+        listed = {key_of(desired) for desired in answer.objects}
+        for handler in self._objects.derived_handlers:
+            for object_id in await _unlisted(handler, self._link.store, listed):
+                removal = DesiredObject(
+                    host=self._link.host,
+                    agent=self._link.agent,
+                    kind=handler.kind,
+                    object_id=object_id,
+                    # Generations of derived objects are positions: what is newer than the answer is not touched by it.
+                    generation=answer.position,
+                    epoch=answer.epoch,
+                    absent=True,
+                )
+                if self._link.store.accepts(removal):
+                    self._link.store.learn(removal)
+                    self._want(removal, "reconcile")
+
     def _tell_orphans(self, seen: OrphansObserved) -> None:
         """Without waiting for the bus, for which a report waits: this list replaces one that could not be told yet."""
         if self._telling is not None:
@@ -164,3 +187,10 @@ async def _cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _unlisted(handler: DerivedHandler, store: GenerationStore, listed: Collection[Key]) -> list[str]:
+    """Of a kind, what the agent keeps or was told to make, and what is not among *listed*; in order."""
+    noted = {object_id for object_id in store.noted(handler.kind) if not store.is_tombstone(handler.kind, object_id)}
+    found = noted | await handler.known_objects()
+    return sorted(object_id for object_id in found if (handler.kind, object_id) not in listed)

@@ -18,9 +18,9 @@ from typing import Any
 
 import structlog
 
-from cirra.agent.v1.desired_pb2 import DesiredObject, InventoryObserved
+from cirra.agent.v1.desired_pb2 import DesiredObject, FaultsObserved, InventoryObserved
 from core import telemetry
-from core.agent.handler import Handler
+from core.agent.handler import DerivedHandler, Handler
 from core.agent.link import AgentLink
 from core.agent.objects import HostObserveOnly, Objects
 from core.agent.questions import Reader, answer
@@ -50,7 +50,7 @@ class AgentRuntime:
         self,
         link: AgentLink,
         *,
-        handlers: Iterable[Handler] = (),
+        handlers: Iterable[Handler | DerivedHandler] = (),
         readers: Mapping[str, Reader] | None = None,
         inventory: InventorySource | None = None,
         background: Mapping[str, Background] | None = None,
@@ -71,6 +71,7 @@ class AgentRuntime:
             handlers,
             link.store,
             link.reporter,
+            link.faults,
             concurrency=link.settings.concurrency,
             unbuilt_grace_s=link.settings.unbuilt_grace_s,
         )
@@ -100,6 +101,7 @@ class AgentRuntime:
             "reconcile": self._reconciler.run,
             "commands": self._take_commands,
             "inventory": self._watch_inventory,
+            "faults": self._tell_faults,
             **self._background,
         }
         async with asyncio.TaskGroup() as group:
@@ -153,6 +155,16 @@ class AgentRuntime:
             raise Poison(f"{received.subject}: the payload is for {desired.agent}@{desired.host}")
         if subject.object_id != desired.object_id:
             raise Poison(f"{received.subject}: the payload is about {desired.object_id}")
+
+    async def _tell_faults(self) -> None:
+        if not self._objects.derived_handlers:
+            await asyncio.Event().wait()
+        await self.wait_fresh()
+
+        async def report(seen: FaultsObserved) -> None:
+            await self._link.reporter.report("faults", self._link.host, seen, generation=0)
+
+        await self._link.faults.tell(report)
 
     async def _watch_inventory(self) -> None:
         if self._inventory is None:
