@@ -21,7 +21,9 @@ async def linux(tmp_path: Path) -> AsyncIterator[LinuxHost]:
 @pytest.fixture(params=["simulated", pytest.param("linux", marks=pytest.mark.root)])
 async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Host]:
     if request.param == "simulated":
-        yield SimulatedHost(tmp_path)
+        simulated = SimulatedHost(tmp_path)
+        yield simulated
+        await simulated.driver.close()
         return
     real = LinuxHost(tmp_path)
     await real.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,6 +82,7 @@ class SimulatedHost:
         self.driver: NetworkDriver = self._new_driver()
 
     async def restart(self) -> None:
+        await self.driver.close()
         self.driver = self._new_driver()
 
     def _new_driver(self) -> SimulatedDriver:
@@ -124,9 +125,15 @@ class LinuxHost:
             namespaces=Namespaces(host=self._outer.path(self.name)),
         )
 
-    async def restart(self) -> None:
+    async def restart(self, between: Callable[[], None] = lambda: None) -> None:
+        """between: what happens while no agent runs."""
         await self.driver.close()
+        between()
         self.driver = self.new_driver()
+
+    def lose_records(self) -> None:
+        for file in (self.folder / "networks").glob("specs.db*"):
+            file.unlink()
 
     async def stop(self) -> None:
         for guest in self.guests:
@@ -198,7 +205,7 @@ class LinuxHost:
 
     def networks_left(self) -> list[str]:
         folder = self.folder / "networks"
-        return [entry.name for entry in folder.iterdir()] if folder.exists() else []
+        return [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.exists() else []
 
     def processes(self) -> Sequence[tuple[str, ...]]:
         """Every process that has something of this host on its command line."""

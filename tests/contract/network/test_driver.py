@@ -17,7 +17,7 @@ async def test_a_plugged_port_is_wired(host: Host) -> None:
     assert await host.driver.observe(port.port_id) == ABSENT
     await host.driver.plug(port)
     state = await host.driver.observe(port.port_id)
-    assert state.wired and state.present and state.missing() == ()
+    assert state.wired and state.present and state.lacking == ()
     assert await host.driver.known_ports() == {port.port_id}
     assert await host.driver.active_ports() == [port]
 

@@ -110,7 +110,7 @@ async def test_a_lease_outlives_dnsmasq(linux: LinuxHost) -> None:
     guest = await linux.guest(port)
     assert await guest.dhcp() is not None
     await linux.kill(port.network, "dnsmasq")
-    assert not (await linux.driver.observe(port.port_id)).dhcp
+    assert (await linux.driver.observe(port.port_id)).lacking == ("DHCP does not answer",)
     await linux.driver.plug(port)
     assert [lease.ip_address for lease in await linux.driver.leases()] == ["10.77.0.11"]
     assert await guest.dhcp() is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
 
@@ -52,7 +51,7 @@ async def test_what_breaks_is_seen_and_repaired(linux: LinuxHost, breakage: str)
     await linux.driver.plug(port)
     await BREAKAGES[breakage](linux, port)
     state = await linux.driver.observe(port.port_id)
-    assert not state.wired and state.present and state.missing()
+    assert not state.wired and state.present and state.lacking
     await linux.driver.plug(port)
     assert (await linux.driver.observe(port.port_id)).wired
     guest = await linux.guest(port)
@@ -148,7 +147,7 @@ async def test_an_uplink_joins_the_bridge_and_is_given_back(linux: LinuxHost) ->
     assert f"master {port.network.bridge}" in await linux.command("ip", "link", "show", "uplink1")
     assert (await linux.driver.observe(port.port_id)).wired
     await linux.command("ip", "link", "set", "uplink1", "nomaster")
-    assert not (await linux.driver.observe(port.port_id)).plugged
+    assert (await linux.driver.observe(port.port_id)).lacking == ("uplink1 is not up on the bridge",)
     await linux.driver.plug(port)
     await linux.driver.unplug(port.port_id)
     assert "master" not in await linux.command("ip", "link", "show", "uplink1")
@@ -228,9 +227,7 @@ async def test_teardown_takes_all_that_cirra_made(linux: LinuxHost) -> None:
 async def test_a_host_that_lost_its_records_still_removes_its_ports(linux: LinuxHost) -> None:
     port = make_port(make_network(), 11)
     await linux.driver.plug(port)
-    shutil.rmtree(linux.folder / "networks" / port.network.network_id / "ports")
-    (linux.folder / "networks" / port.network.network_id / "network.json").unlink()
-    await linux.restart()
+    await linux.restart(between=linux.lose_records)
     assert await linux.driver.known_ports() == {port.port_id}
     assert (await linux.driver.observe(port.port_id)).present
     await linux.driver.unplug(port.port_id)
@@ -243,8 +240,7 @@ async def test_a_network_of_none_of_its_ports_is_told(linux: LinuxHost) -> None:
     await linux.driver.plug(port)
     assert await linux.driver.portless_networks() == {}
     # As after a crash in a removal, or a restore of the host's disk: the port is forgotten, its network stands.
-    (linux.folder / "networks" / port.network.network_id / "ports" / f"{port.port_id}.json").unlink()
-    await linux.restart()
+    await linux.restart(between=linux.lose_records)
     assert await linux.driver.portless_networks() == {}, "its tap tells that the port is here"
     await linux.command("ip", "link", "del", port.device)
     [(network_id, parts)] = (await linux.driver.portless_networks()).items()

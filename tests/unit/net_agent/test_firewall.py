@@ -29,12 +29,12 @@ def kinds(commands: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 
 def test_what_is_right_needs_no_command() -> None:
     port = make_port(11)
-    assert ensure_commands(kernel(port), port, [port.device, "qdh1"], []) == []
+    assert ensure_commands(kernel(port), [port], [port.device, "qdh1"], []) == []
 
 
 def test_a_new_port_touches_nothing_of_the_others() -> None:
     first, second = make_port(11), make_port(12)
-    commands = ensure_commands(kernel(first), second, [second.device, "qdh1"], [])
+    commands = ensure_commands(kernel(first), [second], [second.device, "qdh1"], [])
     assert set(kinds(commands)) == {
         ("add", "element", "members"),
         ("add", "chain", second.device),
@@ -48,7 +48,7 @@ def test_a_new_port_touches_nothing_of_the_others() -> None:
 
 def test_an_empty_kernel_gets_the_base_first() -> None:
     port = make_port(11)
-    commands = ensure_commands(Table(), port, [port.device], ["eth1"])
+    commands = ensure_commands(Table(), [port], [port.device], ["eth1"])
     assert kinds(commands)[0] == ("add", "table", "cirra")
     assert ("add", "element", "uplinks") in kinds(commands)
 
@@ -56,7 +56,7 @@ def test_an_empty_kernel_gets_the_base_first() -> None:
 def test_a_changed_address_replaces_just_the_chain() -> None:
     port = make_port(11)
     moved = replace(port, addresses=make_port(12).addresses)
-    commands = ensure_commands(kernel(port), moved, [port.device], [])
+    commands = ensure_commands(kernel(port), [moved], [port.device], [])
     assert {name for _, _, name in kinds(commands)} == {port.device}
     assert kinds(commands)[:2] == [("add", "chain", port.device), ("flush", "chain", port.device)]
 
@@ -65,7 +65,7 @@ def test_a_rule_that_somebody_took_out_is_missed() -> None:
     port = make_port(11)
     table = kernel(port)
     holed = replace(table, chains={**table.chains, port.device: table.chains[port.device][1:]})
-    assert ensure_commands(holed, port, [port.device], []) != []
+    assert ensure_commands(holed, [port], [port.device], []) != []
 
 
 def test_removing_leaves_the_others() -> None:

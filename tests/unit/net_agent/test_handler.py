@@ -41,7 +41,7 @@ class HalfWired(SimulatedDriver):
     """Says that all went well, and shows that it didn't."""
 
     async def observe(self, port_id: str) -> PortState:
-        return replace(await super().observe(port_id), dhcp=False)
+        return replace(await super().observe(port_id), lacking=("DHCP does not answer",))
 
 
 async def test_what_is_not_seen_is_not_said(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from net_agent.drivers.linux.driver import LinuxDriver
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.proxy import ProxyIdentity
 from net_agent.drivers.simulated import Behaviour, SimulatedDriver
-from net_agent.handlers.derived import DerivedHandler, Refusals
+from net_agent.handlers.derived import DerivedHandler
 from net_agent.handlers.port import PortHandler
 from net_agent.healer import Healer
 from net_agent.inventory import inventory
@@ -36,16 +36,14 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     lifetime.on_stop(link.close, "link")
     observer = GuestObserver(driver, link.reporter.report, interval_s=settings.observe_interval_s)
 
-    refusals = Refusals()
-    healer = Healer(driver, state, refusals, link.reporter.report, identity.host, interval_s=settings.heal_interval_s)
+    healer = Healer(driver, state, link.faults, interval_s=settings.heal_interval_s)
 
     async def look_at_inventory() -> InventoryObserved:
         return await asyncio.to_thread(inventory, driver.info)
 
     runtime = AgentRuntime(
         link,
-        handlers=[PortHandler(driver, state)],
-        derived=[DerivedHandler(kind, driver, state, refusals) for kind in DERIVED_KINDS],
+        handlers=[PortHandler(driver, state), *(DerivedHandler(kind, driver, state) for kind in DERIVED_KINDS)],
         inventory=look_at_inventory,
         background={"observe": observer.run, "heal": healer.run},
         state=state,
