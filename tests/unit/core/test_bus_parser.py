@@ -88,3 +88,22 @@ async def test_what_pours_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -
     await parser.parse(stream[:-5])
     await parser.parse(stream[-5:])
     assert len(client.poured) == 100
+
+
+async def test_who_receives_directly_gets_each_message_at_once_whatever_became_of_the_one_before() -> None:
+    client, received = BusClient(), []
+
+    def receive(message: Any) -> None:
+        received.append((message.subject, message.reply, message.data, message.headers))
+        if message.data == b"bad":
+            raise ValueError("no such message")
+
+    client._receivers[HANDLED] = receive
+    parser: Any = client._ps
+    await parser.parse(message("b.1", HANDLED, b"bad") + message("b.2", HANDLED, b"two", reply="_INBOX.x"))
+    await parser.parse(b"HMSG b.3 2 18 21\r\nNATS/1.0\r\na: b\r\n\r\nabc\r\n")
+    assert received == [
+        ("b.1", "", b"bad", None),
+        ("b.2", "_INBOX.x", b"two", None),
+        ("b.3", "", b"abc", {"a": "b"}),
+    ]

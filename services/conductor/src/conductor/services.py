@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from conductor.hosts.answers import Answers
 from conductor.hosts.commander import Changes, Commander
 from conductor.hosts.standings import Standings
 from core.repository import Repository
@@ -21,3 +22,4 @@ class Services:
     changes: Changes
     standings: Standings
     placement: SchedulingServiceAsyncStub
+    answers: Answers = field(default_factory=Answers)

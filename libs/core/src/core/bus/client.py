@@ -10,6 +10,7 @@ from secrets import token_hex
 from typing import Any
 
 import nats.errors
+import structlog
 from nats.aio.client import DEFAULT_BUFFER_SIZE, NO_RESPONDERS_STATUS, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -19,8 +20,12 @@ from nats.protocol.command import hpub_cmd, pub_cmd
 
 from core.bus.parser import PouringParser
 
+log = structlog.get_logger(__name__)
+
 Sink = Callable[[bytes, bytes], None]
 """Takes subject and data of a message. It must neither block nor raise: it runs within the reading."""
+Receive = Callable[[Msg], None]
+"""Takes a message. It must not block: it runs within the reading."""
 
 # Octets, of which a stream's buffer holds 128 KiB.
 _MUCH = 64 * 1024
@@ -73,6 +78,7 @@ class BusClient(Client):
     def __init__(self, *, rest_s: float = 0.0) -> None:
         super().__init__()
         self.sinks: dict[int, Sink] = {}
+        self._receivers: dict[int, Receive] = {}
         self._ps = PouringParser(self)
         self._rest_s = rest_s
         self._taken = 0
@@ -128,11 +134,47 @@ class BusClient(Client):
                 stream.resume_reading()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        receive = self._receivers.get(sid)
+        if receive is not None:
+            message = self._build_message(sid, subject, reply, data, await self._process_headers(headers))
+            try:
+                receive(message)
+            except Exception:  # whatever it is: those who read on the same connection must not be cut off
+                log.exception("bus.receiver_failed", subject=message.subject)
+            return
         sink = self.sinks.get(sid)
         if sink is None:
             await super()._process_msg(sid, subject, reply, data, headers)
         else:
             sink(subject, data)
+
+    async def subscribe_directly(self, subject: str, receive: Receive) -> Subscription:
+        """As `subscribe`, without a queue and a task between the reading and who receives. What it raises is logged,
+        and the next message comes."""
+        sid = self._sid + 1  # known beforehand: a message may come before `subscribe` returns
+        self._receivers[sid] = receive
+        try:
+            subscription = await self.subscribe(subject)
+        except BaseException:
+            self._receivers.pop(sid, None)
+            raise
+        assert subscription._id == sid
+        return subscription
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        self._receivers.pop(sid, None)
+
+    async def _init_request_sub(self) -> None:
+        """As nats-py's, whose answers go by a queue and a task."""
+        prefix = f"{self._inbox_prefix.decode()}.{self._nuid.next().decode()}."
+        self._resp_map, self._resp_sub_prefix = {}, bytearray(prefix.encode())
+        await self.subscribe_directly(f"{prefix}*", lambda message: self._on_response(message, len(prefix)))
+
+    def _on_response(self, message: Msg, prefix_length: int) -> None:
+        answer = self._resp_map.get(message.subject[prefix_length:])
+        if answer is not None and not answer.done():
+            answer.set_result(message)
 
     def publish_later(self, subject: str, payload: bytes) -> None:
         """With what is sent next, or soon: for what costs more to send than it says. Lost with the connection.

@@ -30,7 +30,6 @@ log = structlog.get_logger(__name__)
 _ACK_PREFIX = "$JS.ACK."
 _PENDING_MESSAGES = "Nats-Pending-Messages"
 _RETRY_S = 0.25
-_UNLIMITED = 0  # of nats-py: the number of requested messages bounds what can arrive
 
 
 class Puller:
@@ -140,14 +139,12 @@ class Puller:
         self._heard_at = self._clock()
         inbox = self._inbox
 
-        async def receive(message: Msg) -> None:
+        def receive(message: Msg) -> None:
             if inbox == self._inbox:
                 self._on_message(message)
 
         try:
-            self._subscription = await self._bus.nc.subscribe(
-                inbox, cb=receive, pending_msgs_limit=_UNLIMITED, pending_bytes_limit=_UNLIMITED
-            )
+            self._subscription = await self._bus.nc.subscribe_directly(inbox, receive)
         except nats.errors.Error:
             self._lost = True
 

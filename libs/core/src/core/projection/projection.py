@@ -22,7 +22,7 @@ class Projection(ABC):
     ddl: str
     """SQL that creates the tables (`CREATE TABLE …;`), run after `reset` and when there are none."""
     gather_s: float = 0.0
-    """How long an event may wait for others to share its transaction: for read models that nobody waits for."""
+    """How long an event may wait for others to share its transaction. What somebody waits for goes at once."""
 
     def concerns(self, event: RecordedEvent) -> bool:
         """False: `apply` would skip the event. Such events cost no transaction; the checkpoint passes them late."""

@@ -21,6 +21,7 @@ from core.eventlog.log import EventLog
 from core.eventlog.types import RecordedEvent
 from core.projection.checkpoints import Checkpoints, ProjectionState, transaction
 from core.projection.errors import ApplyFailed, CheckpointMoved, HistoryChanged
+from core.projection.hurry import Hurry
 from core.projection.projection import Projection
 from core.projection.stream import EventStream
 from core.projection.tail import BATCH, EventTail
@@ -79,7 +80,8 @@ class Projector:
         self._stall_s = stall_s
         self._stream = stream or EventStream(bus)
         self._checkpoints = Checkpoints(schema, projection.name)
-        self._watcher = CheckpointWatcher(self._pool, self._checkpoints)
+        self._hurry = Hurry()
+        self._watcher = CheckpointWatcher(self._pool, self._checkpoints, self._hurry)
         self._running = False
         self._tried_halt: tuple[int, int] | None = None
         # The rows were begun from nothing in this epoch, or one after it.
@@ -117,7 +119,7 @@ class Projector:
 
         Raises ProjectionHalted when the projection stands still before `position`.
         """
-        return await self._watcher.wait_for(position, timeout)
+        return await self._watcher.wait_for(position, timeout, asks=self.projection.gather_s > 0)
 
     async def resume(self) -> None:
         """Takes a halt back: the active projector tries the event again."""
@@ -160,9 +162,12 @@ class Projector:
                 async with self._leases.hold(self._lease_name, self._holder, self._lease_ttl) as held:
                     _log.info("projection.active", projection=self.projection.name, holder=self._holder)
                     self._tried_halt = None
+                    self._watcher.leads = True
                     await held.run(self._project(held.lease))
             except LeaseLost as error:
                 _log.warning("projection.lease_lost", projection=self.projection.name, error=str(error))
+            finally:
+                self._watcher.leads = False
 
     async def _project(self, lease: Lease) -> None:
         pauses = backoff()
@@ -201,33 +206,41 @@ class Projector:
 
     async def _batches(self, tail: EventTail) -> AsyncIterator[Sequence[RecordedEvent]]:
         """What to apply next; nothing in quiet times. Events of no concern wait a moment for one that is, and those for
-        more of them where the projection says so (`gather_s`)."""
+        more of them where the projection says so (`gather_s`), unless somebody waits for them."""
         clock = asyncio.get_running_loop().time
         gather_s = self.projection.gather_s
         gathered: list[RecordedEvent] = []
         due = latest = 0.0
         reading: asyncio.Task[list[RecordedEvent]] | None = None
+        hurried: asyncio.Task[None] | None = None
         try:
             while True:
                 reading = reading or asyncio.create_task(tail.next(self._batch, patient=False), name="next events")
-                await asyncio.wait((reading,), timeout=due - clock() if gathered else None)
-                events: list[RecordedEvent] = []
+                hurried = hurried or asyncio.create_task(self._hurry.more(), name="hurry")
+                await asyncio.wait(
+                    (reading, hurried) if gathered else (reading,),
+                    timeout=due - clock() if gathered else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                is_quiet, now = False, clock()
+                if hurried.done():
+                    hurried = None
                 if reading.done():
                     events, reading = reading.result(), None
-                now = clock()
-                if not gathered:
-                    latest = now + max(_PASS_LATEST_S, gather_s)
-                if any(map(self.projection.concerns, events)):
-                    latest = min(latest, now + gather_s)
-                gathered.extend(events)
-                due = min(latest, now + max(_PASS_AFTER_S, gather_s))
-                if not events or due <= now or len(gathered) >= self._batch:
+                    if not gathered:
+                        latest = now + max(_PASS_LATEST_S, gather_s)
+                    if any(map(self.projection.concerns, events)):
+                        latest = min(latest, now + gather_s)
+                    gathered.extend(events)
+                    due = min(latest, now + max(_PASS_AFTER_S, gather_s))
+                    is_quiet = not events
+                if is_quiet or due <= now or len(gathered) >= self._batch or self._hurry.is_for(gathered):
                     batch, gathered = gathered, []
                     yield batch
         finally:
-            if reading is not None:
-                reading.cancel()
-                await asyncio.wait((reading,))
+            for task in filter(None, (reading, hurried)):
+                task.cancel()
+                await asyncio.wait((task,))
 
     def _require_whole(self, state: ProjectionState, epoch: int) -> None:
         """Raises HistoryChanged when the epoch was raised since the rows were begun: whatever the restore has made of
@@ -291,6 +304,7 @@ class Projector:
         else:
             await self._checkpoints.skip(self._pool, state, holding, last)
         PROJECTED.labels(self.projection.name).inc(len(events))
+        self._watcher.reached(last.position)
         return replace(
             state, position=last.position, epoch=last.epoch, event_id=last.event_id, halted_at=None, error=""
         )

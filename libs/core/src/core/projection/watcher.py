@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 
 import asyncpg
 import structlog
@@ -15,11 +16,16 @@ from core.bus.metrics import PROJECTION_POSITION
 from core.eventlog.connections import backoff, is_transient
 from core.projection.checkpoints import Checkpoints
 from core.projection.errors import ProjectionHalted
+from core.projection.hurry import Hurry
 
 _log = structlog.get_logger(__name__)
 
 _POLL_S = 1.0
 _POLL_WITHOUT_LISTENING_S = 0.05
+# How long nothing is asked of Postgres while it tells of each checkpoint by itself.
+_TOLD_WITHIN_S = 0.1
+_WANTED = " wanted"
+_OWN = 1000
 
 Waiter = tuple[int, asyncio.Future[None]]
 
@@ -27,9 +33,14 @@ Waiter = tuple[int, asyncio.Future[None]]
 class CheckpointWatcher:
     """`run` once per replica; `wait_for` works without it as well, by polling."""
 
-    def __init__(self, pool: asyncpg.Pool, checkpoints: Checkpoints) -> None:
+    def __init__(self, pool: asyncpg.Pool, checkpoints: Checkpoints, hurry: Hurry) -> None:
         self._pool = pool
         self._checkpoints = checkpoints
+        self._hurry = hurry
+        # The active projector is here.
+        self.leads = False
+        # Checkpoints that this replica has set, whose notifications are on their way.
+        self._own: deque[int] = deque(maxlen=_OWN)
         self._position = 0
         self._listening = False
         self._waiters: set[Waiter] = set()
@@ -52,16 +63,26 @@ class CheckpointWatcher:
                 _log.warning("projection.not_listening", projection=self._checkpoints.name, error=repr(error))
             await asyncio.sleep(next(pauses))
 
-    async def wait_for(self, position: int, timeout_s: float) -> bool:
+    async def wait_for(self, position: int, timeout_s: float, *, asks: bool = False) -> bool:
         """True once the checkpoint is at `position` or beyond; False when it is not in time.
 
-        Raises ProjectionHalted when it can't get there because the projection has halted.
+        `asks`: the active projector may gather events, and is to make haste. Raises ProjectionHalted when it can't get
+        there because the projection has halted.
         """
+        if self._position >= position:
+            return True
+        if asks:
+            await self._ask(position)
         deadline = time.monotonic() + timeout_s
+        told = self._listening
         while self._position < position:
             waiter: Waiter = (position, asyncio.get_running_loop().create_future())
             self._waiters.add(waiter)
             try:
+                if told:
+                    told = False
+                    await asyncio.wait({waiter[1]}, timeout=min(_TOLD_WITHIN_S, timeout_s))
+                    continue
                 if await self._poll(position):
                     return True
                 remaining = deadline - time.monotonic()
@@ -72,6 +93,25 @@ class CheckpointWatcher:
             finally:
                 self._waiters.discard(waiter)
         return True
+
+    def reached(self, position: int) -> None:
+        """This replica has set the checkpoint: who waits here need not wait for Postgres to tell."""
+        self._own.append(position)
+        self._announce(position)
+
+    async def _ask(self, position: int) -> None:
+        """Tells the active projector, wherever it is, that somebody waits: a hint, as it gathers for a moment only."""
+        self._hurry.want(position)
+        if self.leads:
+            return
+        try:
+            await self._pool.execute(
+                "SELECT pg_notify($1, $2)", self._checkpoints.channel, f"{self._checkpoints.name}{_WANTED} {position}"
+            )
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            _log.info("projection.not_asked", projection=self._checkpoints.name, error=repr(error))
 
     async def _poll(self, position: int) -> bool:
         try:
@@ -110,8 +150,21 @@ class CheckpointWatcher:
 
     def _on_notification(self, connection: object, pid: int, channel: str, payload: object) -> None:
         name, _, position = str(payload).rpartition(" ")
-        if name == self._checkpoints.name and position.isdigit():
-            self._announce(int(position))
+        if not position.isdigit():
+            return
+        if name == f"{self._checkpoints.name}{_WANTED}":
+            self._hurry.want(int(position))
+        elif name == self._checkpoints.name:
+            self._hear(int(position))
+
+    def _hear(self, position: int) -> None:
+        """Of a checkpoint, or of a halt or a reset at one. Those that this replica has set itself are known."""
+        while self._own and self._own[0] < position:
+            self._own.popleft()  # lost on the way
+        if self._own and self._own[0] == position:
+            self._own.popleft()
+        else:
+            self._announce(position)
 
     def _announce(self, position: int) -> None:
         """Wakes those who waited for it. News without progress (a halt, a reset) makes all look for themselves."""

@@ -63,7 +63,7 @@ class Pipeline:
     async def __aenter__(self) -> Pipeline:
         self._inbox = self._bus.nc.new_inbox()
         try:
-            self._subscription = await self._bus.nc.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+            self._subscription = await self._bus.nc.subscribe_directly(f"{self._inbox}.*", self._on_answer)
         except nats.errors.Error as error:
             self._stop_listening()
             raise PipelineBroken(f"can't subscribe: {error}", self.acked) from error
@@ -140,7 +140,7 @@ class Pipeline:
             self._break(f"no acknowledgement within {self._ack_timeout_s:g} s")
         self._raise_if_broken()
 
-    async def _on_answer(self, message: Msg) -> None:
+    def _on_answer(self, message: Msg) -> None:
         position = int(message.subject.rpartition(".")[2])
         if message.headers and message.headers.get(Header.STATUS.value):
             self._break("no stream takes the events")

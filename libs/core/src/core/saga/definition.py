@@ -42,7 +42,8 @@ class StepContext(Generic[P]):
     the deadline starts anew. `describe(text)`: a few words for the timeline. `on_host(name)`: where the effect is at
     work from here on, for who has to find out why it fails. `since`: a position that the log had reached when this
     replica took the run up: what its steps remember of others must be at least of then (`Repository.recall`).
-    `unsaved`: given to an `opening`: by id, what the step before has changed, and what is saved together with it.
+    `unsaved`: given to an `opening`, and to a `do` that only decides: by id, what the step before has changed, and what
+    is saved together with it. It may be changed further.
     """
 
     saga_id: UUID
@@ -93,11 +94,13 @@ class Abandoned:
 class Together:
     """What a `do` may give: its result, and aggregates that are saved in the append that says that it succeeded.
 
-    If others have changed them meanwhile, the step is done again.
+    If others have changed them meanwhile, the step is done again. `settled` is told whether they were saved, unless the
+    run goes on without them because the step has failed after all.
     """
 
     changed: tuple[Aggregate, ...]
     result: Message | None = None
+    settled: Callable[[bool], None] = lambda saved: None
 
 
 Do = Callable[[StepContext[P]], Awaitable[Message | Together | None]]
@@ -120,7 +123,8 @@ class Step(Generic[P]):
     `opening`: what `do` begins with, where that is to change aggregates: they are saved in the append that says that
     the step starts. It spares an append, and no more: `do` does the same where it finds it undone. It raises before it
     changes anything; why, `do` will find out again.
-    `only_decides`: `do` reads, and gives what to save (`Together`); nothing has to be recorded before it.
+    `only_decides`: `do` reads, and gives what to save (`Together`); nothing has to be recorded before it, not even what
+    the step before has changed (`StepContext.unsaved`).
     """
 
     name: str

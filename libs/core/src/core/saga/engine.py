@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -64,13 +64,29 @@ class _Interrupted(Exception):
 class _Running:
     """A run that this replica is at work on; `effect` is the step's code while it runs. `since`: see StepContext.
 
-    `changed`: what is saved with the next events of the run.
+    `changed`: what is saved with the next events of the run; `settled`: who is told whether it was.
     """
 
     task: asyncio.Task[None]
     since: int
     changed: tuple[Aggregate, ...] = ()
+    settled: list[Callable[[bool], None]] = field(default_factory=list)
     effect: asyncio.Task[Any] | None = None
+
+    @property
+    def unsaved(self) -> dict[UUID, Aggregate]:
+        return {aggregate.id: aggregate for aggregate in self.changed}
+
+    def add(self, together: Together) -> None:
+        """To be saved as well."""
+        self.changed = tuple((self.unsaved | {it.id: it for it in together.changed}).values())
+        self.settled.append(together.settled)
+
+    def settle(self, saved: bool) -> None:
+        """What was changed was saved, or is given up."""
+        settled, self.settled, self.changed = self.settled, [], ()
+        for tell in settled:
+            tell(saved)
 
 
 class SagaEngine:
@@ -149,7 +165,7 @@ class SagaEngine:
         task.add_done_callback(lambda done: self._finished(saga_id, done))
 
     def _finished(self, saga_id: UUID, task: asyncio.Task[None]) -> None:
-        self._running.pop(saga_id, None)
+        self._running.pop(saga_id).settle(False)
         if not task.cancelled() and task.exception() is not None:
             log.error("saga run broke off; it is adopted again", saga_id=str(saga_id), exc_info=task.exception())
 
@@ -206,7 +222,7 @@ class SagaEngine:
                     if not await self._advance(saga, run, params):
                         return
                 except (VersionConflict, _Interrupted):
-                    self._running[saga_id].changed = ()
+                    self._running[saga_id].settle(False)
                     run = await self._repository.load(SagaRun, saga_id)
             log.info("run is another replica's now", saga_id=str(saga_id), runner=run.runner)
 
@@ -241,40 +257,55 @@ class SagaEngine:
         step, running = saga.step(key[0]), self._running[run.id]
         opened: tuple[Aggregate, ...] = ()
         if step.opening is not None:
-            unsaved = {aggregate.id: aggregate for aggregate in running.changed}
+            unsaved = running.unsaved
             context = context_of(run, params, self._services, key, attempt, since=running.since, unsaved=unsaved)
             opened = tuple(it for it in await opening_of(step.opening, context) if it.id not in unsaved)
         run.record(pb.StepStarted(step=key[0], item=key[1], attempt=attempt))
-        if not step.only_decides or running.changed:
+        if not step.only_decides:
             await self._save(run, opened)
 
     async def _save(self, run: SagaRun, opened: tuple[Aggregate, ...] = ()) -> None:
         """The run's events between what its last step changed and what the next one begins with."""
         running = self._running[run.id]
         await self._repository.save(*running.changed, run, *opened)
-        running.changed = ()
+        running.settle(True)
 
     async def _do(self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int) -> None:
         """Runs a step's effect and records its outcome (saved with what comes next)."""
         step, notes = saga.step(key[0]), Notes()
         deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up, spent=run.steps[key].spent)
-        since = self._running[run.id].since
-        context = context_of(run, params, self._services, key, attempt, touch=deadline.touch, notes=notes, since=since)
+        running = self._running[run.id]
+        since, unsaved = running.since, running.unsaved if step.only_decides else {}
+        before = [(aggregate, len(aggregate.pending_events)) for aggregate in unsaved.values()]
+        context = context_of(
+            run,
+            params,
+            self._services,
+            key,
+            attempt,
+            touch=deadline.touch,
+            notes=notes,
+            since=since,
+            unsaved=unsaved,
+        )
         try:
             with observed(saga, step, "do", key[1]):
                 result = await self._interruptible(run.id, deadline.run(lambda: with_retries(step.do, context, notes)))
         except _Interrupted:
             raise
         except DeadlineExceeded as error:
+            _take_back(before)
             waited_for = f"; last: {notes.troubles[-1]}" if notes.troubles else ""
             self._failed(saga, run, params, key, attempt, DeadlineExceeded(f"{error}{waited_for}"), notes)
             return
         except Exception as error:
+            _take_back(before)
             self._failed(saga, run, params, key, attempt, known(error), notes)
             return
         succeeded = pb.StepSucceeded(step=key[0], item=key[1], attempt=attempt, detail=" ".join(notes.details))
         if isinstance(result, Together):
-            self._running[run.id].changed, result = result.changed, result.result
+            running.add(result)
+            result = result.result
         if result is not None:
             succeeded.result.Pack(result)
         run.record(succeeded)
@@ -322,6 +353,12 @@ class SagaEngine:
             run.record(_stuck(run, key, known(error), notes, undoing=True))
             return
         run.record(pb.StepUndone(step=key[0], item=key[1], attempt=attempt))
+
+
+def _take_back(before: Iterable[tuple[Aggregate, int]]) -> None:
+    """What a step has failed at is not saved with what the one before has changed."""
+    for aggregate, pending in before:
+        del aggregate.pending_events[pending:]
 
 
 def _stuck(run: SagaRun, key: StepKey, error: CirraError, notes: Notes, *, undoing: bool) -> pb.SagaStuck:

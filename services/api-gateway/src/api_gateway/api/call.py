@@ -28,6 +28,8 @@ Response = TypeVar("Response")
 class Waiter(Protocol):
     """A projector, as far as reads need it."""
 
+    def position(self) -> int: ...
+
     async def wait_for(self, position: int, timeout: float) -> bool: ...  # noqa: ASYNC109
 
 

@@ -42,7 +42,7 @@ async def watch_instances(call: Call, name: str) -> AsyncIterator[compute.WatchI
 async def watch_operation(call: Call, name: str) -> AsyncIterator[operations.Operation]:
     """Of one operation, until it is done. Changes that come together are one."""
     uid = parse_uuid(last_segment(name)) or UUID((await call.reader.find(OPERATION, name)).uid)
-    with call.parts.feed.subscribe(uid) as subscription:
+    with call.parts.feed.subscribe(uid, after=call.parts.projector.position()) as subscription:
         await call.parts.caught_up(subscription.after)
         row = await call.reader.find(OPERATION, name)
         fold = Fold([row], only=[OPERATION])

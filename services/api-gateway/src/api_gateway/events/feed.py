@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -21,6 +21,8 @@ _log = structlog.get_logger(__name__)
 
 # A watcher that is so far behind is cut off: it begins again where it was.
 MAX_QUEUED = 10_000
+# For who begins a little before now.
+_RECENT = 2048
 
 
 class Subscription:
@@ -72,6 +74,7 @@ class Feed:
         # By the aggregate whose events they want; None: of all.
         self._subscriptions: defaultdict[UUID | None, set[Subscription]] = defaultdict(set)
         self._listeners: list[Callable[[RecordedEvent], None]] = []
+        self._recent: deque[RecordedEvent] = deque(maxlen=_RECENT)
         self._moved = asyncio.Condition()
         self._started = asyncio.Event()
         self.position = 0
@@ -90,6 +93,7 @@ class Feed:
                 self._bus, self._event_log, after=head.position, epoch=head.epoch, stream=self._stream
             ) as tail:
                 self.position, self.epoch = head.position, head.epoch
+                self._recent.clear()
                 self._started.set()
                 try:
                     while True:
@@ -118,9 +122,15 @@ class Feed:
         return True
 
     @contextmanager
-    def subscribe(self, aggregate_id: UUID | None = None) -> Iterator[Subscription]:
-        """All events, or those of one aggregate, after the feed's present position: the subscription's `after`."""
-        subscription = Subscription(self.position)
+    def subscribe(self, aggregate_id: UUID | None = None, *, after: int | None = None) -> Iterator[Subscription]:
+        """All events, or those of one aggregate, after the subscription's `after`: the feed's present position, or
+        the one that is given where the feed still has what followed it."""
+        oldest = self._recent[0].position if self._recent else self.position + 1
+        begin = self.position if after is None or after + 1 < oldest else min(after, self.position)
+        subscription = Subscription(begin)
+        for event in self._recent:
+            if event.position > begin and aggregate_id in (None, event.aggregate_id):
+                subscription.push(event)
         self._subscriptions[aggregate_id].add(subscription)
         try:
             yield subscription
@@ -130,6 +140,7 @@ class Feed:
                 del self._subscriptions[aggregate_id]
 
     async def _deliver(self, events: list[RecordedEvent]) -> None:
+        self._recent.extend(events)
         for event in events:
             for listener in self._listeners:
                 listener(event)

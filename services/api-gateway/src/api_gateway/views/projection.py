@@ -68,6 +68,8 @@ class GatewayProjection(Projection):
     name = NAME
     version = VERSION
     ddl = _DDL
+    # Longer than the events of a step are apart; who has written something waits for it, and not for this.
+    gather_s = 0.1
 
     def __init__(self) -> None:
         self._rows: OrderedDict[Key, Row[Any]] = OrderedDict()

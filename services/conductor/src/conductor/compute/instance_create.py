@@ -17,7 +17,7 @@ from conductor.compute.abandonment import give_back
 from conductor.compute.domain import domain_spec, domain_wish, port_wish
 from conductor.compute.instance import Instance
 from conductor.compute.opening import recalled, wished
-from conductor.hosts.settle import told_and_done
+from conductor.hosts.settle import Answered, told_and_done
 from conductor.image.image import Image
 from conductor.network.network import Network
 from conductor.network.port import Port
@@ -71,7 +71,7 @@ async def claim_host(ctx: Context) -> Together:
     claimed = HostClaimed(
         host=response.host, virt_type=response.virt_type, availability_zone=response.availability_zone
     )
-    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    instance = await recalled(ctx, Instance, _instance_id(ctx))
     instance.assign_host(_turn(ctx), claimed.host, claimed.virt_type, claimed.availability_zone)
     ctx.describe(f"on {claimed.host}")
     return Together((instance,), claimed)
@@ -98,14 +98,20 @@ async def wish_port(ctx: Context) -> tuple[Port]:
     return (port,)
 
 
-async def bind_port(ctx: Context) -> None:
+async def bind_port(ctx: Context) -> Together:
     services, host = _services(ctx), _host(ctx)
     ctx.on_host(host)
     port = await wished(ctx, wish_port)
-    await told_and_done(
-        services, port.bindings[host].desired, Port, lambda it: it.observation(host), lambda facts: facts.wired
+    answered = await told_and_done(
+        services,
+        port.bindings[host].desired,
+        Port,
+        lambda it: it.observation(host),
+        lambda facts: facts.wired,
+        Port.observe,
     )
     ctx.describe(f"{', '.join(fixed.ip_address for fixed in port.fixed_ips)} on {host}")
+    return answered.together
 
 
 async def unbind_port(ctx: Context) -> None:
@@ -119,11 +125,12 @@ async def wish_off(ctx: Context) -> tuple[Instance]:
     return await _wish_domain(ctx, agent.DESIRED_POWER_OFF, create=True)
 
 
-async def build(ctx: Context) -> None:
+async def build(ctx: Context) -> Together:
     """Disk and domain, not started: the one step that may create a disk."""
-    instance = await _tell_domain(ctx, wish_off, agent.DOMAIN_STATE_SHUTOFF)
-    cached = instance.observation is not None and instance.observation.facts.image_cached
-    ctx.describe("image from the host's cache" if cached else "image downloaded")
+    answered = await _tell_domain(ctx, wish_off, agent.DOMAIN_STATE_SHUTOFF)
+    said = answered.aggregate.observation
+    ctx.describe("image from the host's cache" if said is not None and said.facts.image_cached else "image downloaded")
+    return answered.together
 
 
 async def remove_domain(ctx: Context) -> None:
@@ -137,8 +144,8 @@ async def wish_on(ctx: Context) -> tuple[Instance]:
     return await _wish_domain(ctx, agent.DESIRED_POWER_ON, create=False)
 
 
-async def start(ctx: Context) -> None:
-    await _tell_domain(ctx, wish_on, agent.DOMAIN_STATE_RUNNING)
+async def start(ctx: Context) -> Together:
+    return (await _tell_domain(ctx, wish_on, agent.DOMAIN_STATE_RUNNING)).together
 
 
 async def abandon(ctx: Context) -> Abandoned:
@@ -163,7 +170,7 @@ async def abandon(ctx: Context) -> Abandoned:
 
 
 async def activate(ctx: Context) -> Together:
-    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    instance = await recalled(ctx, Instance, _instance_id(ctx))
     instance.activate(str(ctx.saga_id))
     return Together((instance,))
 
@@ -199,15 +206,19 @@ async def _wish_domain(ctx: Context, power: agent.DesiredPower.ValueType, *, cre
 
 async def _tell_domain(
     ctx: Context, wish: Callable[[Context], Awaitable[tuple[Instance]]], wanted: agent.DomainState.ValueType
-) -> Instance:
+) -> Answered[Instance]:
     """Makes the domain so on its host, and waits until the host has said that it is."""
     ctx.on_host(_host(ctx))
     instance = await wished(ctx, wish)
     assert instance.domain is not None
-    await told_and_done(
-        _services(ctx), instance.domain, Instance, lambda it: it.observation, lambda facts: facts.state == wanted
+    return await told_and_done(
+        _services(ctx),
+        instance.domain,
+        Instance,
+        lambda it: it.observation,
+        lambda facts: facts.state == wanted,
+        Instance.observe_domain,
     )
-    return await _services(ctx).repository.recall(Instance, instance.id)
 
 
 def _services(ctx: Context) -> Services:

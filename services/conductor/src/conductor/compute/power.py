@@ -56,20 +56,26 @@ async def wish(ctx: Context) -> tuple[Instance]:
     return (instance,)
 
 
-async def make_so(ctx: Context) -> None:
+async def make_so(ctx: Context) -> Together:
     instance = await wished(ctx, wish)
     ctx.on_host(instance.host)
     assert instance.domain is not None
     on = ctx.params.wanted.power == agent.DESIRED_POWER_ON
     state = agent.DOMAIN_STATE_RUNNING if on else agent.DOMAIN_STATE_SHUTOFF
-    await told_and_done(
-        ctx.services, instance.domain, Instance, lambda it: it.observation, lambda facts: facts.state == state
+    answered = await told_and_done(
+        ctx.services,
+        instance.domain,
+        Instance,
+        lambda it: it.observation,
+        lambda facts: facts.state == state,
+        Instance.observe_domain,
     )
     ctx.describe(f"on {instance.host}")
+    return answered.together
 
 
 async def settle(ctx: Context) -> Together:
-    instance = await _instance(ctx)
+    instance = await recalled(ctx, Instance, UUID(ctx.params.instance_id))
     instance.power_done(str(ctx.saga_id))
     return Together((instance,))
 

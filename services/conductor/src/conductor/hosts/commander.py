@@ -38,7 +38,11 @@ class Changes:
 
     def happened(self, event: RecordedEvent) -> None:
         self.epoch = max(self.epoch, event.epoch)
-        for waiter in self._waiting.get(event.aggregate_id, ()):
+        self.wake(event.aggregate_id)
+
+    def wake(self, aggregate_id: UUID) -> None:
+        """Has those who wait for the aggregate look again."""
+        for waiter in self._waiting.get(aggregate_id, ()):
             waiter.set()
 
     async def until(self, aggregate_id: UUID, look: Callable[[], Awaitable[T | None]]) -> T:

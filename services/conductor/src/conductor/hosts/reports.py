@@ -64,12 +64,14 @@ class ReportHandler:
                 log.warning("report about an unknown object", host=report.host, fact=fact, object_id=object_id)
 
     async def _domain(self, report: agent.Report, instance_id: UUID) -> None:
-        await self._repository.change(Instance, instance_id, lambda it: it.observe_domain(report))
+        if not await self._services.answers.take(instance_id, report):
+            await self._repository.change(Instance, instance_id, lambda it: it.observe_domain(report))
         if report.domain.state == agent.DOMAIN_STATE_ABSENT:
             await confirm_cleanup(self._services, instance_id, report.host)
 
     async def _port(self, report: agent.Report, port_id: UUID) -> None:
-        await self._repository.change(Port, port_id, lambda it: it.observe(report))
+        if not await self._services.answers.take(port_id, report):
+            await self._repository.change(Port, port_id, lambda it: it.observe(report))
 
     async def _lease(self, report: agent.Report, port_id: UUID) -> None:
         lease = report.lease

@@ -7,19 +7,21 @@ there.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeVar
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
 
 from cirra.agent.v1 import desired_pb2 as agent
+from conductor.hosts.answers import Expected
 from conductor.hosts.desired_state import HostStanding
 from conductor.hosts.observation import Observation
 from conductor.services import Services
 from core.aggregate import Aggregate
 from core.ids import host_aggregate_id
-from core.saga import StepError, standing_still
+from core.saga import StepError, Together, standing_still
 
 A = TypeVar("A", bound=Aggregate)
 F = TypeVar("F", bound=Message)
@@ -33,22 +35,54 @@ class Answer(Enum):
     OBSERVE_ONLY = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[A]):
+    """The aggregate with its host's answer: in the log, or to be saved with the step (`together`)."""
+
+    aggregate: A
+    expected: Expected
+
+    @property
+    def together(self) -> Together:
+        """The outcome of a step that has nothing else to save."""
+        return Together((self.aggregate,), settled=self.expected.settle)
+
+
 async def told_and_done(
     services: Services,
     desired: agent.DesiredObject,
     aggregate_class: type[A],
     observation_of: Callable[[A], Observation[F] | None],
     done: Callable[[F], bool],
-) -> None:
+    take_in: Callable[[A, agent.Report], None],
+) -> Answered[A]:
     """Sends the desired state and waits until its host has observed it.
 
-    Raises `StepError` if the host says that it can't, or goes down.
+    `take_in`: what the aggregate makes of a report. Raises `StepError` if the host says that it can't, or goes down.
     """
-    look = _look(services, desired, aggregate_class, observation_of, done)
-    if await _tell(services, desired, look) is Answer.DOWN:
-        raise StepError(
-            f"{desired.host} is down", reason="HOST_DOWN", remedy="try again when it is up, or ask why", reschedule=True
-        )
+    object_id = UUID(desired.object_id)
+
+    def fits(report: agent.Report) -> bool:
+        current = report.host == desired.host and report.generation >= desired.generation
+        return current and not report.HasField("failure") and done(getattr(report, desired.kind))
+
+    with services.answers.expected(object_id, fits, lambda: services.changes.wake(object_id)) as expected:
+        look = _look(services, desired, aggregate_class, observation_of, done)
+
+        async def look_with_answer() -> Answer | None:
+            return Answer.DONE if expected.report is not None else await look()
+
+        if await _tell(services, desired, look_with_answer) is Answer.DOWN:
+            raise StepError(
+                f"{desired.host} is down",
+                reason="HOST_DOWN",
+                remedy="try again when it is up, or ask why",
+                reschedule=True,
+            )
+        aggregate = await services.repository.recall(aggregate_class, object_id)
+        if expected.report is not None:
+            take_in(aggregate, expected.report)
+        return Answered(aggregate, expected)
 
 
 async def gone_or_out_of_reach(
