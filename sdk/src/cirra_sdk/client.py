@@ -15,6 +15,7 @@ from cirra_sdk.resources.image import Images
 from cirra_sdk.resources.network import Networks, Ports, Subnets
 from cirra_sdk.resources.operations import Operations
 from cirra_sdk.resources.placement import EnrolmentTokens, Hosts, Services
+from cirra_sdk.resources.router import FloatingIps, Routers
 from cirra_sdk.resources.server_group import ServerGroups
 from cirra_sdk.state import Memory
 from cirra_sdk.transport import DEFAULT_RETRY_FOR_S, Transport
@@ -39,6 +40,8 @@ class AsyncClient:
         self.networks = Networks(transport)
         self.subnets = Subnets(transport)
         self.ports = Ports(transport)
+        self.routers = Routers(transport)
+        self.floating_ips = FloatingIps(transport)
         self.operations = Operations(transport)
         self.events = Events(transport)
         self.timeline = Timelines(transport)

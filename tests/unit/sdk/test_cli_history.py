@@ -158,6 +158,8 @@ def test_a_name_is_looked_for_among_all_kinds(gateway: FakeGateway, cirra: Cirra
         "Network",
         "Subnet",
         "Port",
+        "Router",
+        "FloatingIp",
         "Image",
         "ServerGroup",
         "Flavor",

@@ -29,6 +29,7 @@ BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("aggregate", "set"): ("--zone", "z"),
     ("network", "set"): ("--mtu", "1400"),
     ("subnet", "set"): ("--no-dhcp",),
+    ("router", "set"): ("--name", "1"),
     ("server", "create"): ("--network", "lan"),
     ("server", "set"): ("--name", "1"),
     ("server", "unset"): ("--tag", "1"),
@@ -107,6 +108,7 @@ VALUES = {
     **{"host_route": "destination=10.1.0.0/16,gateway=10.0.0.9"},
     **{"nic": "net=n,ip=10.0.0.1,port=p", "fixed_ip": "subnet=s,ip=10.0.0.1", "allocation_pool": "start=a,end=b"},
     **{"properties": "k=v", "hint": "group=g", "as_of": "10m", "since": "10m", "until": "now", "from_": "1", "to": "2"},
+    **{"route": "destination=10.1.0.0/16,gateway=10.0.0.9"},
     **{"disk_format": "raw", "output": "json", "target": UID, "resource": UID},
 }
 # One is enough, or each goes without the other.
@@ -119,6 +121,7 @@ NOT_WITH: dict[tuple[str, ...], set[str]] = {
     ("quota", "set"): {"default"},
     # Several are asked for by another method.
     ("server", "create"): {"at_least", "at_most"},
+    ("router", "set"): {"no_route"},
 }
 # The cloud says them, not who asks; and the token of a second page, which these lists do not have.
 NOT_TOLD = {
@@ -126,10 +129,14 @@ NOT_TOLD = {
     *("fingerprint", "hostname", "status", "status_reason", "task_state", "power_state", "flavor_summary", "host"),
     *("fault", "metadata_fetch_time", "virt_type", "server_group", "locked", "locked_reason", "members", "roles"),
     *("size_bytes", "virtual_size_bytes", "sha256", "subnets", "device_id", "bindings", "leased_ip", "seen_ip"),
-    *("lease_time", "seen_time", "hosts"),
+    *("lease_time", "seen_time", "hosts", "interfaces", "routes", "router"),
 }
 # Said by the command in words of their own.
-ELSEWHERE = {"key_pair.type": "it is read from the key", "subnet.no_gateway": "--gateway none"}
+ELSEWHERE = {
+    "port.floating_ips": "cirra floating-ip associate",
+    "key_pair.type": "it is read from the key",
+    "subnet.no_gateway": "--gateway none",
+}
 
 
 # The other ways, then.

@@ -27,6 +27,7 @@ ANSWER_WITHIN_S = 1.0
 MOST = 1000
 EVERYTHING = (
     *("instances", "networks", "subnets", "ports", "images", "server_groups"),
+    *("routers", "floating_ips"),
     *("flavors", "key_pairs", "projects", "users", "hosts", "aggregates"),
 )
 """All kinds of things that have a history: collections of the client."""
@@ -129,6 +130,8 @@ async def _of_kind(client: AsyncClient, kind: str) -> list[tuple[str, str]]:
 
 
 def _called(thing: Any) -> tuple[str, str]:
-    """(name, uid): hosts are known by their names, operations by their uids."""
+    """(name, uid): hosts are known by their names, floating IPs by their addresses, operations by their uids."""
     uid = thing.uid or thing.name.rpartition("/")[2]
+    if address := getattr(thing, "floating_ip_address", ""):
+        return address, uid
     return getattr(thing, "display_name", "") or (uid if not hasattr(thing, "display_name") else ""), uid

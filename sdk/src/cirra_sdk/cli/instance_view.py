@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from cirra_sdk.client import AsyncClient
 
 
-def nic_columns(names: Mapping[str, str]) -> tuple[Column, ...]:
-    """The three addresses of a NIC side by side."""
+def nic_columns(names: Mapping[str, str], *, floating: bool) -> tuple[Column, ...]:
+    """The three addresses of a NIC side by side, and those that lead to it where any does."""
+    leading = (Column("Floating", lambda nic: ", ".join(nic.floating_ips) or "-"),) if floating else ()
     return (
         Column("Port", lambda nic: nic.port),
         Column("Network", lambda nic: names.get(nic.network, nic.network)),
@@ -27,6 +28,7 @@ def nic_columns(names: Mapping[str, str]) -> tuple[Column, ...]:
         Column("Allocated", lambda nic: nic.fixed_ip),
         Column("Leased", lambda nic: nic.leased_ip or "-"),
         Column("Seen", lambda nic: nic.seen_ip or "-"),
+        *leading,
     )
 
 
@@ -56,7 +58,7 @@ def instance_tables(instance: Instance, names: Mapping[str, str]) -> Iterator[Re
     yield pairs_table([pair for pair in _facts(instance, names) if pair[1] not in ("", None)])
     if instance.nics:
         yield ""
-        yield list_table(instance.nics, nic_columns(names))
+        yield list_table(instance.nics, nic_columns(names, floating=any(nic.floating_ips for nic in instance.nics)))
     for doubt in doubts(instance):
         yield Text(f"! {doubt}", style="yellow")
     if instance.HasField("fault"):

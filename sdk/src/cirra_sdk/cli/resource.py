@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 _UID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # What is no server may be one of these; the client has a collection for each.
-_OTHERS = ("networks", "subnets", "ports", "images", "server_groups", "flavors", "key_pairs", "projects", "users")
+_OTHERS = (
+    *("networks", "subnets", "ports", "routers", "floating_ips"),
+    *("images", "server_groups", "flavors", "key_pairs", "projects", "users"),
+)
 _HOSTS = ("hosts", "aggregates")
 
 
@@ -66,7 +69,7 @@ async def _name(session: Session, kind: str, told: str) -> str:
 
 
 def _list(kind: str) -> str:
-    noun = {"key_pairs": "keypair", "server_groups": "server group"}.get(kind, kind[:-1])
+    noun = {"key_pairs": "keypair", "server_groups": "server group", "floating_ips": "floating-ip"}.get(kind, kind[:-1])
     return f"`cirra {noun} list` has them"
 
 

@@ -27,8 +27,12 @@ def _yes(title: str, name: str) -> Column:
 
 
 def addresses(instance: Any) -> str:
-    """What each NIC is known by: the address seen, else the one leased, else the one allocated (in brackets)."""
-    return ", ".join(nic.seen_ip or nic.leased_ip or f"({nic.fixed_ip})" for nic in instance.nics if nic.fixed_ip)
+    """What each NIC is known by: the address seen, else the one leased, else the one allocated (in brackets).
+
+    And the floating IPs that lead to it.
+    """
+    found = [(nic.seen_ip or nic.leased_ip or f"({nic.fixed_ip})", nic) for nic in instance.nics if nic.fixed_ip]
+    return ", ".join(text for inner, nic in found for text in (inner, *nic.floating_ips))
 
 
 _ID = _field("ID", "uid", whole=True)
@@ -97,6 +101,22 @@ PORTS = (
     _field("Seen", "seen_ip"),
     _enum("Status", "status"),
     _field("Instance", "device_id"),
+)
+ROUTERS = (
+    _ID,
+    _NAME,
+    Column("External network", lambda router: router.external_gateway.network),
+    Column("SNAT", lambda router: "yes" if router.external_gateway.enable_snat else "no"),
+    Column("Addresses", lambda router: ", ".join(interface.ip_address for interface in router.interfaces)),
+    Column("Routes", lambda router: len(router.routes), right=True),
+)
+FLOATING_IPS = (
+    _ID,
+    _field("Address", "floating_ip_address", whole=True),
+    _field("Leads to", "fixed_ip_address"),
+    _field("Port", "port"),
+    _field("Network", "network"),
+    _enum("Status", "status"),
 )
 PROJECTS = (_ID, _NAME, _field("Description", "description"), _CREATED)
 

@@ -15,11 +15,13 @@ from api_gateway.api.call import Parts
 from api_gateway.api.compute import ComputeService
 from api_gateway.api.decisions import PlacementService
 from api_gateway.api.events import EventService
+from api_gateway.api.floating_ip import FloatingIpService
 from api_gateway.api.identity import IdentityService
 from api_gateway.api.image import ImageService
 from api_gateway.api.network import NetworkService
 from api_gateway.api.operations import OperationService
 from api_gateway.api.placement import HostService
+from api_gateway.api.router import RouterService
 from api_gateway.api.server_group import ServerGroupService
 from api_gateway.auth.interceptor import authentication
 from api_gateway.auth.revocations import Revocations
@@ -39,7 +41,9 @@ from cirra.compute.v1.server_group_pb2_grpc import add_ServerGroupServiceService
 from cirra.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
 from cirra.identity.v1.identity_pb2_grpc import add_IdentityServiceServicer_to_server
 from cirra.image.v1.image_pb2_grpc import add_ImageServiceServicer_to_server
+from cirra.network.v1.floating_ip_pb2_grpc import add_FloatingIpServiceServicer_to_server
 from cirra.network.v1.network_pb2_grpc import add_NetworkServiceServicer_to_server
+from cirra.network.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
 from cirra.operations.v1.operations_pb2_grpc import add_OperationServiceServicer_to_server
 from cirra.placement.v1.aggregate_pb2_grpc import add_AggregateServiceServicer_to_server
 from cirra.placement.v1.decisions_pb2_grpc import add_PlacementServiceServicer_to_server
@@ -125,6 +129,8 @@ def _services(parts: Parts, tokens: Tokens, uploads: Uploads) -> list[Service]:
         (add_ComputeServiceServicer_to_server, ComputeService(parts)),
         (add_ImageServiceServicer_to_server, ImageService(parts, uploads)),
         (add_NetworkServiceServicer_to_server, NetworkService(parts)),
+        (add_RouterServiceServicer_to_server, RouterService(parts)),
+        (add_FloatingIpServiceServicer_to_server, FloatingIpService(parts)),
         (add_OperationServiceServicer_to_server, OperationService(parts)),
         (add_EventServiceServicer_to_server, EventService(parts)),
         (add_HostServiceServicer_to_server, HostService(parts)),

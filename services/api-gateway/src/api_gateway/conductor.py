@@ -9,7 +9,7 @@ from uuid import uuid4
 import grpc
 
 from cirra.conductor.v1 import commands_pb2_grpc as grpc_api
-from cirra.conductor.v1 import placement_commands_pb2_grpc
+from cirra.conductor.v1 import placement_commands_pb2_grpc, router_commands_pb2_grpc
 from cirra.conductor.v1.operations_pb2_grpc import OperationCommandsStub
 from core.errors import CirraError, DeadlineExceeded, Unavailable
 from core.rpc.metadata import STATUS_DETAILS, as_mapping
@@ -29,6 +29,8 @@ class Conductor:
         self.compute = grpc_api.ComputeCommandsStub(channel)
         self.image = grpc_api.ImageCommandsStub(channel)
         self.network = grpc_api.NetworkCommandsStub(channel)
+        self.routers = router_commands_pb2_grpc.RouterCommandsStub(channel)
+        self.floating_ips = router_commands_pb2_grpc.FloatingIpCommandsStub(channel)
         self.hosts = grpc_api.HostCommandsStub(channel)
         self.placement = placement_commands_pb2_grpc.PlacementCommandsStub(channel)
         self.server_groups = placement_commands_pb2_grpc.ServerGroupCommandsStub(channel)

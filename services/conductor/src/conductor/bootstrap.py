@@ -13,6 +13,7 @@ import structlog
 from cirra.agent.v1.host_pb2_grpc import add_HostAgentServiceServicer_to_server
 from cirra.conductor.v1 import commands_pb2_grpc as commands
 from cirra.conductor.v1 import placement_commands_pb2_grpc as placement_commands
+from cirra.conductor.v1 import router_commands_pb2_grpc as router_commands
 from cirra.conductor.v1.operations_pb2_grpc import add_OperationCommandsServicer_to_server
 from cirra.placement.v1.events_pb2 import HostEnrolled
 from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
@@ -40,6 +41,8 @@ from conductor.identity.commands import IdentityCommands, ensure_admin, finish_d
 from conductor.identity.passwords import PasswordCost, Passwords
 from conductor.image.commands import ImageCommands
 from conductor.network.commands import NetworkCommands
+from conductor.network.floating_ip_commands import FloatingIpCommands
+from conductor.network.router_commands import RouterCommands
 from conductor.operations.commands import OperationCommands
 from conductor.operations.unfinished import UnfinishedProjection, UnfinishedSagas, runner_lease
 from conductor.services import Services
@@ -124,6 +127,8 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         (commands.add_GuestCommandsServicer_to_server, GuestCommands(plane.repository)),
         (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
         (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository)),
+        (router_commands.add_RouterCommandsServicer_to_server, RouterCommands(plane.repository)),
+        (router_commands.add_FloatingIpCommandsServicer_to_server, FloatingIpCommands(plane.repository)),
         (
             add_OperationCommandsServicer_to_server,
             OperationCommands(plane.repository, Interventions(plane.repository, engine)),

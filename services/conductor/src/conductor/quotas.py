@@ -18,6 +18,7 @@ DEFAULTS: Mapping[str, int] = {
     "gigabytes": 1000,
     "floating_ips": 50,
     "networks": 10,
+    "routers": 10,
     "ports": 50,
     "security_groups": 10,
     "key_pairs": 20,

@@ -14,6 +14,12 @@ from core.eventlog.types import Constraint, CounterAdd, CounterLimit
 IMAGE_USERS = "image-users"  # key: image id; counts instances
 NETWORK_PORTS = "ports-on-network"  # key: network id
 SUBNET_PORTS = "ports-on-subnet"  # key: subnet id
+SUBNET_ROUTERS = "routers-on-subnet"  # key: subnet id; counts interfaces
+SUBNET_FLOATING_IPS = "floating-ips-of-subnet"  # key: subnet id
+SUBNET_HOST_ADDRESSES = "host-addresses-of-subnet"  # key: subnet id; what host gateways have
+NETWORK_GATEWAYS = "gateways-on-network"  # key: external network's id; counts routers
+NETWORK_HOST_GATEWAYS = "host-gateways-on-network"  # key: external network's id
+FLOATING_IPS_THROUGH = "floating-ips-through"  # key: router id / id of a subnet or external network
 USER_KEY_PAIRS = "key-pairs-of-user"  # key: user id
 
 _GONE = 0
@@ -27,6 +33,11 @@ def used(scope: str, key: str) -> CounterAdd:
 def given_up(scope: str, key: str) -> CounterAdd:
     """One user less."""
     return CounterAdd(scope, key, -1)
+
+
+def opened(scope: str, key: str) -> CounterLimit:
+    """The thing is there, perhaps once more: it may have any number of users."""
+    return CounterLimit(scope, key, None)
 
 
 def gone(scope: str, key: str) -> Iterator[Constraint]:

@@ -23,8 +23,21 @@ _NAMES = {
 _REFERENCES = {
     references.IMAGE_USERS: ("image", "instances"),
     references.NETWORK_PORTS: ("network", "ports"),
+    references.NETWORK_GATEWAYS: ("network", "routers with their gateway there"),
+    references.NETWORK_HOST_GATEWAYS: ("network", "gateways of hosts"),
     references.SUBNET_PORTS: ("subnet", "ports"),
+    references.SUBNET_ROUTERS: ("subnet", "router interfaces"),
+    references.SUBNET_FLOATING_IPS: ("subnet", "floating IPs"),
+    references.SUBNET_HOST_ADDRESSES: ("subnet", "addresses of hosts"),
     references.USER_KEY_PAIRS: ("user", "key pairs"),
+}
+
+# scope of users that aren't deleted → what to do
+_REMEDIES = {
+    references.NETWORK_GATEWAYS: "clear those routers' gateways first",
+    references.NETWORK_HOST_GATEWAYS: "try again in a moment: they go when no router leads there any more",
+    references.SUBNET_ROUTERS: "remove it from its routers first",
+    references.SUBNET_HOST_ADDRESSES: "try again in a moment: they go when no router leads there any more",
 }
 
 
@@ -88,20 +101,22 @@ _TAKEN: dict[str, Callable[[UniqueViolation], CirraError]] = {
 def _exceeded(error: LimitExceeded) -> CirraError:
     if error.scope.startswith(_QUOTA):
         return quota_exceeded(error)
+    if error.scope == references.FLOATING_IPS_THROUGH:
+        return _way_closed(error)
     if error.scope not in _REFERENCES:
         return error
     thing, users = _REFERENCES[error.scope]
     # 0: it went before this user came. Else it is asked to go, and has users.
     if error.limit == 0:
         return NotFound(f"no {thing} {error.key}: it has just been deleted", remedy="name another one")
-    return _in_use(thing, error.key, error.used, users)
+    return _in_use(thing, error.key, error.used, users, _REMEDIES.get(error.scope, ""))
 
 
-def _in_use(thing: str, key: str, used: int, users: str) -> FailedPrecondition:
+def _in_use(thing: str, key: str, used: int, users: str, remedy: str = "") -> FailedPrecondition:
     return FailedPrecondition(
         f"{thing} {key} is in use: it has {used} {users}",
         reason=f"{thing.upper()}_IN_USE",
-        remedy=f"delete its {users} first",
+        remedy=remedy or f"delete its {users} first",
         metadata={"users": str(used)},
     )
 
@@ -123,8 +138,27 @@ def quota_exceeded(error: LimitExceeded) -> ResourceExhausted:
 
 
 def network_in_use(network_id: UUID, error: LimitExceeded) -> FailedPrecondition:
-    """A network is asked to go, and has ports, whether the log counted them on it or on a subnet that goes with it."""
-    return _in_use("network", str(network_id), error.used, "ports")
+    """A network is asked to go, and is used, whether the log counted that on it or on a subnet that goes with it."""
+    _, users = _REFERENCES.get(error.scope, ("", "ports"))
+    return _in_use("network", str(network_id), error.used, users, _REMEDIES.get(error.scope, ""))
+
+
+def _way_closed(error: LimitExceeded) -> FailedPrecondition:
+    """A floating IP's way through a router has gone meanwhile, or is asked to go and is used."""
+    router_id, _, way = error.key.partition("/")
+    if error.limit == 0:
+        return FailedPrecondition(
+            f"port: the way through router {router_id} has just been closed",
+            reason="EXTERNAL_NETWORK_NOT_REACHABLE",
+            remedy="see `cirra router show`: it needs an interface on the port's subnet, and a gateway",
+            metadata={"field": "port", "router": router_id},
+        )
+    return FailedPrecondition(
+        f"router {router_id} is in use: {error.used} floating IPs lead through {way}",
+        reason="ROUTER_IN_USE_BY_FLOATING_IP",
+        remedy="disassociate those floating IPs first: `cirra floating-ip list` has them",
+        metadata={"router": router_id, "users": str(error.used)},
+    )
 
 
 def project_in_use(error: LimitExceeded) -> FailedPrecondition:
@@ -133,6 +167,6 @@ def project_in_use(error: LimitExceeded) -> FailedPrecondition:
     return FailedPrecondition(
         f"project {error.key} is in use: {error.used} {resource} are left in it",
         reason="PROJECT_IN_USE",
-        remedy="delete the project's instances, ports, networks and key pairs first",
+        remedy="delete the project's instances, ports, routers, floating IPs, networks and key pairs first",
         metadata={"resource": resource, "users": str(error.used)},
     )

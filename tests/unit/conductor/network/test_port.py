@@ -243,3 +243,17 @@ def test_an_unbinding_that_comes_late_leaves_a_later_binding() -> None:
     port.bind("h1", ACTIVE, wish("h1"), Turn("t1", 2))
     assert port.unbind("h1", Turn("t1", 1)) is None
     assert not port.bindings["h1"].desired.absent
+
+
+def test_a_port_knows_the_floating_ips_that_lead_to_it() -> None:
+    port = make()
+    port.add_floating_ip(pb.PortFloatingIp(floating_ip="f1", floating_ip_address="203.0.113.7"))
+    assert port.floating_ips == {"f1"}
+    port.remove_floating_ip("f2")
+    assert len(happened(port)) == 1
+    port.remove_floating_ip("f1")
+    assert port.floating_ips == set() and isinstance(happened(port)[1], events_pb2.PortFloatingIpRemoved)
+    port.delete()
+    port.remove_floating_ip("f1")
+    with pytest.raises(NotFound):
+        port.add_floating_ip(pb.PortFloatingIp(floating_ip="f1"))

@@ -179,6 +179,19 @@ def _addresses(message: network.PortCreated) -> str:
     return ", ".join([*(fixed.ip_address for fixed in message.fixed_ips), message.mac_address])
 
 
+def _snat(message: network.RouterGatewaySet | network.RouterSnatSet) -> str:
+    return "with SNAT" if message.enable_snat else "without SNAT"
+
+
+def _gateway(message: network.RouterGatewaySet) -> str:
+    return f"out by network {message.network_id}, {_snat(message)}"
+
+
+def _routes(message: network.RouterUpdated) -> str:
+    routes = ", ".join(f"{route.destination} via {route.next_hop}" for route in message.routes)
+    return ", ".join(filter(None, (message.display_name, routes)))
+
+
 def _desired_domain(message: compute.InstanceDomainDesired) -> str:
     desired = message.desired
     wish = "absent" if desired.absent else _enum_name(desired.domain, "power").removeprefix("DESIRED_POWER_").lower()
@@ -223,6 +236,15 @@ _DETAILS: Mapping[str, Callable[[Any], str]] = {
         (network.PortBindingRemoved, lambda message: f"on {message.host}"),
         (network.PortLeaseSeen, lambda message: f"{message.ip_address} {message.client_hostname}".strip()),
         (network.PortAddressSeen, lambda message: message.ip_address),
+        (network.PortFloatingIpAdded, lambda message: message.floating_ip.floating_ip_address),
+        (network.RouterInterfaceAdded, lambda message: f"{message.ip_address} on {message.cidr}"),
+        (network.RouterInterfaceRemoved, lambda message: message.ip_address),
+        (network.RouterGatewaySet, _gateway),
+        (network.RouterSnatSet, _snat),
+        (network.RouterUpdated, _routes),
+        (network.FloatingIpCreated, lambda message: message.floating_ip_address),
+        (network.FloatingIpAssociated, lambda message: f"to {message.fixed_ip_address} of port {message.port_id}"),
+        (network.FloatingIpDisassociated, lambda message: f"from {message.fixed_ip_address}"),
         (placement.ClaimMade, _decision),
         (placement.ClaimRefused, lambda message: message.message),
         (placement.ClaimReleased, lambda message: message.host),

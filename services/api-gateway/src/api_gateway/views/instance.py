@@ -55,6 +55,7 @@ def _describe(nic: pb.InstanceNic, port: network.Port) -> None:
         nic.fixed_ip = port.fixed_ips[0].ip_address
     nic.leased_ip = port.leased_ip
     nic.seen_ip = port.seen_ip
+    nic.floating_ips[:] = [floating_ip.floating_ip_address for floating_ip in port.floating_ips]
     if port.HasField("lease_time"):
         nic.lease_time.CopyFrom(port.lease_time)
     if port.HasField("seen_time"):

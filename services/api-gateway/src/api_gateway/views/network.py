@@ -157,6 +157,18 @@ def _address_seen(port: pb.Port, event: RecordedEvent, message: events.PortAddre
     port.seen_time.FromDatetime(event.recorded_at)
 
 
+@PORT.on(events.PortFloatingIpAdded)
+def _floating_ip_added(port: pb.Port, event: RecordedEvent, message: events.PortFloatingIpAdded) -> None:
+    port.floating_ips.append(message.floating_ip)
+
+
+@PORT.on(events.PortFloatingIpRemoved)
+def _floating_ip_removed(port: pb.Port, event: RecordedEvent, message: events.PortFloatingIpRemoved) -> None:
+    kept = [floating_ip for floating_ip in port.floating_ips if floating_ip.floating_ip != message.floating_ip_id]
+    del port.floating_ips[:]
+    port.floating_ips.extend(kept)
+
+
 @PORT.on(events.PortDeleted, ends=True)
 def _port_deleted(port: pb.Port, event: RecordedEvent, message: events.PortDeleted) -> None:
     port.status = pb.PORT_STATUS_DOWN

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 # Imported for what it registers.
+from api_gateway.views import host_gateway as _host_gateway  # noqa: F401
 from api_gateway.views import standstill as _standstill  # noqa: F401
 from api_gateway.views.catalog import FLAVOR, KEY_PAIR
+from api_gateway.views.floating_ip import FLOATING_IP
 from api_gateway.views.identity import PROJECT, USER
 from api_gateway.views.image import IMAGE
 from api_gateway.views.instance import INSTANCE
 from api_gateway.views.network import NETWORK, PORT, SUBNET
 from api_gateway.views.operation import OPERATION
 from api_gateway.views.placement import AGGREGATE, HOST
+from api_gateway.views.router import ROUTER
 from api_gateway.views.server_group import SERVER_GROUP
 from api_gateway.views.view import View
 
@@ -27,6 +30,8 @@ VIEWS: tuple[View[Any], ...] = (
     NETWORK,
     SUBNET,
     PORT,
+    ROUTER,
+    FLOATING_IP,
     INSTANCE,
     OPERATION,
     HOST,

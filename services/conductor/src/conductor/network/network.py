@@ -26,6 +26,12 @@ MIN_MTU_IPV6 = 1280
 UPDATABLE = ("display_name", "mtu")
 
 SUBNETS = "subnet"  # unique scope: subnet id → owner: its network
+_USERS_OF_SUBNETS = (
+    references.SUBNET_PORTS,
+    references.SUBNET_ROUTERS,
+    references.SUBNET_FLOATING_IPS,
+    references.SUBNET_HOST_ADDRESSES,
+)
 SEGMENTS = "physical-network"  # unique scope: label → owner: the flat network on it
 
 
@@ -144,7 +150,7 @@ class Network(Aggregate, kind="network"):
         return subnet
 
     def delete_subnet(self, subnet_id: str) -> None:
-        """Refused by the log while a port has an address of it. Raises NotFound."""
+        """Refused by the log while a port, router or floating IP has an address of it. Raises NotFound."""
         subnet = self.subnet(subnet_id)
         self.record(
             pb.SubnetDeleted(
@@ -156,7 +162,7 @@ class Network(Aggregate, kind="network"):
         )
 
     def delete(self) -> None:
-        """With its subnets; refused by the log while a port is on it. Raises NotFound when deleted."""
+        """With its subnets; refused by the log while a port or router is on it. Raises NotFound when deleted."""
         require_live(self)
         for subnet_id in list(self.subnets):
             self.delete_subnet(subnet_id)
@@ -214,7 +220,8 @@ def _begins(network_id: UUID, event: pb.NetworkCreated) -> Iterator[Constraint]:
 
 @constrains(pb.NetworkDeleted)
 def _ends(network_id: UUID, event: pb.NetworkDeleted) -> Iterator[Constraint]:
-    yield from references.gone(references.NETWORK_PORTS, str(network_id))
+    for users in (references.NETWORK_PORTS, references.NETWORK_GATEWAYS, references.NETWORK_HOST_GATEWAYS):
+        yield from references.gone(users, str(network_id))
     yield quotas.usage("networks", event.project_id, -1)
     if event.physical_network:
         yield UniqueRelease(SEGMENTS, event.physical_network, str(network_id))
@@ -230,7 +237,8 @@ def _subnet_begins(network_id: UUID, event: pb.SubnetCreated) -> Iterator[Constr
 
 @constrains(pb.SubnetDeleted)
 def _subnet_ends(network_id: UUID, event: pb.SubnetDeleted) -> Iterator[Constraint]:
-    yield from references.gone(references.SUBNET_PORTS, event.subnet_id)
+    for users in _USERS_OF_SUBNETS:
+        yield from references.gone(users, event.subnet_id)
     yield UniqueRelease(SUBNETS, event.subnet_id, str(network_id))
     for address in (event.dhcp_ip, event.gateway_ip):
         if address:

@@ -82,6 +82,8 @@ class Port(Aggregate, kind="port"):
     report_clocks: dict[str, ReportClock] = field(default_factory=dict)
     # By task: the highest attempt that took a binding back.
     left_attempts: dict[str, int] = field(default_factory=dict)
+    # Those that lead to it.
+    floating_ips: set[str] = field(default_factory=set)
 
     @property
     def resource_name(self) -> str:
@@ -189,6 +191,15 @@ class Port(Aggregate, kind="port"):
         state = public.PORT_BINDING_STATE_INACTIVE if present is None else present.state
         wanted = agent.DesiredObject(host=host, agent="net", kind="port", object_id=str(self.id), absent=True)
         return self._desire(host, state, wanted, turn)
+
+    def add_floating_ip(self, floating_ip: public.PortFloatingIp) -> None:
+        """One leads to it now. Raises NotFound when deleted."""
+        require_live(self).record(pb.PortFloatingIpAdded(floating_ip=floating_ip))
+
+    def remove_floating_ip(self, floating_ip_id: str) -> None:
+        """One leads elsewhere now. What is so already, or was deleted, is no event."""
+        if not self.deleted and floating_ip_id in self.floating_ips:
+            self.record(pb.PortFloatingIpRemoved(floating_ip_id=floating_ip_id))
 
     def binding_removed(self, host: str) -> None:
         """The host has confirmed, or is out of reach and learns of it when it returns. A later attempt's stays."""
@@ -317,6 +328,14 @@ class Port(Aggregate, kind="port"):
     @applies(pb.PortAddressSeen)
     def _address_seen(self, event: pb.PortAddressSeen) -> None:
         self.seen_ips.append(event.ip_address)
+
+    @applies(pb.PortFloatingIpAdded)
+    def _floating_ip_added(self, event: pb.PortFloatingIpAdded) -> None:
+        self.floating_ips.add(event.floating_ip.floating_ip)
+
+    @applies(pb.PortFloatingIpRemoved)
+    def _floating_ip_removed(self, event: pb.PortFloatingIpRemoved) -> None:
+        self.floating_ips.discard(event.floating_ip_id)
 
     @applies(pb.PortDeleted)
     def _deleted(self, event: pb.PortDeleted) -> None:

@@ -117,7 +117,7 @@ async def new_port(repository: Repository, wanted: WantedPort, hints: AddressHin
     if network.deleted or not network.usable_by(wanted.project_id):
         raise NotFound(f"no network {wanted.network_id}")
     _check(wanted)
-    mac_address = wanted.mac_address or _choose_mac(wanted.network_id, hints)
+    mac_address = wanted.mac_address or choose_mac(wanted.network_id, hints)
     _check_fixed_ips(wanted, network, mac_address)
     fixed_ips = await _fixed_ips(repository, wanted, network, mac_address, hints)
     return Port.create(
@@ -194,7 +194,7 @@ async def _fixed_ips(
         found = await _asked_for(repository, wanted, network, hints)
     else:
         families = _by_family(subnet for subnet in network.subnets.values() if not subnet.slaac)
-        found = [await _choose(repository, subnets, hints, set()) for subnets in families]
+        found = [await choose_free(repository, subnets, hints, set()) for subnets in families]
     for subnet in network.subnets.values():
         if subnet.slaac:
             found.append(_slaac_fixed_ip(subnet, mac_address, hints, chosen=not wanted.mac_address))
@@ -214,7 +214,7 @@ async def _asked_for(
             continue
         if address is None:
             others = {ip_address(other.ip_address) for other in found}
-            found.append(await _choose(repository, [named], hints, others))
+            found.append(await choose_free(repository, [named], hints, others))
         else:
             found.append(public.FixedIp(subnet=named.id, ip_address=str(address)))
     return found
@@ -241,7 +241,7 @@ def _slaac_address(subnet: Subnet, mac_address: str) -> Address:
     return eui64.address_of_mac(subnet.cidr, mac_address)
 
 
-async def _choose(
+async def choose_free(
     repository: Repository, subnets: Sequence[Subnet], hints: AddressHints, others: set[Address]
 ) -> public.FixedIp:
     """A free address of the first subnet that has one. `others`: spoken for by the same port."""
@@ -270,7 +270,7 @@ def _free(subnet: Subnet, hints: AddressHints, others: set[Address]) -> Address 
     return choose_address(subnet.pools, taken, hints.rng)
 
 
-def _choose_mac(network_id: str, hints: AddressHints) -> str:
+def choose_mac(network_id: str, hints: AddressHints) -> str:
     tail = hints.rng.getrandbits(24).to_bytes(3, "big")
     mac = f"{MAC_PREFIX}:{tail.hex(':')}"
     hints.chosen.add((mac_scope(network_id), mac))
