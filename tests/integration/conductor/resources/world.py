@@ -18,6 +18,8 @@ from conductor.identity.passwords import PasswordCost, Passwords
 from conductor.identity.project import Project
 from conductor.image.commands import ImageCommands
 from conductor.network.commands import NetworkCommands
+from conductor.network.floating_ip_commands import FloatingIpCommands
+from conductor.network.router_commands import RouterCommands
 from core.context import current_context
 from core.eventlog.log import EventLog
 from core.ids import uuid7
@@ -42,6 +44,8 @@ class Commands:
         self.catalog = CatalogCommands(self.repository)
         self.image = ImageCommands(self.repository)
         self.network = NetworkCommands(self.repository, rng=random.Random(seed))
+        self.routers = RouterCommands(self.repository, rng=random.Random(seed))
+        self.floating_ips = FloatingIpCommands(self.repository, rng=random.Random(seed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ BROKEN_ROWS = [
             {Invariant.CONSTRAINTS, Invariant.USAGE},
             id=f"quota of {resource}",
         )
-        for resource in ("networks", "key_pairs", "volumes")
+        for resource in ("networks", "routers", "floating_ips", "key_pairs", "volumes")
     ),
     pytest.param(
         "INSERT INTO {cell}_log.unique_keys VALUES ('mac/nowhere', '02:00:00:00:00:01', 'nobody')",

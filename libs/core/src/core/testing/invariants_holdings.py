@@ -14,6 +14,7 @@ from cirra.placement.v1 import events_pb2 as placement
 from core.eventlog.log import EventLog
 from core.eventlog.types import RecordedEvent
 from core.ids import claim_aggregate_id
+from core.testing.invariants_routers import Place, RoutedHoldings, floating_ip_violations
 from core.testing.invariants_violation import Invariant, Violation
 
 _CAPACITY = ("vcpus", "memory_mib", "disk_gib")
@@ -60,7 +61,9 @@ class Holdings:
         self.claims: dict[UUID, _Claim] = {}
         self.bindings: dict[UUID, set[str]] = {}
         self.others: dict[UUID, tuple[str, str]] = {}
+        self.routed = RoutedHoldings()
         for event in events:
+            self.routed.apply(event)
             match event.aggregate_type:
                 case "instance":
                     self._instance(event)
@@ -147,6 +150,7 @@ async def holding_violations(log: EventLog, events: Sequence[RecordedEvent]) -> 
     return [
         *_claim_violations(holdings),
         *_port_violations(holdings),
+        *floating_ip_violations(holdings.routed, holdings.ports),
         *await _address_violations(log, holdings),
         *await _usage_violations(log, holdings),
     ]
@@ -183,22 +187,40 @@ def _port_violations(holdings: Holdings) -> Iterator[Violation]:
                 yield Violation(Invariant.PORT, f"port {port_id}", text)
 
 
-async def _address_violations(log: EventLog, holdings: Holdings) -> list[Violation]:
-    """Rows of addresses and MACs against the living ports, both ways. Those that a subnet keeps for itself are its."""
-    right: dict[tuple[str, str], str] = {}
+def held(holdings: Holdings) -> tuple[dict[Place, str], list[Violation]]:
+    """Each address and MAC with who holds it, and those that two hold."""
+    right: dict[Place, str] = {}
+    twice: list[Violation] = []
+
+    def holds(place: Place, owner: str) -> None:
+        other = right.setdefault(place, owner)
+        if other != owner:
+            twice.append(Violation(Invariant.PORT, " ".join(place), f"is held by {other} and by {owner}"))
+
     for port_id, port in holdings.ports.items():
-        right[f"mac/{port.created.network_id}", port.created.mac_address] = str(port_id)
+        holds((f"mac/{port.created.network_id}", port.created.mac_address), str(port_id))
         for fixed in port.created.fixed_ips:
-            right[f"address/{fixed.subnet}", fixed.ip_address] = str(port_id)
+            holds((f"address/{fixed.subnet}", fixed.ip_address), str(port_id))
+    for place, owner in holdings.routed.claims():
+        holds(place, owner)
+    return right, twice
+
+
+async def _address_violations(log: EventLog, holdings: Holdings) -> list[Violation]:
+    """Rows of addresses and MACs against those who hold them, both ways.
+
+    Those that a subnet keeps for itself are its.
+    """
+    right, twice = held(holdings)
     rows = await log.pool.fetch(
         f"SELECT scope, key, owner FROM \"{log.schema}\".unique_keys WHERE scope LIKE 'mac/%' OR scope LIKE 'address/%'"
     )
     found = {(row["scope"], row["key"]): row["owner"] for row in rows if row["scope"] != f"address/{row['owner']}"}
-    return [
+    return twice + [
         Violation(
             Invariant.PORT,
             " ".join(key),
-            f"is in use by port {found.get(key, 'none')}, and should be by {right.get(key, 'none')} that lives",
+            f"is in use by {found.get(key, 'none')}, and should be by {right.get(key, 'none')} that lives",
         )
         for key in sorted(found.keys() | right.keys())
         if found.get(key) != right.get(key)
@@ -221,7 +243,7 @@ async def _usage_violations(log: EventLog, holdings: Holdings) -> list[Violation
             right["quota/memory_mib"][project] += flavor.memory_mib
     for port in holdings.ports.values():
         right["quota/ports"][port.created.project_id] += 1
-    for resource, project in holdings.others.values():
+    for resource, project in [*holdings.others.values(), *holdings.routed.counted.values()]:
         right[f"quota/{resource}"][project] += 1
     for claim in holdings.claims.values():
         for made in claim.standing():
