@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import select
 import struct
 import subprocess
@@ -113,6 +114,16 @@ class Guest:
 
     async def ping(self, address: str) -> bool:
         return (await self.run("busybox", "ping", "-c", "1", "-W", "1", address)).returncode == 0
+
+    async def arping(self, address: str) -> bool:
+        """Somebody says that the address is theirs."""
+        return (await self.run("busybox", "arping", "-c", "1", "-w", "1", "-I", "eth0", address)).returncode == 0
+
+    async def resolve(self, name: str, server: str = "10.77.0.2") -> str | None:
+        """The IPv4 address of this name, by the DNS of its network; None: nobody knows it."""
+        answer = await self.run("busybox", "nslookup", "-type=a", name, server)
+        found = re.findall(r"^Address(?: \d+)?: (\d+\.\d+\.\d+\.\d+)$", answer.stdout, re.MULTILINE)
+        return found[-1] if answer.returncode == 0 and found else None
 
     def _make_nic(self) -> int:
         nic = _open_tap("eth0")

@@ -14,7 +14,7 @@ from core.ids import bridge_device, dhcp_namespace, tap_device, uuid7
 from net_agent.drivers.base import NetworkDriver
 from net_agent.drivers.linux.driver import LinuxDriver
 from net_agent.drivers.linux.files import read_text
-from net_agent.drivers.linux.namespace import Namespaces
+from net_agent.drivers.linux.namespace import NETNS_DIRECTORY, Namespaces
 from net_agent.drivers.linux.process import command_line
 from net_agent.drivers.linux.proxy import ProxyIdentity
 from net_agent.drivers.simulated import SimulatedDriver
@@ -23,6 +23,8 @@ from net_agent.teardown import teardown
 from tests.contract.network.guest import Guest
 from tests.contract.network.waiting import until
 
+# The interface by which hosts reach each other, where there are several.
+UNDERLAY = "under0"
 PHYSICAL_NETWORKS = {"physnet1": "uplink1"}
 METADATA_KEY = b"m" * 32
 
@@ -99,13 +101,24 @@ class SimulatedHost:
 
 
 class LinuxHost:
-    """A private network namespace; its state is in *folder*. metadata_url: of a service that this host can reach."""
+    """A private network namespace; its state is in *folder*. metadata_url: of a service that this host can reach.
 
-    def __init__(self, folder: Path, metadata_url: str = "http://127.0.0.1:9") -> None:
+    tunnel_address: where it takes in tunnels. netns: where its namespaces are bound, of its own when there are several.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        metadata_url: str = "http://127.0.0.1:9",
+        tunnel_address: IPv4Address | None = None,
+        netns: Path = NETNS_DIRECTORY,
+    ) -> None:
         self.folder = folder
+        self.tunnel_address = tunnel_address
+        self._netns = netns
         self.name = f"host-{os.urandom(4).hex()}"
         self._outer = Namespaces(threads=2)
-        self.namespaces = Namespaces(host=self._outer.path(self.name))
+        self.namespaces = self._own_namespaces()
         key = folder / "metadata.key"
         key.write_bytes(METADATA_KEY)
         self.identity = ProxyIdentity("host-1", metadata_url, Path(), Path(), Path(), key)
@@ -117,12 +130,21 @@ class LinuxHost:
         await self.command("ip", "link", "add", "uplink1", "type", "veth", "peer", "name", "provider1")
         self.driver: NetworkDriver = self.new_driver()
 
+    @property
+    def namespace(self) -> Path:
+        """The host itself."""
+        return self._outer.path(self.name)
+
+    def _own_namespaces(self) -> Namespaces:
+        return Namespaces(host=self.namespace, directory=self._netns)
+
     def new_driver(self) -> LinuxDriver:
         return LinuxDriver(
             folder=self.folder / "networks",
             identity=self.identity,
             physical_networks=PHYSICAL_NETWORKS,
-            namespaces=Namespaces(host=self._outer.path(self.name)),
+            namespaces=self._own_namespaces(),
+            tunnel_address=self.tunnel_address,
         )
 
     async def restart(self, between: Callable[[], None] = lambda: None) -> None:
@@ -139,7 +161,7 @@ class LinuxHost:
         for guest in self.guests:
             await guest.stop()
         await self.driver.close()
-        await teardown(self.folder, Namespaces(host=self._outer.path(self.name)))
+        await teardown(self.folder, self._own_namespaces())
         await self._outer.delete(self.name)
         self.namespaces.close()
         self._outer.close()
@@ -196,7 +218,7 @@ class LinuxHost:
         links = [
             line.split()[1].split("@")[0].rstrip(":") for line in (await self.command("ip", "-o", "link")).splitlines()
         ]
-        found = [link for link in links if link not in ("lo", "uplink1", "provider1")]
+        found = [link for link in links if link not in ("lo", "uplink1", "provider1", UNDERLAY)]
         found += [name for name in self.networks_left() if self.namespaces.exists(dhcp_namespace(name))]
         found += self.networks_left()
         found += (await self.command("nft", "list", "tables")).splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from cirra.agent.v1.desired_pb2 import InventoryObserved
 from core.agent.identity import HostIdentity
@@ -14,6 +15,7 @@ from core.service import Lifetime
 from net_agent.drivers.base import NetworkDriver
 from net_agent.drivers.linux.driver import LinuxDriver
 from net_agent.drivers.linux.namespace import Namespaces
+from net_agent.drivers.linux.own_address import own_address
 from net_agent.drivers.linux.proxy import ProxyIdentity
 from net_agent.drivers.simulated import Behaviour, SimulatedDriver
 from net_agent.handlers.derived import DerivedHandler
@@ -30,7 +32,7 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     identity = HostIdentity.load(settings.host_directory)
     state = StateFolder(settings.state_directory, identity.folder)
     await asyncio.to_thread(state.initialise)
-    driver = await asyncio.to_thread(make_driver, identity, settings)
+    driver = await make_driver(identity, settings)
     lifetime.on_stop(driver.close, "driver")
     link = await AgentLink.open(identity, "net", settings)
     lifetime.on_stop(link.close, "link")
@@ -52,14 +54,21 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     lifetime.ready(host=identity.host, driver=driver.info.name)
 
 
-def make_driver(identity: HostIdentity, settings: NetAgentSettings) -> NetworkDriver:
+async def make_driver(identity: HostIdentity, settings: NetAgentSettings) -> NetworkDriver:
+    namespaces = make_namespaces(settings)
+    address = settings.tunnel_address or await namespaces.on_host(lambda: own_address(identity.conductor_addresses))
     if settings.driver == "simulated":
+        await asyncio.to_thread(namespaces.close)
         behaviour = Behaviour(settings.simulated_latency_s, settings.simulated_lease_delay_s)
-        return SimulatedDriver(
-            settings.state_directory / "simulated-network",
-            behaviour,
-            boot_id=read_boot_id(settings.boot_id_file),
-            physical_networks=tuple(settings.physical_networks),
+        return await asyncio.to_thread(
+            partial(
+                SimulatedDriver,
+                settings.state_directory / "simulated-network",
+                behaviour,
+                boot_id=read_boot_id(settings.boot_id_file),
+                physical_networks=tuple(settings.physical_networks),
+                tunnel_address=str(address or ""),
+            )
         )
     return LinuxDriver(
         folder=settings.networks_directory,
@@ -72,7 +81,8 @@ def make_driver(identity: HostIdentity, settings: NetAgentSettings) -> NetworkDr
             signing_key=identity.metadata_key,
         ),
         physical_networks=settings.physical_networks,
-        namespaces=make_namespaces(settings),
+        namespaces=namespaces,
+        tunnel_address=address,
     )
 
 

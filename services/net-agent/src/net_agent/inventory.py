@@ -15,4 +15,6 @@ def inventory(info: DriverInfo, bridge_nf_call: Path = _BRIDGE_NF_CALL) -> Inven
     traits = {"network_driver": info.name}
     if not info.simulated:
         traits["bridge_nf_call_iptables"] = bridge_nf_call.read_text().strip() if bridge_nf_call.exists() else "0"
-    return InventoryObserved(physical_networks=info.physical_networks, traits=traits)
+    return InventoryObserved(
+        physical_networks=info.physical_networks, traits=traits, tunnel_address=info.tunnel_address
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, IPvAnyAddress, field_validator
 from pydantic_settings import NoDecode
 
 from core.agent.settings import AgentSettings
@@ -16,6 +16,9 @@ class NetAgentSettings(AgentSettings):
     driver: Literal["linux", "simulated"] = "linux"
     # The provider's segments and the interfaces that lead to them: "physnet1:eth1,physnet2:eth2" in the environment.
     physical_networks: Annotated[Mapping[str, str], NoDecode] = Field(default_factory=dict)
+    # Where this host takes in tunnels of others; by default the address by which it reaches the control plane, or, when
+    # that is on this very machine, the one of its default route.
+    tunnel_address: IPvAnyAddress | None = None
     # The namespace whose interfaces are this host's; another than the agent's own when hosts share a machine.
     host_namespace: Path = Path("/proc/self/ns/net")
     # Where named namespaces are bound; a folder of its own for each host when hosts share a machine.

@@ -35,16 +35,12 @@ Faults = Mapping[Key, NetworkFault]
 
 @dataclass(frozen=True, slots=True)
 class DriverInfo:
-    """`simulated`: nothing is really wired; the inventory says so. `tunnel_address`: empty when it takes in none.
-
-    `vlan`: the host can be on networks of that kind.
-    """
+    """`simulated`: nothing is really wired; the inventory says so. `tunnel_address`: empty when it takes in none."""
 
     name: str
     simulated: bool
     physical_networks: tuple[str, ...]
     tunnel_address: str = ""
-    vlan: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from net_agent.drivers.base import ABSENT, DriverInfo, Faults, Lease, Neighbour, NetworkFault, PortState
-from net_agent.model import Derived, Network, NetworkKind, Port, key_of
+from net_agent.model import Derived, Network, Port, key_of
 from net_agent.specs.specifications import Specifications
 
 Operation = Literal["plug", "unplug", "observe", "keep", "drop"]
@@ -144,8 +144,6 @@ class SimulatedDriver:
                 reason="PHYSICAL_NETWORK_UNKNOWN",
                 reschedule=True,
             )
-        if network.kind is NetworkKind.VXLAN and not self._tunnel_address:
-            raise NetworkFault("this host takes in no tunnels", reason="TUNNEL_ADDRESS_UNKNOWN", reschedule=True)
 
     def _note(self, port: Port, before: Port | None) -> None:
         same_guest = before is not None and before.active and before.addresses == port.addresses

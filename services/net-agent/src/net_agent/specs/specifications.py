@@ -46,15 +46,20 @@ class Specifications:
         return self._leaving
 
     async def keep(self, model: Model) -> frozenset[Key]:
-        """The keys of what is news by it, a network that its port described anew among them. Raises Unavailable."""
+        """The keys of what is news by it: a network too that stands here from now on, or is described anew by its port.
+
+        Raises Unavailable.
+        """
         wanted, key = self.wanted, key_of(model)
         if wanted.get(key) == model:
             return frozenset()
         changes: dict[Key, bytes | None] = {key: _bytes(to_spec(model))}
         news = {key}
+        if isinstance(model, Port) and not wanted.stands(model.network.network_id):
+            news.add(("network", model.network.network_id))
         if isinstance(model, Port) and _is_newer(model.network, wanted):
             changes[_PORT_NETWORK, model.network.network_id] = _bytes(network_to_spec(model.network))
-            if wanted.network(model.network.network_id) not in (None, model.network):
+            if wanted.network(model.network.network_id) != model.network:
                 news.add(("network", model.network.network_id))
         await self._store.write(changes)
         self._leaving.pop(key, None)

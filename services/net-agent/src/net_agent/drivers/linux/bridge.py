@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pyroute2 import IPRoute
 
 from core.ids import bridge_device
@@ -14,18 +16,18 @@ from net_agent.drivers.linux.links import (
     delete_link,
     disable_ipv6,
     get_link,
+    have_no_ipv6_address,
     set_link,
 )
-from net_agent.model import Network
+from net_agent.model import Network, NetworkKind
 
 ROLE = "network"
 
 
-def ensure_bridge(network: Network, uplink: str | None) -> None:
-    """The bridge is there and up: no spanning tree, no forwarding delay, the network's MTU, no IPv6 of its own.
+def ensure_bridge(network: Network) -> None:
+    """The bridge is there and up: no spanning tree, no forwarding delay, the network's MTU, no address of its own.
 
-    uplink: the interface that becomes its port; None: the network ends on this host.
-    Raises NetworkFault when a name is taken by something else, or the uplink is in other use.
+    Raises NetworkFault when the name is taken by something else.
     """
     with IPRoute() as ip:
         bridge = get_link(ip, network.bridge) or _create(ip, network)
@@ -35,10 +37,20 @@ def ensure_bridge(network: Network, uplink: str | None) -> None:
                 reason="DEVICE_NAME_TAKEN",
                 remedy=f"rename or remove the interface {network.bridge} on this host",
             )
-        disable_ipv6(network.bridge)
+        if not bridge.alias:
+            # One of its own for good: else it takes that of a port, and forgets its neighbours with each change.
+            set_link(ip, bridge, address=_random_mac_address())
+        if network.kind is NetworkKind.VXLAN:
+            # Neighbours that the bridge answers for can only be known to an interface that has IPv6.
+            have_no_ipv6_address(network.bridge)
+        else:
+            disable_ipv6(network.bridge)
         set_link(ip, bridge, mtu=network.mtu, ifalias=alias(ROLE, network.network_id), state="up")
-        if uplink is not None:
-            _enslave_uplink(ip, bridge, network, uplink)
+
+
+def _random_mac_address() -> str:
+    """Locally administered (IEEE 802, section 8.4); nobody ever sends to it."""
+    return (b"\x0a" + os.urandom(5)).hex(":")
 
 
 def _create(ip: IPRoute, network: Network) -> Link:
@@ -49,20 +61,39 @@ def _create(ip: IPRoute, network: Network) -> Link:
     return bridge
 
 
-def _enslave_uplink(ip: IPRoute, bridge: Link, network: Network, uplink: str) -> None:
+def enslave_uplink(network: Network, uplink: str) -> None:
+    """The interface is up, and a port of the network's bridge, which exists. Raises NetworkFault."""
+    with IPRoute() as ip:
+        bridge = get_link(ip, network.bridge)
+        if bridge is None:
+            raise NetworkFault(f"the bridge {network.bridge} is gone")
+        link = require_uplink(ip, network, uplink)
+        if link.master not in (None, bridge.index):
+            raise NetworkFault(
+                f"{uplink} already is a port of another bridge",
+                reason="UPLINK_TAKEN",
+                remedy=f"one flat network has {network.physical_network} to itself: use another, or a VXLAN network",
+                reschedule=True,
+            )
+        if link.master is None and addresses(ip, link):
+            # As a bridge port it would lose them: this may be how the host is reached.
+            raise NetworkFault(
+                f"{uplink} has addresses of the host",
+                reason="UPLINK_IN_USE",
+                remedy=f"give {network.physical_network} an interface of its own, without addresses",
+                reschedule=True,
+            )
+        set_link(ip, link, master=bridge.index, state="up")
+
+
+def require_uplink(ip: IPRoute, network: Network, uplink: str) -> Link:
+    """The interface of the network's physical network; NetworkFault when it isn't fit for this network."""
     link = get_link(ip, uplink)
     if link is None:
         raise NetworkFault(
             f"{uplink}, the interface of {network.physical_network}, does not exist",
             reason="UPLINK_MISSING",
             remedy="correct CIRRA_PHYSICAL_NETWORKS, or bring the interface back",
-            reschedule=True,
-        )
-    if link.master not in (None, bridge.index):
-        raise NetworkFault(
-            f"{uplink} already is a port of another bridge",
-            reason="UPLINK_TAKEN",
-            remedy=f"one flat network has {network.physical_network} to itself: use another one, or a VXLAN network",
             reschedule=True,
         )
     if link.mtu < network.mtu:
@@ -72,15 +103,7 @@ def _enslave_uplink(ip: IPRoute, bridge: Link, network: Network, uplink: str) ->
             remedy=f"raise the interface's MTU, or lower the network's to {link.mtu}",
             reschedule=True,
         )
-    if link.master is None and addresses(ip, link):
-        # As a bridge port it would lose them: this may be how the host is reached.
-        raise NetworkFault(
-            f"{uplink} has addresses of the host",
-            reason="UPLINK_IN_USE",
-            remedy=f"give {network.physical_network} an interface of its own, without addresses",
-            reschedule=True,
-        )
-    set_link(ip, link, master=bridge.index, state="up")
+    return link
 
 
 def bridge_ports(network_id: str) -> frozenset[str]:

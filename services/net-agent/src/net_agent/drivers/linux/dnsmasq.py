@@ -14,7 +14,7 @@ from net_agent.drivers.linux import dhcp_release, dns_probe, dnsmasq_config, pro
 from net_agent.drivers.linux.dnsmasq_config import DnsmasqFiles, NetworkPaths
 from net_agent.drivers.linux.files import can_reach, limit_log, read_text, replace_text
 from net_agent.drivers.linux.leases import LeaseEntry, parse, without
-from net_agent.model import Network, Port
+from net_agent.model import Network, Peer, Port
 
 _PROGRAM = "dnsmasq"
 _START_TIMEOUT_S = 10.0
@@ -34,8 +34,8 @@ class Dnsmasq:
         self._paths = paths
         self._marker = dnsmasq_config.pid_marker(paths)
 
-    def ensure(self, ports: Sequence[Port]) -> None:
-        """It runs with this network's configuration and has read who these ports are.
+    def ensure(self, ports: Sequence[Port], peers: Sequence[Peer]) -> None:
+        """It runs with this network's configuration and has read who these ports and peers are.
 
         Neither restarted nor signalled when nothing changed. Raises NetworkFault when it doesn't come up.
         """
@@ -43,7 +43,7 @@ class Dnsmasq:
             self.stop()
             return
         limit_log(self._paths.log)
-        wanted = dnsmasq_config.files(self._network, ports)
+        wanted = dnsmasq_config.files(self._network, ports, peers)
         changed = self._write(wanted)
         pid = self._pid()
         if pid is not None and process.command_line(pid) != self._command():
@@ -60,14 +60,14 @@ class Dnsmasq:
                 remedy=f"see {self._paths.log}",
             )
 
-    def serves(self, ports: Sequence[Port]) -> bool:
-        """It answers, and has read who these ports are."""
+    def serves(self, ports: Sequence[Port], peers: Sequence[Peer]) -> bool:
+        """It answers, and has read who these ports and peers are."""
         if not self._network.dhcp_subnets:
             return True
         pid = self._pid()
         if pid is None or process.command_line(pid) != self._command():
             return False
-        return self._has_read(dnsmasq_config.files(self._network, ports), _OBSERVE_TIMEOUT_S)
+        return self._has_read(dnsmasq_config.files(self._network, ports, peers), _OBSERVE_TIMEOUT_S)
 
     def stop(self) -> None:
         process.stop(self._marker, self._paths.pid)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core.ids import device_suffix
 from net_agent.drivers.linux.dhcp_link import inner_device
-from net_agent.model import METADATA_ADDRESS, Network, Port, Subnet
+from net_agent.model import METADATA_ADDRESS, Network, Peer, Port, Subnet
 
 LEASE_TIME_S = 86_400
 _CACHE_ENTRIES = 1_000
@@ -60,18 +60,21 @@ class DnsmasqFiles:
     probe_name: str
 
 
-def files(network: Network, ports: Sequence[Port]) -> DnsmasqFiles:
-    """ports: those of this host; an inactive one gets neither an address nor a name."""
+def files(network: Network, ports: Sequence[Port], peers: Sequence[Peer] = ()) -> DnsmasqFiles:
+    """ports: those of this host; an inactive one gets neither an address nor a name. peers: they have names only."""
     active = sorted((port for port in ports if port.active), key=lambda port: port.port_id)
     hosts = "".join(line for port in active for line in _host_lines(network, port))
     options = "".join(line for subnet in network.dhcp_subnets for line in _option_lines(network, subnet))
-    names = "".join(_name_line(network, port, str(address)) for port in active for address in port.addresses)
+    here = {port.port_id for port in active}
+    away = sorted((peer for peer in peers if peer.port_id not in here), key=lambda peer: peer.port_id)
+    named: list[Port | Peer] = [*active, *away]
+    names = "".join(_name_line(network, it, str(address)) for it in named for address in it.addresses)
     digest = hashlib.sha256("\0".join((hosts, options, names)).encode()).hexdigest()[:16]
     probe_name = f"read-{digest}.{network.dns_domain}"
     return DnsmasqFiles(hosts, options, f"{names}127.0.0.2 {probe_name}\n", probe_name)
 
 
-def host_name(port: Port) -> str:
+def host_name(port: Port | Peer) -> str:
     """A guest without a name is called by its port, so that it can be looked up at all."""
     return port.hostname.lower() or f"port-{device_suffix(port.port_id)}"
 
@@ -86,7 +89,7 @@ def _host_lines(network: Network, port: Port) -> list[str]:
     ]
 
 
-def _name_line(network: Network, port: Port, address: str) -> str:
+def _name_line(network: Network, port: Port | Peer, address: str) -> str:
     name = host_name(port)
     return f"{address} {name}.{network.dns_domain} {name}\n"
 

@@ -4,8 +4,8 @@ A host's network is made of parts (`part.Part`), a module each: bridges and segm
 services of guests, … Each makes its share from all that is known to this host, by difference, and they meet only in
 that knowledge (`net_agent.specs`) and in the order in which they run:
 
-    segments → firewall → taps → services → (your part)         making:   a guest has no moment without rules
-    segments ← firewall ← taps ← services ← (your part)         removing: what is made last goes first
+    segments → firewall → taps → peers → services        making: a guest has no moment without rules
+    segments ← firewall ← taps ← peers ← services        removing: what is made last goes first
 
 A change is written down, then one *pass* over the parts carries it out for the objects concerned (`Scope`). There is a
 lane for each network and one for what belongs to none: in a lane one pass at a time, and what is asked for meanwhile
@@ -30,12 +30,13 @@ from net_agent.drivers.linux.faults import kernel_faults, noted
 from net_agent.drivers.linux.firewall import Firewall
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.part import Lacks, Part
+from net_agent.drivers.linux.peers import Peers
 from net_agent.drivers.linux.proxy import ProxyIdentity
 from net_agent.drivers.linux.segments import Segments
 from net_agent.drivers.linux.services import Services
 from net_agent.drivers.linux.taps import Taps
 from net_agent.drivers.linux.view import HostView
-from net_agent.model import Derived, FloatingIp, Key, Model, Network, Peer, Port, Router, key_of
+from net_agent.model import Derived, FloatingIp, IpAddress, Key, Model, Network, Peer, Port, Router, key_of
 from net_agent.specs.batch import Batch
 from net_agent.specs.specifications import Specifications
 from net_agent.specs.wanted import Scope
@@ -54,22 +55,30 @@ class LinuxDriver:
         identity: ProxyIdentity,
         physical_networks: Mapping[str, str],
         namespaces: Namespaces,
+        tunnel_address: IpAddress | None = None,
     ) -> None:
+        self._tunnel_address = tunnel_address
         self._namespaces = namespaces
         self._specs = Specifications(folder)
-        self._segments = Segments(namespaces, physical_networks)
+        self._segments = Segments(namespaces, physical_networks, tunnel_address)
         self._services = Services(namespaces, identity, folder)
         self._parts: Sequence[Part] = (
             self._segments,
             Firewall(namespaces, self._segments.joint),
             Taps(namespaces),
+            Peers(namespaces),
             self._services,
         )
         self._lanes: dict[str, Batch[Key, Faults]] = {}
 
     @property
     def info(self) -> DriverInfo:
-        return DriverInfo(name="linux", simulated=False, physical_networks=self._segments.physical_networks)
+        return DriverInfo(
+            name="linux",
+            simulated=False,
+            physical_networks=self._segments.physical_networks,
+            tunnel_address=str(self._tunnel_address or ""),
+        )
 
     # ---- ports
 
@@ -215,7 +224,10 @@ class LinuxDriver:
         leaving = {key: self._specs.leaving[key] for key in keys if key in self._specs.leaving}
         fallen = await self._fallen(leaving)
         faults = await self._remove({key: last for key, last in leaving.items() if key[0] != "network"} | fallen)
-        scope = Scope.of(self._specs.wanted, set(keys) - leaving.keys(), _networks_of(leaving.items()))
+        # The guest of a port that comes or goes is one of another host no longer, or again.
+        known = self._specs.wanted.peers
+        peers = {("peer", object_id) for kind, object_id in keys if kind == "port" and object_id in known}
+        scope = Scope.of(self._specs.wanted, peers.union(keys) - leaving.keys(), _networks_of(leaving.items()))
         faults |= await self._ensure(scope)
         # Last of all: who comes again after a failure must still find it.
         for key in leaving.keys() - faults.keys():

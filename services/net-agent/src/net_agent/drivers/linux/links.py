@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,17 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 IFF_UP = 1
 
+_SETTINGS = {
+    "vxlan": ("vxlan_id", "vxlan_port", "vxlan_learning", "vxlan_local", "vxlan_local6"),
+    "vlan": ("vlan_id",),
+}
+_PORT_FLAGS = (
+    "brport_learning",
+    "brport_unicast_flood",
+    "brport_mcast_flood",
+    "brport_bcast_flood",
+    "brport_neigh_suppress",
+)
 # An interface's alias (IFLA_IFALIAS) says whose it is: what doesn't bear our alias isn't ours to remove.
 _ALIAS = "cirra:"
 
@@ -28,6 +40,9 @@ class Link:
     master: int | None
     alias: str
     mac_address: str
+    # Of tunnels and VLANs, what they were made with; of a tunnel on a bridge, how it is its port (rtnetlink's names).
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    port_flags: Mapping[str, int] = field(default_factory=dict)
 
     def owner(self, role: str) -> str | None:
         """The id of the object that this interface was made for, in this role; None: it isn't ours."""
@@ -40,16 +55,28 @@ def alias(role: str, object_id: str) -> str:
 
 
 def _link(message: Any) -> Link:
+    kind = message.get(("linkinfo", "kind")) or ""
     return Link(
         index=message["index"],
         name=message.get("ifname"),
-        kind=message.get(("linkinfo", "kind")) or "",
+        kind=kind,
         up=bool(message["flags"] & IFF_UP),
         mtu=message.get("mtu") or 0,
         master=message.get("master"),
         alias=message.get("ifalias") or "",
         mac_address=message.get("address") or "",
+        settings=_settings(message, kind),
+        port_flags=_port_flags(message) if kind == "vxlan" else {},
     )
+
+
+def _settings(message: Any, kind: str) -> Mapping[str, Any]:
+    settings = {name: message.get(("linkinfo", "data", name)) for name in _SETTINGS.get(kind, ())}
+    return settings | {"link": message.get("link")} if kind == "vlan" else settings
+
+
+def _port_flags(message: Any) -> Mapping[str, int]:
+    return {name: message.get(("linkinfo", "slave_data", name)) for name in _PORT_FLAGS}
 
 
 def get_link(ip: IPRoute, name: str) -> Link | None:
@@ -100,6 +127,12 @@ def addresses(ip: IPRoute, link: Link) -> frozenset[str]:
 def disable_ipv6(interface: str) -> None:
     """An interface without IPv6 gives a guest no link-local way to whoever owns it."""
     write_sysctl(f"net/ipv6/conf/{interface}/disable_ipv6", "1")
+
+
+def have_no_ipv6_address(interface: str) -> None:
+    """An interface that knows IPv6, and neither makes itself an address nor takes one from a router."""
+    for name, value in (("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0"), ("disable_ipv6", "0")):
+        write_sysctl(f"net/ipv6/conf/{interface}/{name}", value)
 
 
 def write_sysctl(name: str, value: str) -> None:

@@ -17,7 +17,7 @@ from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.neighbours import confirmed_neighbours
 from net_agent.drivers.linux.process import stop
 from net_agent.drivers.linux.proxy import MetadataProxyProcess, ProxyIdentity
-from net_agent.model import Network, Port
+from net_agent.model import Network, Peer, Port
 
 T = TypeVar("T")
 
@@ -32,8 +32,8 @@ class GuestServices:
         self._paths = NetworkPaths(folder)
         self._proxy = MetadataProxyProcess(identity, network_id, folder, namespaces.path(self._namespace))
 
-    async def ensure(self, network: Network, ports: Sequence[Port]) -> None:
-        """All of it is there, knows these ports, and no dead port's lease is in the way of one of them.
+    async def ensure(self, network: Network, ports: Sequence[Port], peers: Sequence[Peer]) -> None:
+        """All of it is there, knows these ports and peers, and no dead port's lease is in the way of one of them.
 
         The network's bridge exists. Raises NetworkFault.
         """
@@ -43,7 +43,7 @@ class GuestServices:
         await self._inside(lambda: dhcp_link.ensure_inner(network))
         # Both to their end, whatever becomes of the other: no thread is left at work when the network is let go.
         outcomes = await asyncio.gather(
-            self._inside(lambda: self._ensure_dhcp(network, ports)),
+            self._inside(lambda: self._ensure_dhcp(network, ports, peers)),
             self._namespaces.on_host(self._proxy.ensure),
             return_exceptions=True,
         )
@@ -51,17 +51,17 @@ class GuestServices:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    def _ensure_dhcp(self, network: Network, ports: Sequence[Port]) -> None:
+    def _ensure_dhcp(self, network: Network, ports: Sequence[Port], peers: Sequence[Peer]) -> None:
         dnsmasq = Dnsmasq(network, self._paths)
-        dnsmasq.ensure(ports)
+        dnsmasq.ensure(ports, peers)
         dnsmasq.release(stale_leases(dnsmasq.leases(), ports))
 
-    async def dhcp_serves(self, network: Network, ports: Sequence[Port]) -> bool:
-        """DHCP and DNS answer on the bridge, and know these ports."""
+    async def dhcp_serves(self, network: Network, ports: Sequence[Port], peers: Sequence[Peer]) -> bool:
+        """DHCP and DNS answer on the bridge, and know these ports and peers."""
         if not await self._namespaces.on_host(lambda: dhcp_link.outer_stands(network)):
             return False
         return await self._inside_if_there(
-            lambda: dhcp_link.inner_stands(network) and Dnsmasq(network, self._paths).serves(ports)
+            lambda: dhcp_link.inner_stands(network) and Dnsmasq(network, self._paths).serves(ports, peers)
         )
 
     async def metadata_serves(self) -> bool:

@@ -43,7 +43,7 @@ class Services:
                 return
             for folder in (self._folder, self._folder / network.network_id):
                 await asyncio.to_thread(make_folder, folder)
-            await self.of(network.network_id).ensure(network, ports)
+            await self.of(network.network_id).ensure(network, ports, wanted.peers_on(network.network_id))
 
     async def observe(self, wanted: Wanted, scope: Scope, view: HostView) -> Lacks:
         lacks: dict[Key, str] = {}
@@ -51,8 +51,9 @@ class Services:
             ports = wanted.ports_on(network.network_id)
             if not ports:
                 continue
+            services, peers = self.of(network.network_id), wanted.peers_on(network.network_id)
             dhcp, metadata = await asyncio.gather(
-                self.of(network.network_id).dhcp_serves(network, ports), self.of(network.network_id).metadata_serves()
+                services.dhcp_serves(network, ports, peers), services.metadata_serves()
             )
             wrong = {"DHCP does not answer": dhcp, "the metadata proxy does not listen": metadata}
             if not (dhcp and metadata):
