@@ -39,6 +39,12 @@ class Projection(ABC):
     async def flush(self, connection: asyncpg.Connection) -> None:  # noqa: B027
         """Writes what `apply` has only remembered so far. Called after the last event of each transaction."""
 
+    def committed(self) -> None:  # noqa: B027
+        """What was applied and flushed last is committed. For what is told to others: it does not wait."""
+
+    def begins(self, head: int) -> None:  # noqa: B027
+        """This replica is about to apply events, with the log at `head`: those up to there are not news."""
+
     def forget(self) -> None:  # noqa: B027
         """What it remembers of its rows may not be true: a transaction failed, or another replica has been active."""
 

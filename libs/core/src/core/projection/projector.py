@@ -178,7 +178,9 @@ class Projector:
                 if state is None:
                     await asyncio.sleep(_LOOK_AGAIN_S)
                     continue
-                self._require_whole(state, (await self._event_log.head()).epoch)
+                head = await self._event_log.head()
+                self._require_whole(state, head.epoch)
+                self.projection.begins(head.position)
                 async with EventTail(
                     self._bus,
                     self._event_log,
@@ -301,6 +303,7 @@ class Projector:
         if concerned:
             async with self._checkpoints.batch(self._pool, state, holding, last) as connection:
                 await self._apply_each(connection, concerned)
+            self.projection.committed()
         else:
             await self._checkpoints.skip(self._pool, state, holding, last)
         PROJECTED.labels(self.projection.name).inc(len(events))

@@ -1,0 +1,144 @@
+"""What the derivation knows: tables of facts, filled from the log's events.
+
+To add an area: dataclasses and tables here, a `Source` that fills them, a `Kind` per kind of object (`registry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from cirra.agent.v1 import desired_pb2 as agent
+from conductor.fabric.table import Table
+from conductor.network.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """`tunnel_address`: where it takes in tunnels; empty: nowhere. `accepted_epoch`: up to which it may act."""
+
+    host: str
+    tunnel_address: str = ""
+    down: bool = False
+    accepted_epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A port on a host, where it shall be. `port`: as the host was told, without its network. `position`: of the event
+    that told. `active`: the guest runs there."""
+
+    port_id: str
+    host: str
+    network_id: str
+    active: bool
+    position: int
+    port: agent.PortSpec
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkEvent:
+    """One event of a network that is not deleted: the aggregate is made of them."""
+
+    network_id: str
+    version: int
+    type: str
+    schema_version: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a host has a network. `because`: "port/<id>", "router/<id>", …; each area keeps its own."""
+
+    host: str
+    network_id: str
+    because: str
+
+
+class Facts:
+    """All tables, and the questions that several kinds ask. Begins empty."""
+
+    def __init__(self) -> None:
+        self.hosts: Table[HostFacts] = Table("fabric_hosts", HostFacts, "host")
+        self.network_events: Table[NetworkEvent] = Table("fabric_network_events", NetworkEvent, "network_id", "version")
+        self.events_of_network = self.network_events.index("network_id")
+        self.bindings: Table[Binding] = Table("fabric_bindings", Binding, "port_id", "host")
+        self.bindings_of_port = self.bindings.index("port_id")
+        self.bindings_on_host = self.bindings.index("host")
+        self.bindings_on_network = self.bindings.index("network_id")
+        self.reasons: Table[Reason] = Table("fabric_reasons", Reason, "host", "network_id", "because")
+        self.reasons_of_network = self.reasons.index("network_id")
+        self.reasons_of_host = self.reasons.index("host")
+        self.reasons_for_both = self.reasons.index("host", "network_id")
+        self.reasons_because = self.reasons.index("because")
+        # Networks as their events have made them; of this process.
+        self.networks: dict[str, Network] = {}
+        self.tables: tuple[Table[Any], ...] = tuple(it for it in vars(self).values() if isinstance(it, Table))
+
+    @property
+    def ddl(self) -> str:
+        return "\n".join(table.ddl for table in self.tables)
+
+    async def load(self, connection: asyncpg.Connection) -> None:
+        self.networks.clear()
+        for table in self.tables:
+            await table.load(connection)
+
+    async def save(self, connection: asyncpg.Connection) -> None:
+        for table in self.tables:
+            await table.save(connection)
+
+    def begin_event(self) -> None:
+        """The journals of all tables are empty: an event is about to be taken in."""
+        for table in self.tables:
+            table.changes.clear()
+
+    # --- who has what
+
+    def has(self, host: str, network_id: str) -> bool:
+        """Whether a host has a network."""
+        return bool(self.reasons_for_both.get(host, network_id))
+
+    def hosts_with(self, network_id: str) -> set[str]:
+        """Every host that has a network."""
+        return {reason.host for reason in self.reasons_of_network.get(network_id)}
+
+    def networks_of(self, host: str) -> set[str]:
+        """Every network that a host has."""
+        return {reason.network_id for reason in self.reasons_of_host.get(host)}
+
+    def presence_changes(self) -> Iterator[tuple[str, str]]:
+        """Hosts and networks that came together, or apart, with this event."""
+        net: dict[tuple[str, str], int] = {}
+        for before, after in self.reasons.changed():
+            reason = after or before
+            assert reason is not None
+            pair = (reason.host, reason.network_id)
+            net[pair] = net.get(pair, 0) + (after is not None) - (before is not None)
+        for pair, gained in net.items():
+            now = len(self.reasons_for_both.get(*pair))
+            if (now > 0) != (now - gained > 0):
+                yield pair
+
+    def set_reasons(self, because: str, wanted: Iterable[tuple[str, str]]) -> None:
+        """The pairs of host and network that one cause brings together now, all of them."""
+        new = {Reason(host, network_id, because) for host, network_id in wanted}
+        for gone in set(self.reasons_because.get(because)) - new:
+            self.reasons.remove(gone.host, gone.network_id, because)
+        for reason in new:
+            self.reasons.put(reason)
+
+    def active_binding(self, port_id: str) -> Binding | None:
+        """Where the port's guest runs. While it moves, the port is bound on two hosts: the active one; of two, the one
+        that was told last."""
+        active = [binding for binding in self.bindings_of_port.get(port_id) if binding.active]
+        return max(active, key=lambda binding: binding.position, default=None)
+
+    def tunnel_address(self, host: str) -> str:
+        """Where a host takes in tunnels; empty: nowhere."""
+        known = self.hosts.get(host)
+        return "" if known is None else known.tunnel_address

@@ -1,0 +1,17 @@
+"""All areas of the fabric. Sources conclude in this order: a later one may rest on what an earlier one concluded."""
+
+from __future__ import annotations
+
+from conductor.fabric.bindings import BINDINGS
+from conductor.fabric.hosts import HOSTS
+from conductor.fabric.kind import Kind
+from conductor.fabric.networks import NETWORKS, NetworkKind
+from conductor.fabric.peers import PeerKind
+from conductor.fabric.source import Source
+
+SOURCES: tuple[Source, ...] = (HOSTS, NETWORKS, BINDINGS)
+
+
+def kinds() -> tuple[Kind, ...]:
+    """One of each, with a memory of its own."""
+    return (NetworkKind(), PeerKind())

@@ -1,0 +1,162 @@
+"""A table of facts: whole in memory while the projection is active here, and in Postgres for the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import fields
+from typing import Any, Generic, TypeVar, get_type_hints
+
+import asyncpg
+from google.protobuf.message import Message
+
+R = TypeVar("R")
+Key = tuple[Any, ...]
+
+_TYPES = {str: 'text COLLATE "C"', int: "bigint", bool: "boolean", tuple[str, ...]: "text[]", bytes: "bytea"}
+
+
+class Table(Generic[R]):
+    """Rows of a frozen dataclass, by its fields `key`; in Postgres a table with a column per field.
+
+    Fields are str, int, bool, bytes, tuple[str, ...] or a protobuf message, which nobody changes. `changes` is the
+    journal of one event: key → the row before it and after it, None for none.
+    """
+
+    def __init__(self, name: str, row: Callable[..., R], *key: str) -> None:
+        self.name = name
+        self._row = row
+        self._key = key
+        hints = get_type_hints(row)
+        self._columns = {field.name: hints[field.name] for field in fields(row)}  # type: ignore[arg-type]
+        self._rows: dict[Key, R] = {}
+        self._indices: list[Index[R]] = []
+        self._unsaved: set[Key] = set()
+        self.changes: dict[Key, tuple[R | None, R | None]] = {}
+
+    def index(self, *columns: str) -> Index[R]:
+        """A way to find rows by other fields than the key. Made before there are rows."""
+        made: Index[R] = Index(columns)
+        self._indices.append(made)
+        return made
+
+    def __iter__(self) -> Iterator[R]:
+        return iter(self._rows.values())
+
+    def get(self, *key: Any) -> R | None:
+        return self._rows.get(key)
+
+    def put(self, row: R) -> None:
+        """It is so now, whatever was there with this key."""
+        self._set(_values(row, self._key), row)
+
+    def remove(self, *key: Any) -> None:
+        """Without effect when there is no such row."""
+        self._set(key, None)
+
+    def changed(self) -> Iterator[tuple[R | None, R | None]]:
+        """What the event has changed: rows before and after it."""
+        return ((before, after) for before, after in self.changes.values() if before != after)
+
+    def _set(self, key: Key, row: R | None) -> None:
+        before = self._rows.get(key)
+        if before == row:
+            return
+        self.changes[key] = (self.changes[key][0] if key in self.changes else before, row)
+        self._unsaved.add(key)
+        for index in self._indices:
+            index.replace(key, before, row)
+        if row is None:
+            del self._rows[key]
+        else:
+            self._rows[key] = row
+
+    # --- in Postgres
+
+    @property
+    def ddl(self) -> str:
+        columns = ", ".join(f"{name} {_sql_type(hint)} NOT NULL" for name, hint in self._columns.items())
+        return f"CREATE TABLE {self.name} ({columns}, PRIMARY KEY ({', '.join(self._key)}));"
+
+    async def load(self, connection: asyncpg.Connection) -> None:
+        """Forgets all, and reads what is stored."""
+        self._rows, self._unsaved, self.changes = {}, set(), {}
+        for index in self._indices:
+            index.clear()
+        for stored in await connection.fetch(f"SELECT {', '.join(self._columns)} FROM {self.name}"):
+            row = self._row(*map(_from_sql, self._columns.values(), stored.values()))
+            key = _values(row, self._key)
+            self._rows[key] = row
+            for index in self._indices:
+                index.replace(key, None, row)
+
+    async def save(self, connection: asyncpg.Connection) -> None:
+        """Writes what was changed since it was last written."""
+        unsaved, self._unsaved = self._unsaved, set()
+        present = [self._rows[key] for key in unsaved if key in self._rows]
+        if present:
+            await connection.executemany(self._upsert(), [self._arguments(row) for row in present])
+        gone = [key for key in unsaved if key not in self._rows]
+        if gone:
+            where = " AND ".join(f"{name} = ${number}" for number, name in enumerate(self._key, 1))
+            await connection.executemany(f"DELETE FROM {self.name} WHERE {where}", gone)
+
+    def _upsert(self) -> str:
+        names = list(self._columns)
+        values = ", ".join(f"${number}" for number in range(1, len(names) + 1))
+        others = ", ".join(f"{name} = excluded.{name}" for name in names if name not in self._key)
+        then = f"UPDATE SET {others}" if others else "NOTHING"
+        return (
+            f"INSERT INTO {self.name} ({', '.join(names)}) VALUES ({values})"
+            f" ON CONFLICT ({', '.join(self._key)}) DO {then}"
+        )
+
+    def _arguments(self, row: R) -> tuple[Any, ...]:
+        return tuple(map(_to_sql, _values(row, self._columns)))
+
+
+class Index(Generic[R]):
+    """Rows of a table by some of its fields."""
+
+    def __init__(self, columns: tuple[str, ...]) -> None:
+        self._columns = columns
+        self._found: dict[Key, dict[Key, R]] = {}
+
+    def get(self, *values: Any) -> Collection[R]:
+        """The rows whose fields have these values; don't change the table while going through them."""
+        return self._found.get(values, {}).values()
+
+    def clear(self) -> None:
+        self._found.clear()
+
+    def replace(self, key: Key, before: R | None, after: R | None) -> None:
+        """The table's row with this key was another."""
+        if before is not None:
+            values = _values(before, self._columns)
+            rows = self._found[values]
+            del rows[key]
+            if not rows:
+                del self._found[values]
+        if after is not None:
+            self._found.setdefault(_values(after, self._columns), {})[key] = after
+
+
+def _values(row: Any, names: Iterable[str]) -> Key:
+    return tuple(getattr(row, name) for name in names)
+
+
+def _sql_type(hint: Any) -> str:
+    return "bytea" if _is_message(hint) else _TYPES[hint]
+
+
+def _to_sql(value: Any) -> Any:
+    return value.SerializeToString(deterministic=True) if isinstance(value, Message) else value
+
+
+def _from_sql(hint: Any, stored: Any) -> Any:
+    if _is_message(hint):
+        return hint.FromString(stored)
+    return tuple(stored) if isinstance(stored, list) else stored
+
+
+def _is_message(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Message)
