@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cirra.agent.v1 import desired_pb2 as agent
+from core.agent.derived import is_derived
 from core.bus import Bus, PullLoop, Received, connect, publish_report
 from core.liveness import HeartbeatPublisher
 from core.testing.faults.bus import redelivered
@@ -18,7 +19,8 @@ AGENTS = ("compute", "net")
 
 @dataclass
 class FakeHost:
-    """`domains` and `ports`: what is on it. `failing`: kind → the failure that is reported instead of acting.
+    """`domains`, `ports`, and `derived` (kind, id): what is on it. `failing`: kind → the failure that is reported
+    instead of acting.
 
     `failing_removal`: the same of what shall be absent. `holding`, `holding_removal`: kind → an event that is
     waited for before acting. `generations`: kind and id → the newest that it was told, kept for what is gone too: an
@@ -32,6 +34,7 @@ class FakeHost:
     boot_id: str = "boot-1"
     domains: dict[str, agent.DesiredObject] = field(default_factory=dict)
     ports: dict[str, agent.DesiredObject] = field(default_factory=dict)
+    derived: dict[tuple[str, str], agent.DesiredObject] = field(default_factory=dict)
     failing: dict[str, agent.Failure] = field(default_factory=dict)
     failing_removal: dict[str, agent.Failure] = field(default_factory=dict)
     holding: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -101,6 +104,9 @@ class FakeHost:
 
     async def make_so(self, desired: agent.DesiredObject) -> None:
         """As a command tells, or desired state that is read on the agents' timer."""
+        if is_derived(desired.kind):
+            self._derive(desired)
+            return
         self.told.append(desired)
         if self._is_older(desired):
             return
@@ -119,6 +125,16 @@ class FakeHost:
             self._port(desired, report.port)
         fact = "DomainObserved" if desired.kind == "domain" else "PortObserved"
         await self._report(desired.agent, report, fact, desired.object_id)
+
+    def _derive(self, desired: agent.DesiredObject) -> None:
+        """Of these nothing is reported."""
+        if self._is_older(desired):
+            return
+        key = desired.kind, desired.object_id
+        if desired.absent:
+            self.derived.pop(key, None)
+        else:
+            self.derived[key] = desired
 
     def _is_older(self, desired: agent.DesiredObject) -> bool:
         key = (desired.kind, desired.object_id)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import asyncpg
 
 from api_gateway.views.projection import GatewayProjection
+from conductor.fabric.projection import FabricProjection
 from conductor.hosts.desired_state import DesiredStateProjection
 from conductor.operations.unfinished import UnfinishedProjection, runner_lease
 from core.bus import Bus, connect
@@ -22,6 +23,7 @@ from tests.harness.control_plane import ControlPlane
 READ_MODELS = (
     ("conductor", DesiredStateProjection),
     ("conductor", UnfinishedProjection),
+    ("conductor", FabricProjection),
     ("gateway", GatewayProjection),
     ("metadata", DocumentsProjection),
 )

@@ -20,9 +20,12 @@ from cirra.identity.v1.identity_pb2 import CreateProjectRequest
 from cirra.image.v1 import image_pb2 as image_api
 from conductor.compute.instance import Instance
 from conductor.doors import authorize
+from conductor.fabric.projection import FabricProjection
+from conductor.fabric.state import FabricState
 from conductor.hosts.api import TICKET_AUDIENCE, HostAgentServicer
 from conductor.hosts.contents import HostContents
 from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
+from conductor.hosts.wishes import HostWishes
 from conductor.identity.commands import IdentityCommands
 from conductor.identity.passwords import Passwords
 from conductor.image.image import Image
@@ -73,20 +76,24 @@ async def doors(cell: Cell, authority: Authority, tmp_path: Path) -> AsyncIterat
     lifetime, schema = Lifetime(), f"{cell.name}_conductor"
     bus = await connect(cell.nats_url, cell=cell.name, name="test", credentials=cell.credentials)
     await ensure_streams(bus)
-    projector = Projector(
-        DesiredStateProjection(), log=log, bus=bus, leases=Leases(log.pool, log.schema), schema=schema, holder="t"
-    )
-    await projector.prepare()
-    lifetime.start(projector.run(), "desired state")
+    leases = Leases(log.pool, log.schema)
+    projectors = [
+        Projector(projection, log=log, bus=bus, leases=leases, schema=schema, holder="t")
+        for projection in (DesiredStateProjection(), FabricProjection())
+    ]
+    for projector in projectors:
+        await projector.prepare()
+        lifetime.start(projector.run(), projector.projection.name)
 
     async def caught_up() -> Head:
         head = await log.head()
-        assert await projector.wait_for(head.position, 10)
+        for projector in projectors:
+            assert await projector.wait_for(head.position, 10)
         return head
 
     servicer = HostAgentServicer(
         repository,
-        DesiredState(log.pool, schema, log.schema),
+        HostWishes(DesiredState(log.pool, schema, log.schema), FabricState(log.pool, schema)),
         HostContents(log.pool, schema),
         caught_up,
         ticket_key=KEY,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from conductor.bootstrap import bootstrap
+from conductor.fabric.projection import FabricProjection
 from conductor.hosts.desired_state import DesiredStateProjection
 from conductor.new_epoch import beginning_epoch
 from conductor.operations.unfinished import UnfinishedProjection
@@ -25,7 +26,7 @@ def main() -> int:
     settings = ConductorSettings()
     if arguments.begin_epoch is not None:
         return run_service("conductor-new-epoch", settings, beginning_epoch(arguments.begin_epoch))
-    projections = (DesiredStateProjection(), UnfinishedProjection())
+    projections = (DesiredStateProjection(), UnfinishedProjection(), FabricProjection())
     return run_or_rebuild("conductor", settings, bootstrap, projections, "conductor", arguments)
 
 

@@ -28,6 +28,9 @@ from conductor.compute.server_group import ServerGroupCommands
 from conductor.doors import authorize
 from conductor.enrolment.commands import Advertised, HostCommands
 from conductor.enrolment.credentials import HostCredentials
+from conductor.fabric.projection import FabricProjection
+from conductor.fabric.state import FabricState
+from conductor.fabric.teller import Teller
 from conductor.hosts.acceptance import HostAcceptance
 from conductor.hosts.api import HostAgentServicer
 from conductor.hosts.commander import Changes, Commander
@@ -37,6 +40,7 @@ from conductor.hosts.placement_commands import PlacementCommands
 from conductor.hosts.questions import Questions
 from conductor.hosts.reports import FACTS, ReportHandler
 from conductor.hosts.standings import Standings
+from conductor.hosts.wishes import HostWishes
 from conductor.identity.commands import IdentityCommands, ensure_admin, finish_deletions
 from conductor.identity.passwords import PasswordCost, Passwords
 from conductor.image.commands import ImageCommands
@@ -57,7 +61,7 @@ from core.natsauth.permissions import AGENTS
 from core.pki.authority import Authority
 from core.pki.identity import Identity
 from core.plane import Plane, open_plane
-from core.projection import EventTail, Projector
+from core.projection import EventTail, Projection, Projector
 from core.relay import Relay
 from core.rpc.client import channel
 from core.rpc.server import Service, serve
@@ -87,6 +91,9 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     schema = settings.schema_name("conductor")
     desired = await _projector(lifetime, plane, schema, DesiredStateProjection())
     await _projector(lifetime, plane, schema, UnfinishedProjection())
+    teller = Teller(plane.bus)
+    lifetime.start(teller.run(), "fabric teller")
+    fabric = await _projector(lifetime, plane, schema, FabricProjection(teller))
     desired_state = DesiredState(plane.log.pool, schema, settings.schema_name("log"))
     contents = HostContents(plane.log.pool, schema)
     await contents.prepare()
@@ -136,7 +143,16 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, acceptance, services, consumers)),
         (placement_commands.add_PlacementCommandsServicer_to_server, PlacementCommands(placement)),
         (placement_commands.add_ServerGroupCommandsServicer_to_server, ServerGroupCommands(plane.repository)),
-        (add_HostAgentServiceServicer_to_server, _host_agents(settings, plane, desired_state, contents, caught_up)),
+        (
+            add_HostAgentServiceServicer_to_server,
+            _host_agents(
+                settings,
+                plane,
+                HostWishes(desired_state, FabricState(plane.log.pool, schema)),
+                contents,
+                _catching_up(plane, desired, fabric),
+            ),
+        ),
     ]
     server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
     lifetime.on_stop(server.stop, "server")
@@ -155,11 +171,12 @@ def _reports(plane: Plane, services: Services) -> PullLoop:
     )
 
 
-def _catching_up(plane: Plane, desired: Projector) -> Callable[[], Awaitable[Head]]:
+def _catching_up(plane: Plane, *projectors: Projector) -> Callable[[], Awaitable[Head]]:
     async def caught_up() -> Head:
         head = await plane.log.head()
-        if not await desired.wait_for(head.position, CATCH_UP_S):
-            raise Unavailable(f"the desired state of hosts is behind position {head.position}; try again")
+        for projector in projectors:
+            if not await projector.wait_for(head.position, CATCH_UP_S):
+                raise Unavailable(f"the desired state of hosts is behind position {head.position}; try again")
         return head
 
     return caught_up
@@ -168,13 +185,13 @@ def _catching_up(plane: Plane, desired: Projector) -> Callable[[], Awaitable[Hea
 def _host_agents(
     settings: ConductorSettings,
     plane: Plane,
-    desired_state: DesiredState,
+    wishes: HostWishes,
     contents: HostContents,
     caught_up: Callable[[], Awaitable[Head]],
 ) -> HostAgentServicer:
     return HostAgentServicer(
         plane.repository,
-        desired_state,
+        wishes,
         contents,
         caught_up,
         ticket_key=base64.b64decode(settings.ticket_key_file.read_text()),
@@ -183,9 +200,7 @@ def _host_agents(
     )
 
 
-async def _projector(
-    lifetime: Lifetime, plane: Plane, schema: str, projection: DesiredStateProjection | UnfinishedProjection
-) -> Projector:
+async def _projector(lifetime: Lifetime, plane: Plane, schema: str, projection: Projection) -> Projector:
     projector = Projector(
         projection,
         log=plane.log,

@@ -23,7 +23,7 @@ from core.testing.servers import Cell
 from placement.claims.claim import Claim
 from tests.harness.control_plane import PROJECT, REPLICAS, ControlPlane, control_plane
 from tests.harness.fake_host import FakeHost
-from tests.harness.invariants import under_check
+from tests.harness.invariants import READ_MODELS, under_check
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -56,7 +56,7 @@ async def still(module_cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> 
         accepted = await (await plane.prepare()).create()
         await plane.ended(accepted.operation_id)
         async with under_check(plane) as checked:
-            assert len(checked.read_models) == 4
+            assert len(checked.read_models) == len(READ_MODELS)
             assert await lasting_violations(checked) == []
             await plane.stop_services()
             assert await violations(checked) == []

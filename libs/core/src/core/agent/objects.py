@@ -79,6 +79,9 @@ class Objects:
         handler raises other than AgentFailure.
         """
         handler = self._handlers.get(desired.kind)
+        if handler is None and is_derived(desired.kind):
+            self._lack_handler(desired)
+            return
         if handler is None:
             raise Poison(f"the {self._agent}-agent has no handler for a {desired.kind!r}")
         if cause != "command":
@@ -92,6 +95,18 @@ class Objects:
             finally:
                 if self._commanded.get(key_of(desired)) == wish_of(desired):
                     del self._commanded[key_of(desired)]
+
+    def _lack_handler(self, desired: DesiredObject) -> None:
+        """The conductor is newer than this agent: what the other objects are for goes on."""
+        if desired.absent:
+            self._faults.clear(desired.kind, desired.object_id)
+            return
+        failure = AgentFailure(
+            f"the {self._agent}-agent of this host knows no {desired.kind}",
+            reason="KIND_UNKNOWN",
+            remedy=f"upgrade the {self._agent}-agent",
+        )
+        self._faults.put(desired.kind, desired.object_id, failure)
 
     async def _make_so(self, handler: Handler | DerivedHandler, desired: DesiredObject, cause: Cause) -> None:
         key = key_of(desired)

@@ -81,6 +81,21 @@ def _orphans_changed(host: pb.Host, event: RecordedEvent, message: events.HostOr
             it.see_time.FromDatetime(event.recorded_at)
 
 
+@HOST.on(events.HostFaultsChanged)
+def _faults_changed(host: pb.Host, event: RecordedEvent, message: events.HostFaultsChanged) -> None:
+    """As orphans; one that has another reason now is another."""
+    seen = {(it.agent, it.kind, it.object_id, it.reason): it.see_time for it in host.faults}
+    kept = [it for it in host.faults if it.agent != message.agent]
+    del host.faults[:]
+    host.faults.extend(sorted([*kept, *message.faults], key=lambda it: (it.agent, it.kind, it.object_id)))
+    for it in host.faults:
+        known = seen.get((it.agent, it.kind, it.object_id, it.reason))
+        if known is not None:
+            it.see_time.CopyFrom(known)
+        elif it.agent == message.agent:
+            it.see_time.FromDatetime(event.recorded_at)
+
+
 @HOST.on(events.HostEnabled)
 def _enabled(host: pb.Host, event: RecordedEvent, message: events.HostEnabled) -> None:
     host.enabled = True

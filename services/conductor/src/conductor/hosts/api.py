@@ -12,7 +12,7 @@ import jwt
 from cirra.agent.v1 import host_pb2 as api
 from cirra.agent.v1 import host_pb2_grpc
 from conductor.hosts.contents import HostContents
-from conductor.hosts.desired_state import DesiredState
+from conductor.hosts.wishes import HostWishes
 from conductor.image.image import Image
 from core.errors import PermissionDenied, Unavailable
 from core.eventlog.types import Head
@@ -24,7 +24,7 @@ TICKET_AUDIENCE = "image-download"
 
 
 class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
-    """`caught_up` returns once the projection of desired state has all that is in the log, and tells the head.
+    """`caught_up` returns once the projections of desired state have all that is in the log, and tells the head.
 
     `now`: the time by which gateways judge the tickets that are made here.
     """
@@ -32,7 +32,7 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
     def __init__(
         self,
         repository: Repository,
-        desired_state: DesiredState,
+        wishes: HostWishes,
         contents: HostContents,
         caught_up: Callable[[], Awaitable[Head]],
         *,
@@ -41,7 +41,7 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
         now: Callable[[], datetime],
     ) -> None:
         self._repository = repository
-        self._desired_state = desired_state
+        self._wishes = wishes
         self._contents = contents
         self._caught_up = caught_up
         self._ticket_key = ticket_key
@@ -53,7 +53,7 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
     ) -> api.GetDesiredStateResponse:
         require_host(request.host)
         head = await self._caught_up()
-        standing = await self._desired_state.standing(request.host)
+        standing = await self._wishes.standing(request.host)
         answer = api.GetDesiredStateResponse(
             position=head.position, epoch=standing.epoch, accepted_epoch=standing.accepted_epoch
         )
@@ -63,12 +63,14 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
             raise Unavailable("the log has begun a new epoch just now; try again")
         # A position of a history that the log no longer has: everything.
         same_history = request.epoch in (0, head.epoch) and 0 < request.since <= head.position
-        since = request.since if same_history else 0
-        answer.objects.extend(await self._desired_state.of_host(request.host, request.agent, since))
+        wishes = await self._wishes.of_host(
+            request.host, request.agent, request.since if same_history else 0, head.position
+        )
+        answer.objects.extend(wishes.objects)
         for desired in answer.objects:
             # As in a command: what is in the log has none, and would be refused as one of before.
             desired.epoch = head.epoch
-        answer.complete = since == 0
+        answer.complete = wishes.complete
         return answer
 
     async def ReportContents(
@@ -83,7 +85,7 @@ class HostAgentServicer(host_pb2_grpc.HostAgentServiceServicer):
     ) -> api.GetImageDownloadResponse:
         require_host(request.host)
         await self._caught_up()
-        if not await self._desired_state.host_uses_image(request.host, request.image_id):
+        if not await self._wishes.host_uses_image(request.host, request.image_id):
             raise PermissionDenied(f"no guest of {request.host} is made of image {request.image_id}")
         image = await self._repository.load(Image, UUID(request.image_id))
         claims = {

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 A = TypeVar("A", bound=Aggregate)
 
 FACTS = ("DomainObserved", "PortObserved", "LeaseSeen", "AddressSeen", "MetadataFetched", "Failure")
-"""The facts that the conductor takes in; inventory and orphans are placement's."""
+"""The facts that the conductor takes in; inventory, orphans and faults are placement's."""
 _ACTED = frozenset(("domain", "port"))
 """Those that tell what became of a wish."""
 

@@ -25,6 +25,12 @@ MIN_MTU, DEFAULT_MTU, MAX_MTU = 576, 1500, 9216
 MIN_MTU_IPV6 = 1280
 UPDATABLE = ("display_name", "mtu")
 
+_KINDS = {
+    public.NETWORK_TYPE_FLAT: agent.NETWORK_KIND_FLAT,
+    public.NETWORK_TYPE_VLAN: agent.NETWORK_KIND_VLAN,
+    public.NETWORK_TYPE_VXLAN: agent.NETWORK_KIND_VXLAN,
+}
+
 SUBNETS = "subnet"  # unique scope: subnet id → owner: its network
 _USERS_OF_SUBNETS = (
     references.SUBNET_PORTS,
@@ -48,6 +54,7 @@ class Network(Aggregate, kind="network"):
     type: public.NetworkType.ValueType = public.NETWORK_TYPE_FLAT
     mtu: int = DEFAULT_MTU
     physical_network: str = ""
+    segmentation_id: int = 0
     shared: bool = False
     external: bool = False
     subnets: dict[str, Subnet] = field(default_factory=dict)
@@ -76,6 +83,8 @@ class Network(Aggregate, kind="network"):
             subnets=[subnet.spec() for subnet in self.subnets.values()],
             dns_domain=DNS_DOMAIN,
             external=self.external,
+            kind=_KINDS[self.type],
+            segmentation_id=self.segmentation_id,
         )
 
     # --- decisions
@@ -175,7 +184,7 @@ class Network(Aggregate, kind="network"):
         self.project_id, self.display_name = event.project_id, event.display_name
         self.type, self.mtu = event.type, event.mtu
         self.physical_network, self.shared = event.physical_network, event.shared
-        self.external = event.external
+        self.external, self.segmentation_id = event.external, event.segmentation_id
 
     @applies(pb.NetworkUpdated)
     def _updated(self, event: pb.NetworkUpdated) -> None:

@@ -59,6 +59,7 @@ class Host(Aggregate, kind="host"):
     boot_ids: dict[str, str] = field(default_factory=dict)
     # By the agent that found them.
     orphans: dict[str, list[public.HostOrphan]] = field(default_factory=dict)
+    faults: dict[str, list[public.HostFault]] = field(default_factory=dict)
     evacuation: Evacuation = Evacuation.NONE
     # The last epoch since which it was observe-only, and the last in which what differed there was accepted.
     observed_epoch: int = 0
@@ -129,6 +130,11 @@ class Host(Aggregate, kind="host"):
         if list(orphans) != self.orphans.get(agent_name, []):
             self.record(pb.HostOrphansChanged(host=self.name, agent=agent_name, orphans=orphans))
 
+    def set_faults(self, agent_name: str, faults: Sequence[public.HostFault]) -> None:
+        """All that this agent could not make so: what it told before and doesn't name is mended."""
+        if list(faults) != self.faults.get(agent_name, []):
+            self.record(pb.HostFaultsChanged(host=self.name, agent=agent_name, faults=faults))
+
     def enable(self) -> None:
         if not self.enabled:
             self.record(pb.HostEnabled(host=self.name))
@@ -194,6 +200,10 @@ class Host(Aggregate, kind="host"):
     @applies(pb.HostOrphansChanged)
     def _orphans_changed(self, event: pb.HostOrphansChanged) -> None:
         self.orphans[event.agent] = list(event.orphans)
+
+    @applies(pb.HostFaultsChanged)
+    def _faults_changed(self, event: pb.HostFaultsChanged) -> None:
+        self.faults[event.agent] = list(event.faults)
 
     @applies(pb.HostEnabled)
     def _enabled(self, event: pb.HostEnabled) -> None:

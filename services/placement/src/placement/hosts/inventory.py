@@ -1,4 +1,4 @@
-"""What the agents of a host report of it: its inventory, merged, and what on it is nobody's."""
+"""What the agents of a host report of it: its inventory, merged, and what on it is nobody's, or not as it shall be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.repository import Repository
 from placement.hosts.capacity import Ratios
 from placement.hosts.host import Host
 
-FACTS = ("InventoryObserved", "OrphansObserved")
+FACTS = ("InventoryObserved", "OrphansObserved", "FaultsObserved")
 
 
 class HostReports:
@@ -31,6 +31,8 @@ class HostReports:
         def decide(it: Host) -> None:
             if report.HasField("orphans"):
                 it.set_orphans(agent_name, [_orphan(agent_name, orphan) for orphan in report.orphans.orphans])
+            elif report.HasField("faults"):
+                it.set_faults(agent_name, [_fault(agent_name, fault) for fault in report.faults.faults])
             else:
                 it.set_inventory(merged(it.inventory, agent_name, report.inventory), self._default)
 
@@ -40,6 +42,17 @@ class HostReports:
 
 def _orphan(agent_name: str, seen: agent.Orphan) -> public.HostOrphan:
     return public.HostOrphan(agent=agent_name, kind=seen.kind, object_id=seen.object_id, description=seen.description)
+
+
+def _fault(agent_name: str, seen: agent.ObjectFault) -> public.HostFault:
+    return public.HostFault(
+        agent=agent_name,
+        kind=seen.kind,
+        object_id=seen.object_id,
+        reason=seen.failure.reason,
+        message=seen.failure.message,
+        remedy=seen.failure.remedy,
+    )
 
 
 def merged(known: public.Inventory, agent_name: str, seen: agent.InventoryObserved) -> public.Inventory:
@@ -53,6 +66,7 @@ def merged(known: public.Inventory, agent_name: str, seen: agent.InventoryObserv
         inventory.virt_types[:] = seen.virt_types
     elif agent_name == "net":
         inventory.physical_networks[:] = sorted(seen.physical_networks)
+        inventory.tunnel_address = seen.tunnel_address
     for key, value in seen.traits.items():
         inventory.traits[f"{agent_name}.{key}"] = value
     for pool in seen.storage_pools:
