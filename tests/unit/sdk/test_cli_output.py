@@ -164,7 +164,13 @@ def test_events_are_decoded(gateway: FakeGateway, cirra: Cirra) -> None:
     unknown.data.value = b"\x01"
     gateway.answers("ListEvents", events.ListEventsResponse(events=[event, unknown]))
     first, second = json.loads(cirra("event", "list", "-o", "json").stdout)
-    assert first["data"] == {"@type": "cirra.network.v1.NetworkDeleted", "project_id": "abc", "physical_network": ""}
+    assert first["data"] == {
+        "@type": "cirra.network.v1.NetworkDeleted",
+        "project_id": "abc",
+        "physical_network": "",
+        "type": None,
+        "segmentation_id": 0,
+    }
     assert second["data"] == {"@type": "cirra.network.v9.Folded", "value": "AQ=="}
     assert "NetworkDeleted" in cirra("event", "list").stdout
     assert "--after 3" in cirra("event", "list", "--limit", "1").stderr
