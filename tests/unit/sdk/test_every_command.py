@@ -20,7 +20,7 @@ from tests.unit.sdk.test_every_method import NOT_FOR_USERS
 
 # Parameters that take one of a few words.
 UID = "01a1fd6f-2fa7-7ab2-91a7-9c95acdd5962"
-WORDS = {"role": "reader", "policy": "affinity"}
+WORDS = {"role": "reader", "policy": "affinity", "type": "vxlan"}
 # What is not made of the command's own arguments and required options.
 BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("quota", "set"): ("--vcpus", "1"),

@@ -78,6 +78,7 @@ NETWORKS = (
     _NAME,
     _enum("Type", "type"),
     _field("Physical network", "physical_network"),
+    Column("Segment", lambda network: network.segmentation_id or "", right=True),
     _field("MTU", "mtu", right=True),
     _yes("Shared", "shared"),
     _yes("External", "external"),
@@ -184,6 +185,7 @@ HOSTS = (
     Column("Runs", lambda host: ", ".join(host.inventory.virt_types)),
     Column("Instances", lambda host: host.usage.instances, right=True),
     Column("Orphans", lambda host: len(host.orphans), right=True),
+    Column("Faults", lambda host: len(host.faults), right=True),
     _enum("Evacuation", "evacuation"),
 )
 DIFFERENCES = (

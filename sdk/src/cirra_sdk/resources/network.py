@@ -24,21 +24,26 @@ class Networks(Collection[pb.Network]):
         self,
         display_name: str,
         *,
+        type: pb.NetworkType.ValueType = pb.NETWORK_TYPE_UNSPECIFIED,
         physical_network: str = "",
+        segmentation_id: int = 0,
         mtu: int = 0,
         shared: bool = False,
         external: bool = False,
         request_id: str | None = None,
     ) -> pb.Network:
-        """A flat network: a bridge on each host that needs it, with *physical_network*'s uplink if one is named.
+        """A network, of the type that the cloud has for tenants unless told.
 
-        *external*: where routers have their way out, and floating IPs are taken from (administrators).
+        Administrators may tell which *physical_network* a flat or VLAN network is on, the *segmentation_id* of the VLAN
+        or VXLAN (a free one is chosen else), and that it is *shared* or *external*: where routers have their way out,
+        and floating IPs are taken from.
         """
         network = pb.Network(
             display_name=display_name,
-            type=pb.NETWORK_TYPE_FLAT,
+            type=type,
             mtu=mtu,
             physical_network=physical_network,
+            segmentation_id=segmentation_id,
             shared=shared,
             external=external,
         )

@@ -133,7 +133,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         ),
         (commands.add_GuestCommandsServicer_to_server, GuestCommands(plane.repository)),
         (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
-        (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository)),
+        (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository, segments=settings.segments)),
         (router_commands.add_RouterCommandsServicer_to_server, RouterCommands(plane.repository)),
         (router_commands.add_FloatingIpCommandsServicer_to_server, FloatingIpCommands(plane.repository)),
         (

@@ -91,10 +91,29 @@ def _segment_taken(error: UniqueViolation) -> CirraError:
     )
 
 
+def _vlan_taken(error: UniqueViolation) -> CirraError:
+    return _number_taken(error, f"VLAN {error.key} on {error.scope.partition('/')[2]}")
+
+
+def _vxlan_taken(error: UniqueViolation) -> CirraError:
+    return _number_taken(error, f"VXLAN {error.key}")
+
+
+def _number_taken(error: UniqueViolation, what: str) -> CirraError:
+    return AlreadyExists(
+        f"network.segmentation_id: {what} is another network's; choose another, or none to get a free one",
+        reason="SEGMENT_IN_USE",
+        remedy="choose another number, or none to get a free one",
+        metadata={"field": "network.segmentation_id", "owner": error.owner},
+    )
+
+
 _TAKEN: dict[str, Callable[[UniqueViolation], CirraError]] = {
     "address": _address_taken,
     "mac": _mac_taken,
     "physical-network": _segment_taken,
+    "vlan": _vlan_taken,
+    "vxlan": _vxlan_taken,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -15,23 +16,45 @@ from cirra_sdk.cli.waiting import take
 networks = group("network", "Segments that servers are plugged into.")
 
 
+class Type(StrEnum):
+    FLAT = "flat"
+    VLAN = "vlan"
+    VXLAN = "vxlan"
+
+
 @command(networks, "create")
 async def create_network(
     session: Session,
     *,
     name: options.NewName,
+    type: Annotated[Type | None, typer.Option("--type", help="The cloud's choice unless told.")] = None,
     physical_network: Annotated[
-        str, typer.Option(metavar="LABEL", help="The provider's segment that it is on; else it has no uplink.")
+        str,
+        typer.Option(metavar="LABEL", help="The provider's segment of a flat or VLAN network (administrators)."),
     ] = "",
+    segment: Annotated[
+        int,
+        typer.Option(
+            "--segment", metavar="NUMBER", min=0, help="Of the VLAN or VXLAN; 0: a free one (administrators)."
+        ),
+    ] = 0,
     mtu: Annotated[int, typer.Option("--mtu", metavar="OCTETS", min=0, help="0: the cloud's choice.")] = 0,
     shared: Annotated[bool, typer.Option("--shared", help="For every project (administrators).")] = False,
     external: Annotated[
         bool, typer.Option("--external", help="The way out of routers, and a pool of floating IPs (administrators).")
     ] = False,
 ) -> None:
-    """Make a flat network."""
+    """Make a network."""
+    from cirra.network.v1 import network_pb2 as pb
+
     made = await session.client.networks.create(
-        name, physical_network=physical_network, mtu=mtu, shared=shared, external=external
+        name,
+        type=pb.NETWORK_TYPE_UNSPECIFIED if type is None else pb.NetworkType.Value(f"NETWORK_TYPE_{type.name}"),
+        physical_network=physical_network,
+        segmentation_id=segment,
+        mtu=mtu,
+        shared=shared,
+        external=external,
     )
     session.output.resource(made)
 

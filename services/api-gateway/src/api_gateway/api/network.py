@@ -16,14 +16,18 @@ from cirra.network.v1 import network_pb2_grpc
 
 # RFC 791 lets a host refuse larger datagrams than 576 octets; beyond 9216 no common switch carries frames.
 MIN_MTU, MAX_MTU = 576, 9216
+# VNIs have 24 bits (RFC 7348, section 5).
+MAX_SEGMENTATION_ID = 2**24 - 1
 MAX_FIXED_IPS = 8
 
 
 async def _prepare_network(command: pb.CreateNetworkRequest, call: Call) -> None:
     network, fields = command.network, Fields("network.")
     fields.title("display_name", network.display_name)
-    if network.type not in (pb.NETWORK_TYPE_UNSPECIFIED, pb.NETWORK_TYPE_FLAT):
-        fields.refuse("type", "give NETWORK_TYPE_FLAT")
+    if network.type not in pb.NetworkType.values():
+        fields.refuse("type", f"{network.type} is unknown: give one of {', '.join(pb.NetworkType.keys()[1:])}")
+    if network.segmentation_id:
+        fields.between("segmentation_id", network.segmentation_id, 1, MAX_SEGMENTATION_ID)
     if network.mtu:
         fields.between("mtu", network.mtu, MIN_MTU, MAX_MTU, "octets")
     fields.title("physical_network", network.physical_network, required=False)

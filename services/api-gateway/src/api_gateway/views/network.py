@@ -48,6 +48,7 @@ def _network_created(network: pb.Network, event: RecordedEvent, message: events.
     network.physical_network = message.physical_network
     network.shared = message.shared
     network.external = message.external
+    network.segmentation_id = message.segmentation_id
 
 
 @NETWORK.on(events.NetworkUpdated)

@@ -13,12 +13,14 @@ from conductor.access import is_admin, require_admin, require_owner, require_pro
 from conductor.fields import Fields, uid
 from conductor.network import network, subnet
 from conductor.network.network import SUBNETS, Network
+from conductor.network.network_commands import create_network, require_may_ask
 from conductor.network.port import Port
 from conductor.network.port_commands import AddressHints, WantedPort, new_port, with_free_addresses
+from conductor.network.segments import DEFAULT_SEGMENTS, Segments
 from conductor.requests import Commands, Done, Requests, command, load_live
 from conductor.updates import check_etag, check_mask, require_unchanged
 from conductor.violations import network_in_use
-from core.errors import NotFound, PermissionDenied
+from core.errors import NotFound
 from core.eventlog.errors import LimitExceeded
 from core.eventlog.types import RecordedEvent
 from core.ids import uuid7
@@ -41,22 +43,28 @@ def _subnet_deleted(network: Network, event: RecordedEvent) -> tuple[str, str]:
 
 
 class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
-    """`rng` chooses addresses."""
+    """`rng` chooses addresses and segments."""
 
     def __init__(
-        self, repository: Repository, requests: Requests | None = None, rng: random.Random | None = None
+        self,
+        repository: Repository,
+        requests: Requests | None = None,
+        rng: random.Random | None = None,
+        *,
+        segments: Segments = DEFAULT_SEGMENTS,
     ) -> None:
         super().__init__(repository, requests)
         self._rng = rng or random.SystemRandom()
+        self._segments = segments
 
     @command(Network)
     async def CreateNetwork(self, request: pb.CreateNetworkRequest, principal: Principal) -> Done:
         project_id = require_project(principal)
-        for field in ("shared", "external", "physical_network"):
-            if getattr(request.network, field) and not is_admin(principal):
-                raise PermissionDenied(f"network.{field}: only an administrator sets it", remedy="leave it out")
-        made = Network.create(uuid7(), request.network, project_id=project_id)
-        return Done(made, await self.repository.save(made))
+        require_may_ask(principal, request.network, self._segments)
+        made, saved = await create_network(
+            self.repository, request.network, self._segments, project_id=project_id, rng=self._rng
+        )
+        return Done(made, saved)
 
     @command(Network)
     async def UpdateNetwork(self, request: pb.UpdateNetworkRequest, principal: Principal) -> Done:
@@ -67,7 +75,7 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
             found = await load_live(self.repository, Network, network_id)
             _require_owner(principal, found)
             await require_unchanged(self.repository.log, found, request.etag)
-            found.update(request.network, request.update_mask.paths)
+            found.update(request.network, request.update_mask.paths, segments=self._segments)
             return Done(found, await self.repository.save(found))
 
         return await again_on_conflict(once)

@@ -12,6 +12,7 @@ from cirra.network.v1 import network_pb2 as public
 from conductor import quotas, references
 from conductor.fields import Fields
 from conductor.network import subnet as subnets
+from conductor.network.segments import DEFAULT_SEGMENTS, MIN_MTU, Segments, key_of, scope_of
 from conductor.network.subnet import Subnet
 from conductor.requests import require_live
 from core.aggregate import Aggregate, applies, constrains
@@ -20,8 +21,6 @@ from core.eventlog.types import Constraint, UniqueClaim, UniqueRelease
 from core.ids import bridge_device
 
 DNS_DOMAIN = "novalocal"
-# RFC 791 lets a host refuse larger datagrams than 576 octets; beyond 9216 no common switch carries frames.
-MIN_MTU, DEFAULT_MTU, MAX_MTU = 576, 1500, 9216
 MIN_MTU_IPV6 = 1280
 UPDATABLE = ("display_name", "mtu")
 
@@ -38,7 +37,6 @@ _USERS_OF_SUBNETS = (
     references.SUBNET_FLOATING_IPS,
     references.SUBNET_HOST_ADDRESSES,
 )
-SEGMENTS = "physical-network"  # unique scope: label → owner: the flat network on it
 
 
 def address_scope(subnet_id: str) -> str:
@@ -52,7 +50,7 @@ class Network(Aggregate, kind="network"):
     project_id: str = ""
     display_name: str = ""
     type: public.NetworkType.ValueType = public.NETWORK_TYPE_FLAT
-    mtu: int = DEFAULT_MTU
+    mtu: int = 1500
     physical_network: str = ""
     segmentation_id: int = 0
     shared: bool = False
@@ -90,24 +88,36 @@ class Network(Aggregate, kind="network"):
     # --- decisions
 
     @classmethod
-    def create(cls, network_id: UUID, wanted: public.Network, *, project_id: str) -> Network:
-        """Raises InvalidArgument."""
-        _check(wanted)
+    def create(
+        cls, network_id: UUID, wanted: public.Network, *, project_id: str, segments: Segments = DEFAULT_SEGMENTS
+    ) -> Network:
+        """`wanted`: with the number of its segment. Raises InvalidArgument."""
+        kind = wanted.type or public.NETWORK_TYPE_FLAT
+        cls.check(wanted, segments)
         network = cls.new(network_id)
         network.record(
             pb.NetworkCreated(
                 project_id=project_id,
                 display_name=wanted.display_name,
-                type=wanted.type or public.NETWORK_TYPE_FLAT,
-                mtu=wanted.mtu or DEFAULT_MTU,
+                type=kind,
+                mtu=wanted.mtu or segments.default_mtu(kind),
                 physical_network=wanted.physical_network,
                 shared=wanted.shared,
                 external=wanted.external,
+                segmentation_id=wanted.segmentation_id,
             )
         )
         return network
 
-    def update(self, wanted: public.Network, paths: Sequence[str]) -> None:
+    @staticmethod
+    def check(wanted: public.Network, segments: Segments) -> None:
+        """Raises InvalidArgument, with every violation."""
+        fields = Fields("network.")
+        fields.title("display_name", wanted.display_name)
+        segments.check(fields, wanted)
+        fields.check()
+
+    def update(self, wanted: public.Network, paths: Sequence[str], *, segments: Segments = DEFAULT_SEGMENTS) -> None:
         """What shall be otherwise; what is so already is no event. Raises InvalidArgument, NotFound when deleted.
 
         Guests learn another MTU when they renew their leases.
@@ -117,7 +127,7 @@ class Network(Aggregate, kind="network"):
         if "display_name" in paths:
             fields.title("display_name", wanted.display_name)
         if "mtu" in paths:
-            fields.between("mtu", wanted.mtu, self.min_mtu, MAX_MTU, "octets")
+            fields.between("mtu", wanted.mtu, self.min_mtu, segments.max_mtu(self.type), "octets")
         fields.check()
         event = pb.NetworkUpdated()
         for path in UPDATABLE:
@@ -175,7 +185,14 @@ class Network(Aggregate, kind="network"):
         require_live(self)
         for subnet_id in list(self.subnets):
             self.delete_subnet(subnet_id)
-        self.record(pb.NetworkDeleted(project_id=self.project_id, physical_network=self.physical_network))
+        self.record(
+            pb.NetworkDeleted(
+                project_id=self.project_id,
+                physical_network=self.physical_network,
+                type=self.type,
+                segmentation_id=self.segmentation_id,
+            )
+        )
 
     # --- what happened
 
@@ -208,23 +225,11 @@ class Network(Aggregate, kind="network"):
         self.deleted = True
 
 
-def _check(wanted: public.Network) -> None:
-    fields = Fields("network.")
-    fields.title("display_name", wanted.display_name)
-    if wanted.type not in (public.NETWORK_TYPE_UNSPECIFIED, public.NETWORK_TYPE_FLAT):
-        fields.refuse("type", "give NETWORK_TYPE_FLAT")
-    if wanted.mtu:
-        fields.between("mtu", wanted.mtu, MIN_MTU, MAX_MTU, "octets")
-    if wanted.physical_network:
-        fields.label("physical_network", wanted.physical_network)
-    fields.check()
-
-
 @constrains(pb.NetworkCreated)
 def _begins(network_id: UUID, event: pb.NetworkCreated) -> Iterator[Constraint]:
     yield quotas.usage("networks", event.project_id, 1)
-    if event.physical_network:
-        yield UniqueClaim(SEGMENTS, event.physical_network, str(network_id))
+    if key := key_of(event.type, event.physical_network, event.segmentation_id):
+        yield UniqueClaim(scope_of(event.type, event.physical_network), key, str(network_id))
 
 
 @constrains(pb.NetworkDeleted)
@@ -232,8 +237,8 @@ def _ends(network_id: UUID, event: pb.NetworkDeleted) -> Iterator[Constraint]:
     for users in (references.NETWORK_PORTS, references.NETWORK_GATEWAYS, references.NETWORK_HOST_GATEWAYS):
         yield from references.gone(users, str(network_id))
     yield quotas.usage("networks", event.project_id, -1)
-    if event.physical_network:
-        yield UniqueRelease(SEGMENTS, event.physical_network, str(network_id))
+    if key := key_of(event.type, event.physical_network, event.segmentation_id):
+        yield UniqueRelease(scope_of(event.type, event.physical_network), key, str(network_id))
 
 
 @constrains(pb.SubnetCreated)
