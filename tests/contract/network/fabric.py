@@ -21,16 +21,23 @@ def make_vxlan(vni: int, cidr: str = "10.77.0.0/24", **changes: Any) -> Network:
     return make_network(cidr, kind=NetworkKind.VXLAN, segmentation_id=vni, **changes)
 
 
+def make_peer(network: Network, number: int) -> Peer:
+    """One on a host that nobody will ever reach."""
+    return _peer(make_port(network, number), host="host-9", tunnel_address=IPv4Address("192.0.2.9"))
+
+
 def peer_of(port: Port, host: LinuxHost, **changes: Any) -> Peer:
     """The port as other hosts are told of it."""
+    return _peer(port, **({"host": host.name, "tunnel_address": host.tunnel_address} | changes))
+
+
+def _peer(port: Port, **changes: Any) -> Peer:
     fields: dict[str, Any] = {
         "port_id": port.port_id,
         "network_id": port.network.network_id,
         "mac_address": port.mac_address,
         "addresses": port.addresses,
         "hostname": port.hostname,
-        "host": host.name,
-        "tunnel_address": host.tunnel_address,
     }
     return Peer(**(fields | changes))
 

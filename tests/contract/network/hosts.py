@@ -19,6 +19,7 @@ from net_agent.drivers.linux.process import command_line
 from net_agent.drivers.linux.proxy import ProxyIdentity
 from net_agent.drivers.simulated import SimulatedDriver
 from net_agent.model import Network, Port, Subnet
+from net_agent.model.kinds import DERIVED_KINDS
 from net_agent.teardown import teardown
 from tests.contract.network.guest import Guest
 from tests.contract.network.waiting import until
@@ -97,7 +98,8 @@ class SimulatedHost:
         return [await self.driver.observe(port) for port in sorted(await self.driver.known_ports())]
 
     async def leftovers(self) -> list[str]:
-        return sorted(await self.driver.known_ports())
+        kept = [await self.driver.kept(kind) for kind in DERIVED_KINDS]
+        return sorted((await self.driver.known_ports()).union(*kept))
 
 
 class LinuxHost:

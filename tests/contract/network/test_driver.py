@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from net_agent.drivers.base import ABSENT, NetworkFault
+from tests.contract.network.fabric import make_peer, make_vxlan
 from tests.contract.network.hosts import Host, make_network, make_port
 from tests.contract.network.waiting import until
 
@@ -162,3 +163,49 @@ async def test_the_driver_says_what_it_is(host: Host) -> None:
     info = host.driver.info
     assert info.physical_networks == ("physnet1",)
     assert info.simulated == (info.name == "simulated")
+
+
+# ---- derived objects
+
+
+async def test_derived_objects_are_kept_and_dropped(host: Host) -> None:
+    network = make_vxlan(77)
+    far = make_peer(network, 12)
+    await host.driver.keep(far)
+    await host.driver.keep(network)
+    assert await host.driver.kept("peer") == {far.port_id}
+    assert await host.driver.kept("network") == {network.network_id}
+    await host.restart()
+    assert await host.driver.kept("peer") == {far.port_id}
+    assert await host.driver.heal() == {}
+    for _ in range(2):
+        await host.driver.drop("peer", far.port_id)
+        await host.driver.drop("network", network.network_id)
+    assert await host.driver.kept("peer") == await host.driver.kept("network") == frozenset()
+    assert await host.leftovers() == []
+
+
+async def test_a_network_of_its_own_outlives_its_ports(host: Host) -> None:
+    network = make_vxlan(77)
+    port = make_port(network, 11)
+    await host.driver.keep(network)
+    await host.driver.plug(port)
+    await host.driver.unplug(port.port_id)
+    assert await host.driver.kept("network") == {network.network_id}
+    assert await host.driver.portless_networks() == {}
+    await host.driver.plug(port)
+    await host.driver.drop("network", network.network_id)
+    assert (await host.driver.observe(port.port_id)).wired
+    await host.driver.unplug(port.port_id)
+    assert await host.leftovers() == []
+
+
+async def test_healing_what_is_right_changes_nothing(host: Host) -> None:
+    network = make_vxlan(77)
+    port = make_port(network, 11)
+    await host.driver.plug(port)
+    await host.driver.keep(make_peer(network, 12))
+    before = await host.fingerprint(network)
+    for _ in range(2):
+        assert await host.driver.heal() == {}
+    assert await host.fingerprint(network) == before

@@ -174,6 +174,8 @@ async def test_what_others_meddled_with_is_made_right_and_nothing_else(fabric: F
     one = await fabric.boot(fabric.first, network, 11)
     await fabric.boot(fabric.second, network, 12)
     before = await fabric.first.fingerprint(network)
+    [port] = await fabric.first.driver.active_ports()
+    assert (await fabric.first.driver.observe(port.port_id)).wired
     device = vxlan_device(network.network_id)
     meddling = [
         ("bridge", "fdb", "del", "fa:16:3e:00:00:0c", "dev", device, "dst", "192.0.2.2", "self"),

@@ -14,7 +14,7 @@ def kernel(*ports: Port, others: tuple[str, ...] = ("qdh1",), uplinks: tuple[str
     base = {name: tuple(rule.comment for rule in chain) for name, chain in rules.base_rules().items()}
     chains = {port.device: tuple(rule.comment for rule in rules.port_rules(port)) for port in ports}
     devices = frozenset(port.device for port in ports)
-    return Table(base | chains, devices | {*others, *uplinks}, frozenset(uplinks), devices)
+    return Table(base | chains, devices | {*others, *uplinks}, frozenset(uplinks), devices, frozenset(others))
 
 
 def kinds(commands: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -29,12 +29,12 @@ def kinds(commands: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 
 def test_what_is_right_needs_no_command() -> None:
     port = make_port(11)
-    assert ensure_commands(kernel(port), [port], [port.device, "qdh1"], []) == []
+    assert ensure_commands(kernel(port), [port], ["qdh1"], []) == []
 
 
 def test_a_new_port_touches_nothing_of_the_others() -> None:
     first, second = make_port(11), make_port(12)
-    commands = ensure_commands(kernel(first), [second], [second.device, "qdh1"], [])
+    commands = ensure_commands(kernel(first), [second], ["qdh1"], [])
     assert set(kinds(commands)) == {
         ("add", "element", "members"),
         ("add", "chain", second.device),
@@ -48,7 +48,7 @@ def test_a_new_port_touches_nothing_of_the_others() -> None:
 
 def test_an_empty_kernel_gets_the_base_first() -> None:
     port = make_port(11)
-    commands = ensure_commands(Table(), [port], [port.device], ["eth1"])
+    commands = ensure_commands(Table(), [port], [], ["eth1"])
     assert kinds(commands)[0] == ("add", "table", "cirra")
     assert ("add", "element", "uplinks") in kinds(commands)
 
@@ -56,7 +56,7 @@ def test_an_empty_kernel_gets_the_base_first() -> None:
 def test_a_changed_address_replaces_just_the_chain() -> None:
     port = make_port(11)
     moved = replace(port, addresses=make_port(12).addresses)
-    commands = ensure_commands(kernel(port), [moved], [port.device], [])
+    commands = ensure_commands(kernel(port), [moved], [], [])
     assert {name for _, _, name in kinds(commands)} == {port.device}
     assert kinds(commands)[:2] == [("add", "chain", port.device), ("flush", "chain", port.device)]
 
@@ -65,7 +65,7 @@ def test_a_rule_that_somebody_took_out_is_missed() -> None:
     port = make_port(11)
     table = kernel(port)
     holed = replace(table, chains={**table.chains, port.device: table.chains[port.device][1:]})
-    assert ensure_commands(holed, [port], [port.device], []) != []
+    assert ensure_commands(holed, [port], [], []) != []
 
 
 def test_removing_leaves_the_others() -> None:
@@ -96,6 +96,7 @@ def test_a_listing_is_read() -> None:
             {"table": {"family": "bridge", "name": "cirra", "handle": 1}},
             {"set": {"family": "bridge", "name": "members", "table": "cirra", "elem": ["tap1", "qdh1"]}},
             {"set": {"family": "bridge", "name": "uplinks", "table": "cirra"}},
+            {"set": {"family": "bridge", "name": "services", "table": "cirra", "elem": ["qdh1"]}},
             {"map": {"name": "taps", "map": "verdict", "elem": [["tap1", {"jump": {"target": "tap1"}}]]}},
             {"chain": {"name": "tap1", "handle": 4}},
             {"rule": {"chain": "tap1", "comment": "one #1", "expr": [{"drop": None}]}},
@@ -103,7 +104,7 @@ def test_a_listing_is_read() -> None:
         ]
     }
     assert parse_table(listing) == Table(
-        {"tap1": ("one #1", "")}, frozenset({"tap1", "qdh1"}), frozenset(), frozenset({"tap1"})
+        {"tap1": ("one #1", "")}, frozenset({"tap1", "qdh1"}), frozenset(), frozenset({"tap1"}), frozenset({"qdh1"})
     )
 
 

@@ -80,7 +80,9 @@ def wanted_addresses(network: Network) -> list[str]:
 
 
 def default_gateway(network: Network) -> str | None:
-    """The way of forwarded DNS questions; dnsmasq is the only one in there that goes out."""
+    """The way of forwarded DNS questions; dnsmasq is the only one in there that goes out, and not to a provider's."""
+    if network.physical_network:
+        return None
     return next((str(subnet.gateway_ip) for subnet in network.dhcp_subnets if subnet.gateway_ip), None)
 
 

@@ -102,14 +102,16 @@ def _option_lines(network: Network, subnet: Subnet) -> list[str]:
     """RFC 2132 options 3, 6 and 26, RFC 3442 option 121, and 249, its double from before the RFC.
 
     Who takes 121 ignores 3, so the default route is in both. An option 3 without a value keeps dnsmasq from naming
-    itself as the router.
+    itself as the router. Where it can't ask others (`_nameservers`), guests are told whom to ask next.
     """
     routes = f"{METADATA_ADDRESS}/32,{subnet.dhcp_ip}"
     if subnet.gateway_ip is not None:
         routes += f",0.0.0.0/0,{subnet.gateway_ip}"
+    own, others = str(subnet.dhcp_ip), subnet.dns_nameservers if network.physical_network else ()
+    servers = ",".join([own, *map(str, others)])
     values = (
         f"option:router,{subnet.gateway_ip}" if subnet.gateway_ip is not None else "option:router",
-        f"option:dns-server,{subnet.dhcp_ip}",
+        f"option:dns-server,{servers}",
         f"option:mtu,{network.mtu}",
         f"option:classless-static-route,{routes}",
         f"249,{routes}",
@@ -161,6 +163,12 @@ def _lease_max(network: Network) -> int:
 
 
 def _nameservers(network: Network) -> list[str]:
-    """Where questions about the outside go; none: nowhere, and never to the host's own resolvers."""
+    """Where questions about the outside go; none: nowhere, and never to the host's own resolvers.
+
+    On a provider's segment none: the address that would ask is the same on each host. Guests ask for themselves there,
+    when they are refused here (`res_send` of resolvers goes on to the next server then).
+    """
+    if network.physical_network:
+        return []
     servers = (str(server) for subnet in network.dhcp_subnets for server in subnet.dns_nameservers)
     return list(dict.fromkeys(servers))

@@ -22,6 +22,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import structlog
+
 from core.ids import parse_uuid
 from net_agent.drivers.base import ABSENT, DriverInfo, Faults, Lease, Neighbour, NetworkFault, PortState
 from net_agent.drivers.linux import bridge, tap
@@ -41,6 +43,7 @@ from net_agent.specs.batch import Batch
 from net_agent.specs.specifications import Specifications
 from net_agent.specs.wanted import Scope
 
+_log = structlog.get_logger(__name__)
 # What belongs to no single network.
 _ROUTERS, _GROUPS, _STRAYS = "routers", "groups", "strays"
 
@@ -148,12 +151,15 @@ class LinuxDriver:
             whole = Scope.whole(self._specs.wanted)
             lacks = await self._look(whole, HostView(self._namespaces, whole=True))
         keys = {key for each in lacks for key in each}
+        for part, found in zip(self._parts, lacks, strict=True):
+            for (kind, object_id), text in found.items():
+                _log.warning("not as it shall be", part=part.name, kind=kind, object_id=object_id, lacks=text)
         lanes: defaultdict[str, set[Key]] = defaultdict(set)
         for key in keys | self._specs.leaving.keys():
             model = self._specs.wanted.get(key) or self._specs.wanted.network(key[1]) or self._specs.leaving.get(key)
             lanes[_lane(model) if model is not None else _STRAYS].add(key)
-        found = await asyncio.gather(*(self._pass(lane, keys) for lane, keys in lanes.items()))
-        return {key: fault for faults in found for key, fault in faults.items()}
+        outcomes = await asyncio.gather(*(self._pass(lane, keys) for lane, keys in lanes.items()))
+        return {key: fault for faults in outcomes for key, fault in faults.items()}
 
     # ---- what is seen of guests
 

@@ -35,9 +35,18 @@ class Table:
     members: frozenset[str] = frozenset()
     uplinks: frozenset[str] = frozenset()
     taps: frozenset[str] = frozenset()
+    services: frozenset[str] = frozenset()
 
     def has_base(self) -> bool:
         return all(self.has_chain(name, wanted) for name, wanted in rules.base_rules().items())
+
+    def holds(self, services: Collection[str], uplinks: Collection[str]) -> bool:
+        """These interfaces are known for what they are."""
+        return (
+            self.members.issuperset([*services, *uplinks])
+            and self.uplinks.issuperset(uplinks)
+            and self.services.issuperset(services)
+        )
 
     def has_chain(self, name: str, wanted: Sequence[Rule]) -> bool:
         return self.chains.get(name) == tuple(rule.comment for rule in wanted)
@@ -61,19 +70,24 @@ def parse_table(listing: Mapping[str, Any]) -> Table:
         members=elements.get(rules.MEMBERS, frozenset()),
         uplinks=elements.get(rules.UPLINKS, frozenset()),
         taps=elements.get(rules.TAPS, frozenset()),
+        services=elements.get(rules.SERVICES, frozenset()),
     )
 
 
 def ensure_commands(
-    table: Table, ports: Sequence[Port], members: Collection[str], uplinks: Collection[str]
+    table: Table, ports: Sequence[Port], services: Collection[str], uplinks: Collection[str]
 ) -> list[Json]:
-    """What brings the kernel from `table` to one that guards these ports; empty: it does already."""
+    """What brings the kernel from `table` to one that guards these ports; empty: it does already.
+
+    services, uplinks: what else is on their networks' bridges.
+    """
     commands: list[Json] = []
     if not table.has_base():
         commands += rules.base_commands()
     for name, missing in (
-        (rules.MEMBERS, {*members, *(port.device for port in ports)} - table.members),
+        (rules.MEMBERS, {*services, *uplinks, *(port.device for port in ports)} - table.members),
         (rules.UPLINKS, set(uplinks) - table.uplinks),
+        (rules.SERVICES, set(services) - table.services),
     ):
         if missing:
             commands.append(rules.command("add", "element", name=name, elem=sorted(missing)))
@@ -97,7 +111,8 @@ def remove_commands(table: Table, device: str, others: Collection[str]) -> list[
     if device in table.taps:
         element = [device, {"jump": {"target": device}}]
         commands.append(rules.command("delete", "element", name=rules.TAPS, elem=[element]))
-    for name, present in ((rules.MEMBERS, table.members), (rules.UPLINKS, table.uplinks)):
+    sets = ((rules.MEMBERS, table.members), (rules.UPLINKS, table.uplinks), (rules.SERVICES, table.services))
+    for name, present in sets:
         if surplus := sorted(present & {device, *others}):
             commands.append(rules.command("delete", "element", name=name, elem=surplus))
     if device in table.chains:
@@ -121,8 +136,8 @@ class Firewall:
         """The taps are guarded, before they exist or since; what is right stays untouched."""
         if scope.networks:
             async with self._lock:
-                members, uplinks = self._devices(scope.networks)
-                await self._apply(ensure_commands(await self.table(), scope.ports, members, uplinks))
+                services, uplinks = self._devices(scope.networks)
+                await self._apply(ensure_commands(await self.table(), scope.ports, services, uplinks))
         return {}
 
     async def observe(self, wanted: Wanted, scope: Scope, view: HostView) -> Lacks:
@@ -131,8 +146,8 @@ class Firewall:
         table = await view.once("table bridge cirra", self.table)
         lacks: dict[Key, str] = {}
         for network in scope.networks:
-            members, uplinks = self._devices([network])
-            if not (table.has_base() and table.members.issuperset(members) and table.uplinks.issuperset(uplinks)):
+            services, uplinks = self._devices([network])
+            if not (table.has_base() and table.holds(services, uplinks)):
                 lacks["network", network.network_id] = "the rules of its bridge are not in force"
         for port in scope.ports:
             if not (
@@ -164,9 +179,9 @@ class Firewall:
                 await self._apply([rules.command("delete", "table", name=rules.TABLE)])
 
     def _devices(self, networks: Sequence[Network]) -> tuple[set[str], set[str]]:
-        """Those that are on the networks' bridges beside taps, and the uplinks among them."""
+        """Those that are on the networks' bridges beside taps: the services', and the uplinks."""
         uplinks = {joint for network in networks if (joint := self._joint(network)) is not None}
-        return {outer_device(network.network_id) for network in networks} | uplinks, uplinks
+        return {outer_device(network.network_id) for network in networks}, uplinks
 
     async def table(self) -> Table:
         """Empty when there is no such table."""

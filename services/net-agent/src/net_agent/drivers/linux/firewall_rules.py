@@ -1,7 +1,8 @@
 """The rules of table `bridge cirra`, as nftables' JSON (libnftables-json(5)). Pure.
 
 Layout: `prerouting` sends what comes from a tap through the chain of that tap (found in the map `taps`), `input` keeps
-guests away from the host itself. Everything that comes and goes is an element or a chain of its own, so that a change
+guests away from the host itself, `forward` keeps apart a network's services and what is beyond this host: they have
+the same addresses on every host. Everything that comes and goes is an element or a chain of its own, so that a change
 for one port is one small transaction that touches no other. Security groups will hang off the same map.
 """
 
@@ -16,8 +17,8 @@ from typing import Any
 from net_agent.model import Port
 
 FAMILY, TABLE = "bridge", "cirra"
-TAPS, MEMBERS, UPLINKS = "taps", "members", "uplinks"
-PREROUTING, INPUT = "prerouting", "input"
+TAPS, MEMBERS, UPLINKS, SERVICES = "taps", "members", "uplinks", "services"
+PREROUTING, INPUT, FORWARD = "prerouting", "input", "forward"
 # Before conntrack and br_netfilter (NF_BR_PRI_NAT_DST_BRIDGED is -300).
 _PREROUTING_PRIORITY = -300
 
@@ -68,6 +69,16 @@ def base_rules() -> Mapping[str, tuple[Rule, ...]]:
             ),
         ),
         INPUT: (Rule((_match(_meta("iifname"), f"@{MEMBERS}"), *_DROP), "a bridge is no way into the host"),),
+        FORWARD: (
+            Rule(
+                (_match(_meta("iifname"), f"@{SERVICES}"), _match(_meta("oifname"), f"@{UPLINKS}"), *_DROP),
+                "services are never seen beyond this host",
+            ),
+            Rule(
+                (_match(_meta("iifname"), f"@{UPLINKS}"), _match(_meta("oifname"), f"@{SERVICES}"), *_DROP),
+                "services answer guests of this host alone",
+            ),
+        ),
     }
 
 
@@ -120,15 +131,16 @@ def chain_commands(name: str, rules: Sequence[Rule]) -> list[Json]:
 
 def base_commands() -> list[Json]:
     """The table with its sets and base chains; what of it exists stays."""
-    hooks = ((PREROUTING, "prerouting", _PREROUTING_PRIORITY), (INPUT, "input", 0))
+    hooks = ((PREROUTING, _PREROUTING_PRIORITY), (INPUT, 0), (FORWARD, 0))
     commands = [
         command("add", "table", name=TABLE),
         command("add", "set", name=MEMBERS, type="ifname"),
         command("add", "set", name=UPLINKS, type="ifname"),
+        command("add", "set", name=SERVICES, type="ifname"),
         command("add", "map", name=TAPS, type="ifname", map="verdict"),
     ]
-    for name, hook, priority in hooks:
-        commands.append(command("add", "chain", name=name, type="filter", hook=hook, prio=priority, policy="accept"))
+    for name, priority in hooks:
+        commands.append(command("add", "chain", name=name, type="filter", hook=name, prio=priority, policy="accept"))
         commands.append(command("flush", "chain", name=name))
         for rule in base_rules()[name]:
             commands.append(command("add", "rule", chain=name, expr=list(rule.expressions), comment=rule.comment))

@@ -18,11 +18,11 @@ _SETTINGS = {
     "vlan": ("vlan_id",),
 }
 _PORT_FLAGS = (
-    "brport_learning",
-    "brport_unicast_flood",
-    "brport_mcast_flood",
-    "brport_bcast_flood",
-    "brport_neigh_suppress",
+    "learning",
+    "unicast_flood",
+    "mcast_flood",
+    "bcast_flood",
+    "neigh_suppress",
 )
 # An interface's alias (IFLA_IFALIAS) says whose it is: what doesn't bear our alias isn't ours to remove.
 _ALIAS = "cirra:"

@@ -22,11 +22,11 @@ UDP_PORT = 4789
 # Outer Ethernet, IP, UDP and VXLAN headers, in octets.
 _OVERHEAD = {4: 50, 6: 70}
 _PORT_FLAGS = {
-    "brport_learning": 0,
-    "brport_unicast_flood": 0,
-    "brport_mcast_flood": 0,
-    "brport_bcast_flood": 0,
-    "brport_neigh_suppress": 1,
+    "learning": 0,
+    "unicast_flood": 0,
+    "mcast_flood": 0,
+    "bcast_flood": 0,
+    "neigh_suppress": 1,
 }
 
 
@@ -63,7 +63,7 @@ def ensure_vxlan(network: Network, local: IpAddress | None) -> None:
         # Before it is up: not a single frame is flooded.
         tunnel = get_link(ip, name)
         if tunnel is not None and not is_quiet(tunnel):
-            ip.brport("set", index=tunnel.index, **{key.removeprefix("brport_"): it for key, it in _PORT_FLAGS.items()})
+            ip.brport("set", index=tunnel.index, **{key.removeprefix(""): it for key, it in _PORT_FLAGS.items()})
         if tunnel is not None:
             set_link(ip, tunnel, state="up")
 
