@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cirra.agent.v1 import desired_pb2 as agent
+from cirra.agent.v1.diagnosis_pb2 import PathFound, PortPath
 from core.agent.derived import is_derived
 from core.bus import Bus, PullLoop, Received, connect, publish_report
 from core.liveness import HeartbeatPublisher
@@ -39,8 +40,10 @@ class FakeHost:
     failing_removal: dict[str, agent.Failure] = field(default_factory=dict)
     holding: dict[str, asyncio.Event] = field(default_factory=dict)
     holding_removal: dict[str, asyncio.Event] = field(default_factory=dict)
-    # Instance → what its guest wrote; `mute`: it answers no question.
+    # Instance → what its guest wrote; port → what a walk of its path found. `mute`: it answers no question.
     consoles: dict[str, bytes] = field(default_factory=dict)
+    paths: dict[str, PathFound] = field(default_factory=dict)
+    walked: list[PortPath] = field(default_factory=list)
     mute: bool = False
     told: list[agent.DesiredObject] = field(default_factory=list)
     acks_lost: int = 0
@@ -91,13 +94,22 @@ class FakeHost:
     async def _handle(self, received: Received) -> None:
         if ".ReadConsole." in received.subject:
             await self._tell_console(received.decode(agent.Question))
+        elif ".DiagnosePath." in received.subject:
+            await self._tell_path(received.decode(agent.Question))
         else:
             await self.make_so(received.decode(agent.DesiredObject))
 
     async def _tell_console(self, question: agent.Question) -> None:
-        assert self._bus is not None
         about = question.console
         answer = agent.Answer(console=self.consoles.get(about.instance_id, b"")[-about.max_bytes :])
+        await self._answer(question, answer)
+
+    async def _tell_path(self, question: agent.Question) -> None:
+        self.walked.append(question.path)
+        await self._answer(question, agent.Answer(path=self.paths.get(question.path.port_id, PathFound())))
+
+    async def _answer(self, question: agent.Question, answer: agent.Answer) -> None:
+        assert self._bus is not None
         if not self.mute:
             subject = self._bus.subjects.progress(self.name, question.agent, question.question_id)
             await self._bus.publish_progress(subject, answer)

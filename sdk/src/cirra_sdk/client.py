@@ -9,6 +9,7 @@ from cirra_sdk.config import Profile, resolve
 from cirra_sdk.login import FixedToken, PasswordLogin
 from cirra_sdk.resources.aggregate import Aggregates, Placement
 from cirra_sdk.resources.compute import Flavors, Instances, KeyPairs
+from cirra_sdk.resources.diagnosis import Diagnosing
 from cirra_sdk.resources.events import Events, Timelines
 from cirra_sdk.resources.identity import Projects, Quotas, Tokens, Users
 from cirra_sdk.resources.image import Images
@@ -42,6 +43,7 @@ class AsyncClient:
         self.ports = Ports(transport)
         self.routers = Routers(transport)
         self.floating_ips = FloatingIps(transport)
+        self.diagnosis = Diagnosing(transport)
         self.operations = Operations(transport)
         self.events = Events(transport)
         self.timeline = Timelines(transport)

@@ -93,6 +93,7 @@ CALLS: dict[str, Doing] = {
     "DeleteFloatingIp": lambda client: client.floating_ips.delete("x"),
     "AssociateFloatingIp": lambda client: client.floating_ips.associate("x", "p", move=True),
     "DisassociateFloatingIp": lambda client: client.floating_ips.disassociate("x"),
+    "Diagnose": lambda client: client.diagnosis.diagnose("x", to="tcp/22"),
     "GetOperation": lambda client: client.operations.get("x"),
     "ListOperations": lambda client: client.operations.list(target="x"),
     "WatchOperation": lambda client: client.operations.watch("x"),
@@ -159,5 +160,5 @@ async def test_a_method_is_called_and_every_write_names_itself(
     if "request_id" in method.input_type.fields_by_name:
         assert len(request.request_id) == 36
     else:
-        reads = ("Get", "List", "Watch", "Explain", "Simulate")
+        reads = ("Get", "List", "Watch", "Explain", "Simulate", "Diagnose")
         assert method.name.startswith((*reads, "CreateToken", "RevokeToken", "Upload"))

@@ -26,7 +26,8 @@ from cirra_sdk.cli.commands import (
     subnet,
 )
 
-# Imported for what it adds to `server`.
+# Imported for what they add to `network` and `server`.
+from cirra_sdk.cli.commands import diagnosis as _diagnosis  # noqa: F401
 from cirra_sdk.cli.commands import server_actions as _server_actions  # noqa: F401
 from cirra_sdk.cli.completing import clouds, names_of
 
@@ -58,7 +59,8 @@ def root(
 
     Which cloud: --cloud, CIRRA_CLOUD, CIRRA_ENDPOINT and its kin, or the one in clouds.yaml.
 
-    Exit codes: 0 done, 1 the cloud refused or failed, 2 wrong usage, 3 not found, 4 the cloud does not answer.
+    Exit codes: 0 done, 1 the cloud refused or failed, 2 wrong usage, 3 not found, 4 the cloud does not answer, 5 what
+    was diagnosed is not well.
     """
     ctx.obj = Globals(cloud, project, user)
 

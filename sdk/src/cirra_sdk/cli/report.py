@@ -29,6 +29,8 @@ EXIT_CLOUD = 1
 EXIT_USAGE = 2
 EXIT_NOT_FOUND = 3
 EXIT_UNREACHABLE = 4
+# What was looked into is not well; the command itself has done its work.
+EXIT_BROKEN = 5
 EXIT_INTERRUPTED = 130
 
 DEBUG = "CIRRA_DEBUG"

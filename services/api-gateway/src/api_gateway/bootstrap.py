@@ -14,6 +14,7 @@ from api_gateway.api.aggregate import AggregateService
 from api_gateway.api.call import Parts
 from api_gateway.api.compute import ComputeService
 from api_gateway.api.decisions import PlacementService
+from api_gateway.api.diagnosis import DiagnosisService
 from api_gateway.api.events import EventService
 from api_gateway.api.floating_ip import FloatingIpService
 from api_gateway.api.identity import IdentityService
@@ -41,6 +42,7 @@ from cirra.compute.v1.server_group_pb2_grpc import add_ServerGroupServiceService
 from cirra.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
 from cirra.identity.v1.identity_pb2_grpc import add_IdentityServiceServicer_to_server
 from cirra.image.v1.image_pb2_grpc import add_ImageServiceServicer_to_server
+from cirra.network.v1.diagnosis_pb2_grpc import add_DiagnosisServiceServicer_to_server
 from cirra.network.v1.floating_ip_pb2_grpc import add_FloatingIpServiceServicer_to_server
 from cirra.network.v1.network_pb2_grpc import add_NetworkServiceServicer_to_server
 from cirra.network.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
@@ -131,6 +133,7 @@ def _services(parts: Parts, tokens: Tokens, uploads: Uploads) -> list[Service]:
         (add_NetworkServiceServicer_to_server, NetworkService(parts)),
         (add_RouterServiceServicer_to_server, RouterService(parts)),
         (add_FloatingIpServiceServicer_to_server, FloatingIpService(parts)),
+        (add_DiagnosisServiceServicer_to_server, DiagnosisService(parts)),
         (add_OperationServiceServicer_to_server, OperationService(parts)),
         (add_EventServiceServicer_to_server, EventService(parts)),
         (add_HostServiceServicer_to_server, HostService(parts)),

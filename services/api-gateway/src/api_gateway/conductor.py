@@ -9,7 +9,7 @@ from uuid import uuid4
 import grpc
 
 from cirra.conductor.v1 import commands_pb2_grpc as grpc_api
-from cirra.conductor.v1 import placement_commands_pb2_grpc, router_commands_pb2_grpc
+from cirra.conductor.v1 import diagnosis_commands_pb2_grpc, placement_commands_pb2_grpc, router_commands_pb2_grpc
 from cirra.conductor.v1.operations_pb2_grpc import OperationCommandsStub
 from core.errors import CirraError, DeadlineExceeded, Unavailable
 from core.rpc.metadata import STATUS_DETAILS, as_mapping
@@ -31,12 +31,13 @@ class Conductor:
         self.network = grpc_api.NetworkCommandsStub(channel)
         self.routers = router_commands_pb2_grpc.RouterCommandsStub(channel)
         self.floating_ips = router_commands_pb2_grpc.FloatingIpCommandsStub(channel)
+        self.diagnosis = diagnosis_commands_pb2_grpc.DiagnosisCommandsStub(channel)
         self.hosts = grpc_api.HostCommandsStub(channel)
         self.placement = placement_commands_pb2_grpc.PlacementCommandsStub(channel)
         self.server_groups = placement_commands_pb2_grpc.ServerGroupCommandsStub(channel)
         self.operations = OperationCommandsStub(channel)
 
-    async def ask(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
+    async def ask(self, method: Callable[..., Awaitable[T]], request: Any, *, timeout_s: float = TIMEOUT_S) -> T:
         """Calls one of its methods, again while the conductor can't be reached, for a bounded time.
 
         A request without a request id is given one: what is sent twice is done once. Raises what the conductor
@@ -45,7 +46,7 @@ class Conductor:
         if hasattr(request, "request_id") and not request.request_id:
             request.request_id = str(uuid4())
         try:
-            return await retried(lambda: method(request, timeout=TIMEOUT_S), timeout_s=PATIENCE_S)
+            return await retried(lambda: method(request, timeout=timeout_s), timeout_s=max(PATIENCE_S, timeout_s))
         except (Unavailable, DeadlineExceeded) as error:
             if not _is_silence(error):
                 raise

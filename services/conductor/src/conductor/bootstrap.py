@@ -12,6 +12,7 @@ import structlog
 
 from cirra.agent.v1.host_pb2_grpc import add_HostAgentServiceServicer_to_server
 from cirra.conductor.v1 import commands_pb2_grpc as commands
+from cirra.conductor.v1 import diagnosis_commands_pb2_grpc as diagnosis_commands
 from cirra.conductor.v1 import placement_commands_pb2_grpc as placement_commands
 from cirra.conductor.v1 import router_commands_pb2_grpc as router_commands
 from cirra.conductor.v1.operations_pb2_grpc import add_OperationCommandsServicer_to_server
@@ -45,6 +46,7 @@ from conductor.identity.commands import IdentityCommands, ensure_admin, finish_d
 from conductor.identity.passwords import PasswordCost, Passwords
 from conductor.image.commands import ImageCommands
 from conductor.network.commands import NetworkCommands
+from conductor.network.diagnosis_commands import DiagnosisCommands
 from conductor.network.floating_ip_commands import FloatingIpCommands
 from conductor.network.router_commands import RouterCommands
 from conductor.operations.commands import OperationCommands
@@ -125,17 +127,22 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     await finish_deletions(plane.repository)
 
     acceptance = HostAcceptance(desired_state, contents, services.placement, caught_up)
+    questions = Questions(plane.bus, desired_state)
     doors: list[Service] = [
         (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, passwords)),
         (
             commands.add_ComputeCommandsServicer_to_server,
-            ComputeCommands(plane.repository, engine, questions=Questions(plane.bus, desired_state)),
+            ComputeCommands(plane.repository, engine, questions=questions),
         ),
         (commands.add_GuestCommandsServicer_to_server, GuestCommands(plane.repository)),
         (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
         (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository, segments=settings.segments)),
         (router_commands.add_RouterCommandsServicer_to_server, RouterCommands(plane.repository)),
         (router_commands.add_FloatingIpCommandsServicer_to_server, FloatingIpCommands(plane.repository)),
+        (
+            diagnosis_commands.add_DiagnosisCommandsServicer_to_server,
+            DiagnosisCommands(plane.repository, questions),
+        ),
         (
             add_OperationCommandsServicer_to_server,
             OperationCommands(plane.repository, Interventions(plane.repository, engine)),

@@ -8,10 +8,13 @@ from functools import partial
 from cirra.agent.v1.desired_pb2 import InventoryObserved
 from core.agent.identity import HostIdentity
 from core.agent.link import AgentLink
+from core.agent.questions import Reader
 from core.agent.reporter import read_boot_id
 from core.agent.runtime import AgentRuntime
 from core.agent.state_folder import StateFolder
 from core.service import Lifetime
+from net_agent.diagnosis.path import Targets
+from net_agent.diagnosis.reader import PathReader, read_simulated
 from net_agent.drivers.base import NetworkDriver
 from net_agent.drivers.linux.driver import LinuxDriver
 from net_agent.drivers.linux.namespace import Namespaces
@@ -46,6 +49,7 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     runtime = AgentRuntime(
         link,
         handlers=[PortHandler(driver, state), *(DerivedHandler(kind, driver, state) for kind in DERIVED_KINDS)],
+        readers={"DiagnosePath": await _path_reader(driver, settings)},
         inventory=look_at_inventory,
         background={"observe": observer.run, "heal": healer.run},
         state=state,
@@ -88,3 +92,10 @@ async def make_driver(identity: HostIdentity, settings: NetAgentSettings) -> Net
 
 def make_namespaces(settings: NetAgentSettings) -> Namespaces:
     return Namespaces(host=settings.host_namespace, directory=settings.netns_directory)
+
+
+async def _path_reader(driver: NetworkDriver, settings: NetAgentSettings) -> Reader:
+    if not isinstance(driver, LinuxDriver):
+        return read_simulated
+    await driver.clear_probes()
+    return PathReader(driver.ground, Targets(settings.diagnose_address, settings.diagnose_name)).read

@@ -106,6 +106,8 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "AssociateFloatingIp": Need.MEMBER,
         "DisassociateFloatingIp": Need.MEMBER,
     },
+    # It tells of hosts, and of what is on them.
+    "cirra.network.v1.DiagnosisService": {"Diagnose": Need.ADMIN},
     "cirra.operations.v1.OperationService": {
         "GetOperation": Need.READER,
         "ListOperations": Need.READER,

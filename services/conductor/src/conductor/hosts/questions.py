@@ -17,7 +17,7 @@ from core.errors import CirraError, Unavailable
 TIMES = 3
 PATIENCE_S = 2.5
 
-_VERBS = {"console": "ReadConsole"}
+_VERBS = {"console": "ReadConsole", "path": "DiagnosePath"}
 
 
 class Questions:
@@ -27,9 +27,17 @@ class Questions:
         self._bus = bus
         self._desired_state = desired_state
 
-    async def ask(self, host: str, agent_name: str, question: agent.Question) -> agent.Answer:
-        """`question`: what it is about. Raises Unavailable (HOST_DOWN, HOST_SILENT), and as the host says that it can't
-        tell."""
+    async def ask(
+        self,
+        host: str,
+        agent_name: str,
+        question: agent.Question,
+        *,
+        times: int = TIMES,
+        patience_s: float = PATIENCE_S,
+    ) -> agent.Answer:
+        """`question`: what it is about. `patience_s`: for an answer, each time. Raises Unavailable (HOST_DOWN,
+        HOST_SILENT), and as the host says that it can't tell."""
         if (await self._desired_state.standing(host)).down:
             raise Unavailable(
                 f"{host} is down: it can't be asked",
@@ -40,13 +48,13 @@ class Questions:
         asked = agent.Question()
         asked.CopyFrom(question)
         asked.question_id, asked.host, asked.agent = str(uuid4()), host, agent_name
-        answer = await self._answer(asked)
+        answer = await self._answer(asked, times, patience_s)
         if answer.HasField("failure"):
             failure = answer.failure
             raise CirraError(f"{host}: {failure.message}", reason=failure.reason, remedy=failure.remedy)
         return answer
 
-    async def _answer(self, asked: agent.Question) -> agent.Answer:
+    async def _answer(self, asked: agent.Question, times: int, patience_s: float) -> agent.Answer:
         heard: asyncio.Future[agent.Answer] = asyncio.get_running_loop().create_future()
 
         async def hear(message: Msg) -> None:
@@ -57,12 +65,12 @@ class Questions:
         subject = self._bus.subjects.progress(asked.host, asked.agent, asked.question_id)
         subscription = await self._bus.subscribe(subject, hear)
         try:
-            for _ in range(TIMES):
+            for _ in range(times):
                 await publish_command(
-                    self._bus, asked.host, asked.agent, verb, asked.question_id, asked, retry_for_s=PATIENCE_S
+                    self._bus, asked.host, asked.agent, verb, asked.question_id, asked, retry_for_s=patience_s
                 )
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(PATIENCE_S):
+                    async with asyncio.timeout(patience_s):
                         return await asyncio.shield(heard)
         finally:
             await subscription.unsubscribe()

@@ -25,6 +25,8 @@ from pathlib import Path
 import structlog
 
 from core.ids import parse_uuid
+from net_agent.diagnosis.ground import Ground
+from net_agent.diagnosis.probe.voice import remove_leftovers
 from net_agent.drivers.base import ABSENT, DriverInfo, Faults, Lease, Neighbour, NetworkFault, PortState
 from net_agent.drivers.linux import bridge, tap
 from net_agent.drivers.linux.census import network_parts
@@ -63,6 +65,7 @@ class LinuxDriver:
         self._tunnel_address = tunnel_address
         self._namespaces = namespaces
         self._specs = Specifications(folder)
+        self._identity = identity
         self._segments = Segments(namespaces, physical_networks, tunnel_address)
         self._services = Services(namespaces, identity, folder)
         self._parts: Sequence[Part] = (
@@ -189,10 +192,33 @@ class LinuxDriver:
                     found.append(Neighbour(owners[mac_address], mac_address, ip_address))
         return found
 
+    # ---- diagnosis
+
+    async def ground(self, port_id: str) -> Ground | None:
+        """What a diagnosis of the port stands on; None: this host was never told of it."""
+        scope = Scope.of(self._specs.wanted, {("port", port_id)})
+        if not scope.ports:
+            return None
+        return Ground(
+            port=scope.ports[0],
+            scope=scope,
+            wanted=self._specs.wanted,
+            parts=self._parts,
+            uplink=self._segments.uplink(scope.ports[0].network),
+            folder=self._specs.folder / scope.ports[0].network.network_id,
+            namespaces=self._namespaces,
+            identity=self._identity,
+        )
+
+    async def clear_probes(self) -> None:
+        """What a diagnosis has left that was cut short by the end of its agent."""
+        await self._namespaces.on_host(remove_leftovers)
+
     # ---- the end
 
     async def remove_everything(self) -> None:
         """All that Cirra made on this host, by its records and by the marks on what it made; nothing else."""
+        await self.clear_probes()
         ports = list(self._specs.wanted.ports.values())
         networks = await self._all_networks()
         for part in reversed(self._parts):

@@ -62,6 +62,10 @@ class Segments:
             )
         return self._uplinks[network.physical_network]
 
+    def uplink(self, network: Network) -> str | None:
+        """The interface of the network's physical network; None: it has none, or this host has no interface for it."""
+        return self._uplinks.get(network.physical_network)
+
     async def ensure(self, wanted: Wanted, scope: Scope) -> Faults:
         faults: dict[Key, NetworkFault] = {}
         for network in scope.networks:

@@ -1,0 +1,138 @@
+"""The path that is walked: what should be there, by the host's own records, and the means to find out what is."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Any, TypeVar
+
+from core.ids import dhcp_namespace
+from net_agent.diagnosis.ground import Ground
+from net_agent.diagnosis.probe import frames, messages
+from net_agent.diagnosis.probe.frames import Arp, Frame
+from net_agent.diagnosis.probe.messages import Offer
+from net_agent.diagnosis.probe.voice import Voice
+from net_agent.drivers.linux.dhcp_link import service_mac_address
+from net_agent.drivers.linux.dnsmasq_config import NetworkPaths
+from net_agent.model import Network, Port, Subnet
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is asked of the outside, to see whether it is there. `address` None: nothing but the next router."""
+
+    address: IPv4Address | None = None
+    name: str = "example.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What others want from the guest, and where they are: `to` is "tcp/22", "icmp" or empty."""
+
+    to: str = ""
+    from_cidr: str = ""
+
+
+@dataclass(slots=True)
+class GuestPath:
+    """One walk. What several hops want to know is asked once (`once`)."""
+
+    ground: Ground
+    voice: Voice | None
+    targets: Targets
+    wish: Wish
+    draw: random.Random = field(default_factory=random.SystemRandom)
+    _asked: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
+
+    @property
+    def port(self) -> Port:
+        return self.ground.port
+
+    @property
+    def network(self) -> Network:
+        return self.ground.network
+
+    @property
+    def paths(self) -> NetworkPaths:
+        return NetworkPaths(self.ground.folder)
+
+    @property
+    def namespace(self) -> str:
+        return dhcp_namespace(self.network.network_id)
+
+    @property
+    def own(self) -> tuple[IPv4Address, Subnet] | None:
+        """The guest's first address that is in a subnet with DHCP, or in any."""
+        found = [
+            (address, subnet)
+            for address in self.port.addresses
+            for subnet in self.network.subnets
+            if address in subnet.cidr
+        ]
+        return next((pair for pair in found if pair[1].dhcp_ip is not None), found[0] if found else None)
+
+    async def on_host(self, function: Callable[[], T]) -> T:
+        return await self.ground.namespaces.on_host(function)
+
+    async def in_service(self, function: Callable[[], T]) -> T:
+        """Runs where DHCP and metadata answer. Raises FileNotFoundError when that namespace is gone."""
+        return await self.ground.namespaces.inside(self.namespace, function)
+
+    async def once(self, what: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        task = self._asked.get(what)
+        if task is None:
+            task = self._asked[what] = asyncio.create_task(ask(), name=what)
+        answer: T = await asyncio.shield(task)
+        return answer
+
+    async def close(self) -> None:
+        """What nobody waits for any more ends."""
+        for task in self._asked.values():
+            task.cancel()
+        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+
+    def number(self) -> int:
+        """32 random bits, by which an answer is known."""
+        return self.draw.getrandbits(32)
+
+    # ---- questions that several hops ask
+
+    async def offered(self) -> Offer | None:
+        """What DHCP offers to this guest; None: nobody answers, or nothing can be asked."""
+        return await self.once("dhcp", self._discover)
+
+    async def _discover(self) -> Offer | None:
+        if self.voice is None:
+            return None
+        transaction = self.number()
+        frame = messages.discover(self.port.mac_address, transaction)
+        return await self.voice.ask(frame, lambda heard: messages.offer(heard, transaction))
+
+    async def mac_of(self, address: IPv4Address) -> str | None:
+        """Who answers ARP for an address when this guest asks; None: nobody, or nothing can be asked."""
+        return await self.once(f"arp {address}", lambda: self._resolve(address))
+
+    async def _resolve(self, address: IPv4Address) -> str | None:
+        if self.voice is None or self.own is None:
+            return None
+        frame = frames.arp_request(self.port.mac_address, self.own[0], address)
+        return await self.voice.ask(frame, lambda heard: _arp_reply(heard, address))
+
+    @property
+    def service_mac(self) -> str:
+        return service_mac_address(self.network.network_id)
+
+    def packet(self, next_hop_mac: str, packet: bytes) -> bytes:
+        """A frame of the guest's."""
+        return frames.ethernet(next_hop_mac, self.port.mac_address, frames.ETH_IPV4, packet)
+
+
+def _arp_reply(frame: Frame, address: IPv4Address) -> str | None:
+    said = frame.content
+    answers = isinstance(said, Arp) and said.operation == frames.ARP_REPLY and said.sender == address
+    return said.sender_mac if answers and isinstance(said, Arp) else None

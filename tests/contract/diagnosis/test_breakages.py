@@ -1,0 +1,141 @@
+"""A healthy guest has nothing that is broken; and each breakage, made on purpose, is what the verdict names.
+
+Nothing heals here: no net-agent runs, only its driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_OK
+from net_agent.drivers.linux.dhcp_link import inner_device, outer_device
+from net_agent.drivers.linux.dnsmasq_config import NetworkPaths
+from net_agent.drivers.linux.files import replace_text
+from net_agent.drivers.linux.links import write_sysctl
+from tests.contract.diagnosis.site import Site, all_well, states, summary
+from tests.contract.network.waiting import until
+
+pytestmark = pytest.mark.root
+
+Break = Callable[[Site], Awaitable[object]]
+
+
+async def test_a_healthy_guest_has_nothing_broken(site: Site) -> None:
+    found = await site.diagnose()
+    assert all_well(found), summary(found)
+    told = {name for name, state in states(found).items() if state == PATH_HOP_STATE_OK}
+    assert told >= {"rules", "tap", "guest", "bridge", "host-filter", "dhcp", "address", "metadata", "dns"}
+
+
+async def test_nothing_is_left_and_nothing_disturbed(site: Site) -> None:
+    """The host is as before, to the index of each interface; and the guest has heard of no new lease."""
+    before = await site.linux.fingerprint(site.network)
+    for _ in range(3):
+        assert all_well(await site.diagnose())
+    assert await site.linux.fingerprint(site.network) == before
+    assert len(await site.linux.driver.leases()) == 1
+    assert await site.guest.ping("10.77.0.2")
+
+
+# ---- breaking it
+
+
+def _command(*argv: str) -> Break:
+    """*argv*: {tap}, {bridge}, {outer} stand for this guest's devices."""
+
+    async def act(site: Site) -> None:
+        names = {
+            "tap": site.port.device,
+            "bridge": site.network.bridge,
+            "outer": outer_device(site.network.network_id),
+            "inner": inner_device(site.network.network_id),
+        }
+        await site.command(*(part.format(**names) for part in argv))
+
+    return act
+
+
+async def _pull_the_card(site: Site) -> None:
+    await site.linux.unplug_guest(site.guest)
+
+
+async def _kill_dnsmasq(site: Site) -> None:
+    await site.linux.kill(site.network, "dnsmasq")
+
+
+async def _forget_the_host(site: Site) -> None:
+    """dnsmasq reads a file that lacks this guest."""
+    paths = NetworkPaths(site.linux.folder / "networks" / site.network.network_id)
+    replace_text(paths.hosts, "")
+    await site.command("kill", "-HUP", str(site.linux.pids(site.network)["dnsmasq"]))
+
+    async def forgotten() -> bool:
+        return next(hop for hop in (await site.diagnose()).hops if hop.name == "dhcp").state != PATH_HOP_STATE_OK
+
+    await until(forgotten)
+
+
+async def _kill_the_proxy(site: Site) -> None:
+    await site.linux.kill(site.network, "metadata-proxy")
+
+
+async def _stop_the_service(site: Site) -> None:
+    site.metadata_server.close()
+    await site.metadata_server.wait_closed()
+
+
+async def _guest_shuts_its_card(site: Site) -> None:
+    await site.guest.run("ip", "link", "set", "eth0", "down")
+
+
+async def _forward_reject(site: Site) -> None:
+    """As firewalld, or a distribution's iptables-services, has it."""
+    await site.linux.namespaces.on_host(lambda: write_sysctl("net/bridge/bridge-nf-call-iptables", "1"))
+    await site.command("nft", "add table ip filter")
+    await site.command("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy accept; }")
+    await site.command("nft", "add rule ip filter FORWARD reject with icmp type host-prohibited")
+
+
+async def _wrong_names(site: Site) -> None:
+    """dnsmasq tells another address for the guest's name than the guest's."""
+    paths = NetworkPaths(site.linux.folder / "networks" / site.network.network_id)
+    replace_text(paths.names, f"10.77.0.99 guest-11.{site.network.dns_domain} guest-11\n")
+    await site.command("kill", "-HUP", str(site.linux.pids(site.network)["dnsmasq"]))
+
+    async def wrong() -> bool:
+        return next(hop for hop in (await site.diagnose()).hops if hop.name == "dns").state != PATH_HOP_STATE_OK
+
+    await until(wrong)
+
+
+BREAKAGES: dict[str, tuple[Break, str, str]] = {
+    "rules table deleted": (_command("nft", "delete", "table", "bridge", "cirra"), "rules", "RULES_MISSING"),
+    "port's chain flushed": (_command("nft", "flush chain bridge cirra {tap}"), "rules", "RULES_NOT_IN_FORCE"),
+    "tap deleted": (_command("ip", "link", "del", "{tap}"), "tap", "TAP_MISSING"),
+    "tap down": (_command("ip", "link", "set", "{tap}", "down"), "tap", "TAP_DOWN"),
+    "tap off its bridge": (_command("ip", "link", "set", "{tap}", "nomaster"), "tap", "TAP_OFF_BRIDGE"),
+    "tap with another MTU": (_command("ip", "link", "set", "{tap}", "mtu", "1300"), "tap", "TAP_MTU_WRONG"),
+    "no guest": (_pull_the_card, "guest", "GUEST_NOT_CONNECTED"),
+    "bridge deleted": (_command("ip", "link", "del", "{bridge}"), "bridge", "BRIDGE_MISSING"),
+    "bridge down": (_command("ip", "link", "set", "{bridge}", "down"), "bridge", "BRIDGE_DOWN"),
+    "FORWARD REJECT": (_forward_reject, "host-filter", "HOST_FILTER_REJECTS"),
+    "DHCP's end off the bridge": (_command("ip", "link", "set", "{outer}", "nomaster"), "dhcp", "DHCP_LINK_BROKEN"),
+    "dnsmasq killed": (_kill_dnsmasq, "dhcp", "DHCP_NOT_RUNNING"),
+    "dnsmasq lost the host": (_forget_the_host, "dhcp", "DHCP_ENTRY_MISSING"),
+    "the guest shut its card": (_guest_shuts_its_card, "address", "GUEST_SILENT"),
+    "metadata proxy killed": (_kill_the_proxy, "metadata", "METADATA_PROXY_NOT_RUNNING"),
+    "metadata service away": (_stop_the_service, "metadata", "METADATA_SERVICE_AWAY"),
+    "wrong DNS": (_wrong_names, "dns", "DNS_WRONG_ANSWER"),
+}
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+async def test_a_breakage_is_named(site: Site, breakage: str) -> None:
+    act, hop, reason = BREAKAGES[breakage]
+    await act(site)
+    found = await site.diagnose()
+    broken = await site.first_broken()
+    assert (broken.name, broken.reason) == (hop, reason), summary(found)
+    assert broken.observed and broken.remedy
