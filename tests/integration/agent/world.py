@@ -21,7 +21,7 @@ from cirra.agent.v1.desired_pb2 import (
     Orphan,
     Report,
 )
-from core.agent.handler import AgentFailure
+from core.agent.handler import AgentFailure, DerivedHandler
 from core.agent.identity import HostIdentity
 from core.agent.link import AgentLink
 from core.agent.runtime import AgentRuntime
@@ -240,7 +240,7 @@ class World:
             ).save()
         return HostIdentity.load(folder)
 
-    async def start_agent(self, shelf: Shelf, **options: Any) -> RunningAgent:
+    async def start_agent(self, shelf: Shelf | DerivedHandler, **options: Any) -> RunningAgent:
         """Start the compute-agent of `h1` with *shelf*; options of settings and of AgentRuntime."""
         runtime_options = {
             name: options.pop(name) for name in ("inventory", "background", "readers") if name in options
@@ -255,10 +255,10 @@ class World:
         self.agents.append(agent)
         return agent
 
-    async def command(self, desired: DesiredObject, headers: dict[str, str] | None = None) -> int:
-        return await publish_command(
-            self.bus, desired.host, desired.agent, "EnsureDomain", desired.object_id, desired, headers
-        )
+    async def command(
+        self, desired: DesiredObject, headers: dict[str, str] | None = None, *, verb: str = "EnsureDomain"
+    ) -> int:
+        return await publish_command(self.bus, desired.host, desired.agent, verb, desired.object_id, desired, headers)
 
     def reports_on(self, object_id: str) -> list[Report]:
         return [report for report, _ in self.reports if report.object_id == object_id]

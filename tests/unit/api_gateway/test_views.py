@@ -336,6 +336,32 @@ def test_a_host_s_usage_is_the_sum_of_its_claims(history: History) -> None:
     assert (host.name, host.state, host.enabled) == ("hosts/h1", placement.HOST_STATE_ENROLLED, True)
 
 
+def test_faults_are_each_agents_list_and_one_for_another_reason_is_another(history: History) -> None:
+    uid = host_aggregate_id("h1")
+
+    def told(agent_name: str, **reasons: str) -> placement_events.HostFaultsChanged:
+        faults = [
+            placement.HostFault(agent=agent_name, kind="router", object_id=each, reason=reason)
+            for each, reason in reasons.items()
+        ]
+        return placement_events.HostFaultsChanged(host="h1", agent=agent_name, faults=faults)
+
+    history.add_all(
+        "host",
+        uid,
+        placement_events.HostEnrolled(host="h1"),
+        told("net", a="BROKEN", b="BROKEN"),
+        told("net", a="BROKEN", b="GONE"),
+        told("block", c="FULL"),
+    )
+    found = {
+        each.object_id: (each.reason, each.see_time.ToDatetime(BEGIN.tzinfo))
+        for each in _row(history, HOST, uid).resource.faults
+    }
+    times = [event.recorded_at for event in history.events]
+    assert found == {"a": ("BROKEN", times[1]), "b": ("GONE", times[2]), "c": ("FULL", times[3])}
+
+
 def test_orphans_are_each_agents_list_and_keep_the_time_when_they_were_seen_first(history: History) -> None:
     uid = host_aggregate_id("h1")
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cirra.agent.v1 import desired_pb2 as agent
 from conductor.fabric.rows import ERA, Row, after, kept_after
-from tests.unit.conductor.fabric.history import ACTIVE, FLAT, INACTIVE, VXLAN, History, uid
+from tests.harness.fabric_history import ACTIVE, FLAT, INACTIVE, VXLAN, History, uid
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from cirra.agent.v1.desired_pb2 import FaultsObserved, ObjectFault
 from core.agent.handler import AgentFailure
 from core.agent.records import Key
 
-# From the first desired state until a list is told: one of a process that has only begun would say that all is well.
-FIRST_AFTER_S = 5.0
 # Faults come in crowds, with the thing that broke: one list for all.
 GATHER_S = 0.5
 
@@ -46,7 +44,7 @@ class Faults:
         self,
         report: Callable[[FaultsObserved], Awaitable[object]],
         *,
-        first_after_s: float = FIRST_AFTER_S,
+        first_after_s: float,
         gather_s: float = GATHER_S,
     ) -> None:
         """For ever: reports the list in a while, also an empty one (an earlier process may have told another), and then

@@ -164,7 +164,7 @@ class AgentRuntime:
         async def report(seen: FaultsObserved) -> None:
             await self._link.reporter.report("faults", self._link.host, seen, generation=0)
 
-        await self._link.faults.tell(report)
+        await self._link.faults.tell(report, first_after_s=self._link.settings.faults_after_s)
 
     async def _watch_inventory(self) -> None:
         if self._inventory is None:

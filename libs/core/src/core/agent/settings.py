@@ -24,6 +24,8 @@ class AgentSettings(ServiceSettings):
     unbuilt_grace_s: float = Field(default=900.0, ge=0)
     # Facts that didn't change are said again after this time, in case the first report was lost.
     repeat_after_s: float = Field(default=600.0, gt=0)
+    # From the first desired state until faults are told: a process that has only begun would say that there are none.
+    faults_after_s: float = Field(default=5.0, ge=0)
     # How often the inventory is looked at; it is reported when it changed, and every minute.
     inventory_interval_s: float = Field(default=10.0, gt=0)
     heartbeat_interval_s: float = Field(default=1.0, gt=0)

@@ -1,8 +1,9 @@
-"""A log of what concerns the fabric, in memory, and the rows that it leads to."""
+"""What concerns the fabric: scripts of events, a log of them in memory, and the rows that they lead to."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
@@ -29,58 +30,33 @@ def uid(name: str) -> str:
     return str(uuid5(_NAMES, name))
 
 
-class History:
-    """Events as they happen, each taken in at once. `touched`: the rows that the last event has written."""
+@dataclass(frozen=True, slots=True)
+class Happening:
+    aggregate_type: str
+    aggregate_id: UUID
+    version: int
+    message: Message
 
-    def __init__(self, derivation: Derivation | None = None) -> None:
-        self.derivation = derivation or Derivation()
-        self.events: list[RecordedEvent] = []
-        self.rows: dict[Key, rows.Row] = {}
-        self.touched: set[Key] = set()
-        self.looked = 0
+
+class Script:
+    """Events in the words of a test, noted to be played."""
+
+    def __init__(self) -> None:
         self._versions: dict[UUID, int] = defaultdict(int)
+        self._noted: list[Happening] = []
 
-    def happens(self, aggregate_type: str, aggregate_id: UUID, message: Message, epoch: int = 1) -> None:
+    def take(self) -> list[Happening]:
+        """What was noted since it was taken last."""
+        noted, self._noted = self._noted, []
+        return noted
+
+    def happens(self, aggregate_type: str, aggregate_id: UUID, message: Message) -> None:
+        """Any event."""
         self._versions[aggregate_id] += 1
-        position = len(self.events) + 1
-        event = RecordedEvent(
-            position=position,
-            epoch=epoch,
-            event_id=uuid5(_NAMES, str(position)),
-            aggregate_type=aggregate_type,
-            aggregate_id=aggregate_id,
-            version=self._versions[aggregate_id],
-            type=message.DESCRIPTOR.full_name,
-            schema_version=1,
-            data=message.SerializeToString(deterministic=True),
-            recorded_at=BEGIN,
-            actor="",
-            request_id="",
-            causation_id="",
-            correlation_id="",
-            traceparent="",
-        )
-        self.take_in(event)
+        self.noted(Happening(aggregate_type, aggregate_id, self._versions[aggregate_id], message))
 
-    def replayed(self) -> History:
-        """The same events from the first on, with nothing known before."""
-        again = History()
-        for event in self.events:
-            again.take_in(event)
-        return again
-
-    def take_in(self, event: RecordedEvent) -> None:
-        self.events.append(event)
-        looks = list(self.derivation.take_in(event)) if self.derivation.concerns(event) else []
-        self.looked = len(looks)
-        self.touched = set()
-        for look in looks:
-            row = rows.after(self.rows.get(look.key), [look])
-            if row is not None and row != self.rows.get(look.key):
-                self.rows[look.key] = row
-                self.touched.add(look.key)
-
-    # --- what happens
+    def noted(self, happening: Happening) -> None:
+        self._noted.append(happening)
 
     def host(self, name: str, tunnel_address: str = "") -> None:
         self.happens("host", host_aggregate_id(name), placement.HostEnrolled(host=name))
@@ -88,7 +64,14 @@ class History:
 
     def tunnel(self, host: str, address: str) -> None:
         inventory = Inventory(vcpus=8, tunnel_address=address)
-        self.happens("host", host_aggregate_id(host), placement.HostInventoryChanged(host=host, inventory=inventory))
+        message = placement.HostInventoryChanged(host=host, inventory=inventory)
+        self.happens("host", host_aggregate_id(host), message)
+
+    def down(self, host: str) -> None:
+        self.happens("host", host_aggregate_id(host), placement.HostDown(host=host))
+
+    def up(self, host: str) -> None:
+        self.happens("host", host_aggregate_id(host), placement.HostUp(host=host))
 
     def network(self, name: str, kind: public.NetworkType.ValueType = FLAT) -> None:
         self.happens("network", UUID(uid(name)), network.NetworkCreated(project_id="p", type=kind, mtu=1500))
@@ -98,9 +81,6 @@ class History:
             network_id=uid(of), subnet_id=uid(name), cidr=cidr, gateway_ip="10.0.0.1", dhcp_ip="10.0.0.2"
         )
         self.happens("network", UUID(uid(of)), message)
-
-    def no_network(self, name: str) -> None:
-        self.happens("network", UUID(uid(name)), network.NetworkDeleted(project_id="p"))
 
     def bind(
         self,
@@ -127,7 +107,44 @@ class History:
     def no_port(self, port: str) -> None:
         self.happens("port", UUID(uid(port)), network.PortDeleted(project_id="p"))
 
-    # --- what comes of it
+
+class History(Script):
+    """Events taken in as they happen. `touched`: the rows that the last one has written; `looked`: how many it looked
+    at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.derivation = Derivation()
+        self.events: list[RecordedEvent] = []
+        self.rows: dict[Key, rows.Row] = {}
+        self.touched: set[Key] = set()
+        self.looked = 0
+
+    @property
+    def position(self) -> int:
+        """Of the last event."""
+        return self.events[-1].position if self.events else 0
+
+    def noted(self, happening: Happening) -> None:
+        self.take_in(_recorded(happening, self.position + 1))
+
+    def replayed(self) -> History:
+        """The same events from the first on, with nothing known before."""
+        again = History()
+        for event in self.events:
+            again.take_in(event)
+        return again
+
+    def take_in(self, event: RecordedEvent) -> None:
+        self.events.append(event)
+        looks = list(self.derivation.take_in(event)) if self.derivation.concerns(event) else []
+        self.looked = len(looks)
+        self.touched = set()
+        for look in looks:
+            row = rows.after(self.rows.get(look.key), [look])
+            if row is not None and row != self.rows.get(look.key):
+                self.rows[look.key] = row
+                self.touched.add(look.key)
 
     def present(self) -> dict[Key, bytes]:
         return {key: row.spec for key, row in self.rows.items() if row.spec is not None}
@@ -144,3 +161,23 @@ class History:
     def has(self, host: str, kind: str, name: str) -> bool:
         found = self.object(host, kind, name)
         return found is not None and not found.absent
+
+
+def _recorded(happening: Happening, position: int) -> RecordedEvent:
+    return RecordedEvent(
+        position=position,
+        epoch=1,
+        event_id=uuid5(_NAMES, str(position)),
+        aggregate_type=happening.aggregate_type,
+        aggregate_id=happening.aggregate_id,
+        version=happening.version,
+        type=happening.message.DESCRIPTOR.full_name,
+        schema_version=1,
+        data=happening.message.SerializeToString(deterministic=True),
+        recorded_at=BEGIN,
+        actor="",
+        request_id="",
+        causation_id="",
+        correlation_id="",
+        traceparent="",
+    )
