@@ -1,0 +1,117 @@
+"""What this host is to route, as the specifications on its disk have it: the input of all plans. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from net_agent.drivers.linux.routing.names import LinkAddresses
+from net_agent.model import ExternalGateway, FloatingIp, IpAddress, IpNetwork, Network, Peer, Port, Router
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """floating_ips: those of this host's ports.
+
+    stations: network id → address → MAC address, of its ports on this host and on others.
+    metadata: subnet id → the address in it where metadata answers.
+    """
+
+    routers: tuple[Router, ...] = ()
+    floating_ips: tuple[FloatingIp, ...] = ()
+    stations: Mapping[str, Mapping[IpAddress, str]] | None = None
+    metadata: Mapping[str, IPv4Address] | None = None
+
+    def floating_of(self, router_id: str) -> tuple[FloatingIp, ...]:
+        return tuple(each for each in self.floating_ips if each.router_id == router_id)
+
+
+def routing(
+    routers: Iterable[Router],
+    floating_ips: Iterable[FloatingIp],
+    networks: Iterable[Network],
+    ports: Iterable[Port],
+    peers: Iterable[Peer],
+) -> Routing:
+    """In a fixed order, so that the same specifications give the same plan."""
+    stations: defaultdict[str, dict[IpAddress, str]] = defaultdict(dict)
+    for peer in peers:
+        stations[peer.network_id].update(dict.fromkeys(peer.addresses, peer.mac_address))
+    # Here is where a port is that is both: on its way from one host to another.
+    for port in ports:
+        stations[port.network.network_id].update(dict.fromkeys(port.addresses, port.mac_address))
+    return Routing(
+        routers=tuple(sorted(routers, key=lambda router: router.router_id)),
+        floating_ips=tuple(sorted(floating_ips, key=lambda floating: floating.floating_ip_id)),
+        stations=stations,
+        metadata={
+            subnet.subnet_id: subnet.dhcp_ip
+            for network in networks
+            for subnet in network.subnets
+            if isinstance(subnet.dhcp_ip, IPv4Address)
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A router as its external namespace knows it.
+
+    subnets: those whose addresses are seen outside as they are: IPv6, and IPv4 of a router without SNAT.
+    """
+
+    router_id: str
+    link: LinkAddresses
+    subnets: tuple[IpNetwork, ...]
+    floating: tuple[IPv4Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """An external network on this host, with the routers that have their way out there."""
+
+    gateway: ExternalGateway
+    tenants: tuple[Tenant, ...]
+
+
+def externals(desired: Routing, links: Mapping[str, LinkAddresses]) -> dict[str, External]:
+    """External network id → what its namespace here is for.
+
+    Each router brings the gateway's description; they differ only while a change is on its way: the first one's holds.
+    """
+    gateways: dict[str, ExternalGateway] = {}
+    tenants: defaultdict[str, list[Tenant]] = defaultdict(list)
+    for router in desired.routers:
+        if router.gateway is None:
+            continue
+        gateways.setdefault(router.gateway.network_id, router.gateway)
+        tenants[router.gateway.network_id].append(_tenant(router, router.gateway, desired, links[router.router_id]))
+    return {network_id: External(gateway, tuple(tenants[network_id])) for network_id, gateway in gateways.items()}
+
+
+def _tenant(router: Router, gateway: ExternalGateway, desired: Routing, link: LinkAddresses) -> Tenant:
+    return Tenant(
+        router_id=router.router_id,
+        link=link,
+        subnets=tuple(
+            sorted(
+                (each.address.network for each in router.interfaces if each.address.version == 6 or not gateway.snat),
+                key=str,
+            )
+        ),
+        floating=tuple(each for each, _ in translations(desired, router)),
+    )
+
+
+def translations(desired: Routing, router: Router) -> tuple[tuple[IPv4Address, IPv4Address], ...]:
+    """(floating, fixed) of this router, IPv4 of its external network only."""
+    return tuple(
+        (each.floating_address, each.fixed_address)
+        for each in desired.floating_of(router.router_id)
+        if isinstance(each.floating_address, IPv4Address)
+        and isinstance(each.fixed_address, IPv4Address)
+        and router.gateway is not None
+        and each.external_network_id == router.gateway.network_id
+    )
