@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -223,6 +224,7 @@ class LinuxHost:
         found = [link for link in links if link not in ("lo", "uplink1", "provider1", UNDERLAY)]
         found += [name for name in self.networks_left() if self.namespaces.exists(dhcp_namespace(name))]
         found += self.networks_left()
+        found += self.spaces_left()
         found += (await self.command("nft", "list", "tables")).splitlines()
         found += [" ".join(line) for line in self.processes()]
         return found
@@ -231,10 +233,17 @@ class LinuxHost:
         folder = self.folder / "networks"
         return [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.exists() else []
 
+    def spaces_left(self) -> list[str]:
+        """Namespaces of routers that this host remembers."""
+        record = self.folder / "routers" / "namespaces.json"
+        names: list[str] = json.loads(record.read_text()) if record.exists() else []
+        return names
+
     def processes(self) -> Sequence[tuple[str, ...]]:
         """Every process that has something of this host on its command line."""
         lines = (command_line(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        return [line for line in lines if any(str(self.folder / "networks") in part for part in line)]
+        own = (str(self.folder / "networks"), str(self.folder / "routers"))
+        return [line for line in lines if any(each in part for part in line for each in own)]
 
 
 def _without_counters(text: str) -> str:

@@ -21,6 +21,7 @@ from tests.integration.net_agent.routing.world import (
     TestNetwork,
     World,
     floating_ip,
+    named,
     subnet,
 )
 
@@ -187,10 +188,10 @@ async def test_a_router_leaves_no_trace(one: World) -> None:
     await host.ensure()
     links = {link["ifname"] for link in json.loads(await host.run("ip", "-j", "link"))}
     assert {name for name in links - before if not name.startswith(("tap", "brq", "vx"))} == set()
-    assert host.spaces.named("qrouter-", "qext-") == []
+    assert named(host.directory, "qrouter-", "qext-") == []
     assert (await host.run("nft", "list", "tables")).strip() == ""
     assert not command_line(pid)
-    assert [path.name for path in (host.folder / "routers").iterdir()] == ["links.json"]
+    assert {path.name for path in (host.folder / "routers").iterdir()} == {"links.json", "namespaces.json"}
 
 
 async def test_one_of_two_routers_goes(one: World) -> None:
@@ -205,7 +206,7 @@ async def test_one_of_two_routers_goes(one: World) -> None:
         assert await connection.ask("before") and await going.ask("before")
         await one.tell([router], floating)
         assert await connection.ask("after")
-        assert host.spaces.named("qrouter-") == [_spaces(host, router)[0]]
+        assert named(host.directory, "qrouter-") == [_spaces(host, router)[0]]
         external = _spaces(host, router)[1]
         assert (await host.run("ip", "-o", "link", space=external)).count("rt-") == 1
         sources = await host.run("cat", "/proc/net/nf_conntrack", space=external, check=False)
@@ -217,7 +218,7 @@ async def test_a_router_without_its_way_out_and_with_it_again(one: World) -> Non
     await one.tell([replace(router, gateway=None)])
     assert not await other.pings(OUTSIDE, tries=1)
     assert await other.pings(guest.address)
-    assert host.spaces.named("qext-") == []
+    assert named(host.directory, "qext-") == []
     await one.tell([router])
     assert await other.pings(OUTSIDE)
 

@@ -137,8 +137,8 @@ async def test_outside_sees_the_hosts_and_floating_addresses_only(one: World) ->
                     continue
         assert not await guest.pings("169.254.1.0", tries=1), "links are nobody's"
     visible = {str(host.outside_address.ip), FLOATING}
-    assert frames.ip_sources() == {*visible, INTERNET}
-    assert frames.arp_senders() == {*visible, OUTSIDE}
+    assert frames.ip_sources() - {INTERNET, OUTSIDE} == visible
+    assert frames.arp_senders() - {INTERNET, OUTSIDE} == visible
 
 
 async def test_without_snat_only_what_the_provider_routes_goes_out(one: World) -> None:

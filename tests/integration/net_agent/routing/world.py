@@ -116,11 +116,13 @@ class Host:
         self.outside_mac = f"0e:00:00:00:00:{number:02x}"
         self.folder = world.folder / f"h{number}"
         self.path = world.namespaces.path(self.name)
+        # Of its own, since hosts have namespaces of the same names.
+        self.directory = Path("/run") / f"{self.name}-netns"
         self.desired = Routing()
         self._networks: set[str] = set()
 
     def start_agent(self) -> None:
-        self.spaces = Namespaces(host=self.path, directory=self.folder / "netns")
+        self.spaces = Namespaces(host=self.path, directory=self.directory)
         self.routers = Routers(self.spaces, self.folder / "routers")
 
     async def stop_agent(self) -> None:
@@ -208,6 +210,11 @@ class Host:
         assert await self.routers.observe(self.desired) == {}
 
 
+def named(directory: Path, *prefixes: str) -> list[str]:
+    """The namespaces whose names begin with one of these."""
+    return sorted(entry.name for entry in directory.iterdir() if entry.name.startswith(prefixes))
+
+
 class World:
     def __init__(self, folder: Path, hosts: int) -> None:
         self.folder = folder
@@ -253,13 +260,13 @@ class World:
         for host in self.hosts:
             await host.routers.clear()
             await host.stop_agent()
-        for name in self.namespaces.named(self.prefix):
+        for name in named(Path("/run/netns"), self.prefix):
             await self.namespaces.delete(name)
         self.namespaces.close()
         for host in self.hosts:
-            spaces = host.folder / "netns"
-            if spaces.exists():
-                await run(Path("/proc/self/ns/net"), "umount", "--recursive", str(spaces))
+            if host.directory.exists():
+                await run(Path("/proc/self/ns/net"), "umount", "--recursive", str(host.directory))
+                host.directory.rmdir()
 
     # ---- routers
 

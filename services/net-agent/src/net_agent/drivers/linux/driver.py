@@ -4,8 +4,8 @@ A host's network is made of parts (`part.Part`), a module each: bridges and segm
 services of guests, … Each makes its share from all that is known to this host, by difference, and they meet only in
 that knowledge (`net_agent.specs`) and in the order in which they run:
 
-    segments → firewall → taps → peers → services        making: a guest has no moment without rules
-    segments ← firewall ← taps ← peers ← services        removing: what is made last goes first
+    segments → firewall → taps → peers → services → routers        making: a guest has no moment without rules
+    segments ← firewall ← taps ← peers ← services ← routers        removing: what is made last goes first
 
 A change is written down, then one *pass* over the parts carries it out for the objects concerned (`Scope`). There is a
 lane for each network and one for what belongs to none: in a lane one pass at a time, and what is asked for meanwhile
@@ -36,6 +36,7 @@ from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.part import Lacks, Part
 from net_agent.drivers.linux.peers import Peers
 from net_agent.drivers.linux.proxy import ProxyIdentity
+from net_agent.drivers.linux.routing.part import RoutingPart
 from net_agent.drivers.linux.segments import Segments
 from net_agent.drivers.linux.services import Services
 from net_agent.drivers.linux.taps import Taps
@@ -68,12 +69,14 @@ class LinuxDriver:
         self._identity = identity
         self._segments = Segments(namespaces, physical_networks, tunnel_address)
         self._services = Services(namespaces, identity, folder)
+        self._routing = RoutingPart(namespaces, folder.parent / "routers", lambda: self._specs.wanted)
         self._parts: Sequence[Part] = (
             self._segments,
             Firewall(namespaces, self._segments.joint),
             Taps(namespaces),
             Peers(namespaces),
             self._services,
+            self._routing,
         )
         self._lanes: dict[str, Batch[Key, Faults]] = {}
 
@@ -241,6 +244,7 @@ class LinuxDriver:
         """What is under way is brought to its end."""
         for lane in list(self._lanes.values()):
             await lane.idle()
+        await self._routing.close()
         await self._specs.close()
         await asyncio.to_thread(self._namespaces.close)
 

@@ -79,12 +79,6 @@ class Namespaces:
         except FileNotFoundError:
             return False
 
-    def named(self, *prefixes: str) -> list[str]:
-        """The names that begin with one of these, of namespaces and of files that a crash left."""
-        if not self._directory.is_dir():
-            return []
-        return sorted(entry.name for entry in self._directory.iterdir() if entry.name.startswith(prefixes))
-
     async def create(self, name: str) -> None:
         """Makes a namespace; there already is one: nothing to do."""
         if not self.exists(name):

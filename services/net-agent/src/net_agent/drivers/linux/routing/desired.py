@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from net_agent.drivers.linux.routing.names import LinkAddresses
-from net_agent.model import ExternalGateway, FloatingIp, IpAddress, IpNetwork, Network, Peer, Port, Router
+from net_agent.model import ExternalGateway, FloatingIp, IpAddress, IpNetwork, Router
+from net_agent.specs.wanted import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +29,24 @@ class Routing:
         return tuple(each for each in self.floating_ips if each.router_id == router_id)
 
 
-def routing(
-    routers: Iterable[Router],
-    floating_ips: Iterable[FloatingIp],
-    networks: Iterable[Network],
-    ports: Iterable[Port],
-    peers: Iterable[Peer],
-) -> Routing:
-    """In a fixed order, so that the same specifications give the same plan."""
-    stations: defaultdict[str, dict[IpAddress, str]] = defaultdict(dict)
-    for peer in peers:
-        stations[peer.network_id].update(dict.fromkeys(peer.addresses, peer.mac_address))
-    # Here is where a port is that is both: on its way from one host to another.
-    for port in ports:
-        stations[port.network.network_id].update(dict.fromkeys(port.addresses, port.mac_address))
-    return Routing(
-        routers=tuple(sorted(routers, key=lambda router: router.router_id)),
-        floating_ips=tuple(sorted(floating_ips, key=lambda floating: floating.floating_ip_id)),
-        stations=stations,
-        metadata={
-            subnet.subnet_id: subnet.dhcp_ip
-            for network in networks
-            for subnet in network.subnets
-            if isinstance(subnet.dhcp_ip, IPv4Address)
-        },
-    )
+def routing(wanted: Wanted) -> Routing:
+    """In a fixed order, so that the same specifications give the same plans."""
+    routers = [wanted.routers[router_id] for router_id in sorted(wanted.routers)]
+    stations: dict[str, dict[IpAddress, str]] = {}
+    metadata: dict[str, IPv4Address] = {}
+    for network_id in sorted({interface.network_id for router in routers for interface in router.interfaces}):
+        here = stations[network_id] = {}
+        for peer in wanted.peers_on(network_id):
+            here.update(dict.fromkeys(peer.addresses, peer.mac_address))
+        # Here is where a port is that is both: on its way from one host to another.
+        for port in wanted.ports_on(network_id):
+            here.update(dict.fromkeys(port.addresses, port.mac_address))
+        network = wanted.network(network_id)
+        for subnet in network.subnets if network is not None else ():
+            if isinstance(subnet.dhcp_ip, IPv4Address):
+                metadata[subnet.subnet_id] = subnet.dhcp_ip
+    floating = tuple(wanted.floating_ips[each] for each in sorted(wanted.floating_ips))
+    return Routing(routers=tuple(routers), floating_ips=floating, stations=stations, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from net_agent.drivers.base import NetworkFault
 from net_agent.drivers.linux import nftables
-from net_agent.drivers.linux.links import delete_link
+from net_agent.drivers.linux.links import all_links, delete_link
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.nftables import TableKeeper
 from net_agent.drivers.linux.routing import bridge_plan, names
@@ -22,13 +22,12 @@ from net_agent.drivers.linux.routing.desired import Routing
 from net_agent.drivers.linux.routing.kernel import Change
 from net_agent.drivers.linux.routing.layout import Space, layout
 from net_agent.drivers.linux.routing.legs import HostLinks, leg_changes, remove_interfaces
-from net_agent.drivers.linux.routing.numbers import LinkNumbers
+from net_agent.drivers.linux.routing.numbers import LinkNumbers, Spaces
 from net_agent.drivers.linux.routing.space import SpaceKeeper
 
 _log = structlog.get_logger(__name__)
 # One change may bring another to light: an interface that is made anew has no routes.
 _ROUNDS = 4
-_PREFIXES = (names.ROUTER_PREFIX, names.EXTERNAL_PREFIX)
 
 
 class Routers:
@@ -38,6 +37,7 @@ class Routers:
         self._namespaces = namespaces
         self._folder = folder
         self._numbers = LinkNumbers(folder / "links.json")
+        self._spaces = Spaces(folder / "namespaces.json")
         self._announcer = Announcer(namespaces)
         self._keepers: dict[str, SpaceKeeper] = {}
         self._bridges = TableKeeper()
@@ -55,6 +55,7 @@ class Routers:
             await self._sweep(spaces)
             if not spaces:
                 return {}
+            await asyncio.to_thread(self._spaces.set, frozenset(it.name for it in spaces))
             due = [it for it in spaces if self._made.get(it.name) != it or not set(suspects).isdisjoint(it.owners)]
             faults = {
                 router_id: NetworkFault(text, reason="ROUTER_INCOMPLETE")
@@ -160,13 +161,14 @@ class Routers:
         return made
 
     async def _sweep(self, spaces: Collection[Space]) -> None:
-        """What is there of routers that nobody wants any more goes."""
+        """What is there of routers that nobody wants any more goes, also what no record tells of."""
         wanted = {it.name for it in spaces}
-        for name in self._namespaces.named(*_PREFIXES):
-            if name not in wanted:
-                await self._remove(name)
         legs = {leg.outer for it in spaces for leg in it.legs}
+        recorded = await asyncio.to_thread(self._spaces.names)
+        for name in sorted((recorded | await self._namespaces.on_host(_spaces_with_legs)) - wanted):
+            await self._remove(name)
         await self._namespaces.on_host(lambda: _remove_legs(legs))
+        await asyncio.to_thread(self._spaces.set, recorded & wanted)
         if not spaces:
             await self._namespaces.on_host(lambda: nftables.delete_table(bridge_plan.FAMILY, bridge_plan.NAME))
 
@@ -223,6 +225,16 @@ def _make_legs(space: Space, present: frozenset[str]) -> list[Change]:
                 change.make()
                 made.append(change)
     return made
+
+
+def _spaces_with_legs() -> frozenset[str]:
+    """The names of namespaces that an interface of this host leads into."""
+    with IPRoute() as ip:
+        links = all_links(ip)
+    routers = {names.router_namespace(owner) for link in links if (owner := link.owner(names.ROUTER_ROLE))}
+    return frozenset(
+        routers | {names.external_namespace(owner) for link in links if (owner := link.owner(names.EXTERNAL_ROLE))}
+    )
 
 
 def _remove_legs(wanted: Collection[str]) -> None:
