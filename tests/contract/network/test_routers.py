@@ -97,10 +97,10 @@ async def test_a_guest_gets_out_and_is_reached(linux: LinuxHost) -> None:
     router = make_router(port.network)
     await linux.command("ip", "addr", "add", "203.0.113.1/24", "dev", "provider1")
     await linux.command("ip", "link", "set", "provider1", "up")
-    for each in (port, other):
-        await linux.driver.plug(each)
-    for each in (OUTSIDE, router, make_floating_ip(port, router)):
-        await linux.driver.keep(each)
+    for guest_port in (port, other):
+        await linux.driver.plug(guest_port)
+    for derived in (OUTSIDE, router, make_floating_ip(port, router)):
+        await linux.driver.keep(derived)
     guest = await linux.guest(port)
     assert await guest.dhcp() is not None
     assert await guest.ping("203.0.113.1")
