@@ -196,6 +196,8 @@ class Host:
             f"addr add {address}/{subnet.gateway.network.prefixlen} dev eth0{nodad}",
             f"route add default via {subnet.gateway.ip}",
         ]
+        # It takes no advice from routers, but where a test has it ask for that.
+        await guest.run("sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra")
         await guest.run("ip", "-batch", "-", given="\n".join(lines))
         self.world.guests.append(guest)
         for host in self.world.hosts:

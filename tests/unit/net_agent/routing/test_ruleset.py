@@ -33,6 +33,14 @@ def test_a_table_that_is_missing_is_made_whole() -> None:
     assert due.words == ("table inet t is missing",)
 
 
+def test_what_rules_put_into_a_set_is_left_alone() -> None:
+    busy = Set("busy", "ipv4_addr", frozenset(), dynamic=True)
+    table = replace(TABLE, sets=(*TABLE.sets, busy))
+    assert difference(table, replace(SEEN, sets={**SEEN.sets, "busy": frozenset({"10.0.0.9"})})) is None
+    due = difference(table, None)
+    assert due is not None and "add set inet t busy { type ipv4_addr; size 65535; flags dynamic; }" in due.script
+
+
 def test_one_element_is_one_change() -> None:
     due = difference(replace(TABLE, sets=(HOSTS, replace(NAMES, elements=frozenset({"10.0.0.1 : 10.0.0.3"})))), SEEN)
     assert due is not None

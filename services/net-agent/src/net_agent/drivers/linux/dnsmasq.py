@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from net_agent.drivers.base import NetworkFault
 from net_agent.drivers.linux import dhcp_release, dns_probe, dnsmasq_config, process
@@ -111,7 +112,7 @@ class Dnsmasq:
 
     def _command(self) -> tuple[str, ...]:
         program = shutil.which(_PROGRAM) or shutil.which(_PROGRAM, path="/usr/sbin:/sbin") or _PROGRAM
-        return dnsmasq_config.command(program, self._network, self._paths, _user(self._paths))
+        return dnsmasq_config.command(program, self._network, self._paths, daemon_user(self._paths.folder))
 
     def _write(self, wanted: DnsmasqFiles) -> bool:
         changes = [
@@ -133,9 +134,9 @@ class Dnsmasq:
         return subnet.dhcp_ip
 
 
-def _user(paths: NetworkPaths) -> str:
+def daemon_user(folder: Path) -> str:
     """Root only where its files are out of every other user's reach (below a private home)."""
     known = {entry.pw_name for entry in pwd.getpwall()}
-    if can_reach(paths.folder):
+    if can_reach(folder):
         return next((user for user in _USERS if user in known), "root")
     return "root"

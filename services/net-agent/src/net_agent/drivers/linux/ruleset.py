@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+_DYNAMIC_SIZE = 65_535
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -41,13 +43,15 @@ class Chain:
 class Set:
     """`type`: as nft has it: "ipv4_addr", "ifname . ipv4_addr"; a map's: "ipv4_addr : ipv4_addr".
 
-    `elements`: as nft has them: "10.0.0.0/24", "eth0 . 10.0.0.1", "10.0.0.1 : 10.0.0.2".
+    `elements`: as nft has them: "10.0.0.0/24", "eth0 . 10.0.0.1", "10.0.0.1 : 10.0.0.2". `dynamic`: rules put them
+    there, and they are none of our business.
     """
 
     name: str
     type: str
     elements: frozenset[str]
     interval: bool = False
+    dynamic: bool = False
 
     @property
     def kind(self) -> str:
@@ -120,8 +124,8 @@ def difference(wanted: Table, seen: Seen | None) -> Difference | None:
     lines: list[str] = []
     words: list[str] = []
     for each in wanted.sets:
-        present = seen.sets[each.name]
-        _change_elements(wanted, each, present, lines, words)
+        if not each.dynamic:
+            _change_elements(wanted, each, seen.sets[each.name], lines, words)
     for chain in wanted.chains:
         if seen.comments[chain.name] != tuple(rule.comment for rule in chain.rules):
             lines += [f"flush chain {wanted.family} {wanted.name} {chain.name}", *_rules(wanted, chain)]
@@ -149,6 +153,7 @@ def _whole(table: Table) -> str:
     lines = [f"add table {where}"]
     for each in table.sets:
         flags = " flags interval;" if each.interval else ""
+        flags += f" size {_DYNAMIC_SIZE}; flags dynamic;" if each.dynamic else ""
         elements = f" elements = {{ {', '.join(sorted(each.elements))} }}" if each.elements else ""
         lines.append(f"add {each.kind} {where} {each.name} {{ type {each.type};{flags}{elements} }}")
     for chain in table.chains:

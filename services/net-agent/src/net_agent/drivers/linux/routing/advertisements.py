@@ -12,6 +12,7 @@ from ipaddress import IPv6Network
 from pathlib import Path
 
 from net_agent.drivers.linux import process
+from net_agent.drivers.linux.dnsmasq import daemon_user
 from net_agent.drivers.linux.files import limit_log, make_folder
 
 _PROGRAM = "dnsmasq"
@@ -62,7 +63,7 @@ class Advertisements:
         program = shutil.which(_PROGRAM) or shutil.which(_PROGRAM, path="/usr/sbin:/sbin") or _PROGRAM
         options = [
             "--conf-file=/dev/null", "--port=0", "--no-hosts", "--no-resolv", "--no-ping", "--enable-ra",
-            "--bind-dynamic", "--except-interface=lo", "--user=root", "--group=root", self._marker,
+            "--bind-dynamic", "--except-interface=lo", f"--user={daemon_user(self._folder)}", self._marker,
             f"--log-facility={self._log}", f"--dhcp-leasefile={self._folder / 'advertisements.leases'}",
         ]  # fmt: skip
         for device, prefix, mtu in announced:

@@ -18,12 +18,15 @@ class Routing:
 
     stations: network id → address → MAC address, of its ports on this host and on others.
     metadata: subnet id → the address in it where metadata answers.
+    guest_connections: how many a guest may have at once by the way out, of the 262,144 that a namespace may track on a
+    common host; to count them takes time, too.
     """
 
     routers: tuple[Router, ...] = ()
     floating_ips: tuple[FloatingIp, ...] = ()
     stations: Mapping[str, Mapping[IpAddress, str]] | None = None
     metadata: Mapping[str, IPv4Address] | None = None
+    guest_connections: int = 8_192
 
     def floating_of(self, router_id: str) -> tuple[FloatingIp, ...]:
         return tuple(each for each in self.floating_ips if each.router_id == router_id)

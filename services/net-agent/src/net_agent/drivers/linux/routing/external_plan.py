@@ -23,6 +23,8 @@ from net_agent.drivers.linux.ruleset import Chain, Rule, Set, Table
 from net_agent.model import IpNetwork
 
 _LINKS = "169.254.0.0/16"
+# At once and without a floating IP, of all the connections that a namespace may track.
+_ROUTER_CONNECTIONS = 32_768
 
 
 def external_plan(external: External) -> NamespacePlan:
@@ -111,6 +113,7 @@ def _table(external: External, floating: list[IPv4Address]) -> Table:
         Set("floating", "ipv4_addr", frozenset(map(str, floating))),
         Set("visible", "ipv4_addr", _elements(visible[4]), interval=True),
         Set("visible6", "ipv6_addr", _elements(visible[6]), interval=True),
+        Set("links", "ipv4_addr", frozenset(), dynamic=True),
     )
     return Table("inet", "cirra", sets, (_RAW, _translate(first), _visible(first), _INPUT, _FORWARD))
 
@@ -150,7 +153,14 @@ _FORWARD = Chain(
     "filter",
     "forward",
     0,
-    (Rule(f'iifname "{EXTERNAL_DEVICE}" oifname "{EXTERNAL_DEVICE}" counter drop', "no way from outside to outside"),),
+    (
+        Rule(f'iifname "{EXTERNAL_DEVICE}" oifname "{EXTERNAL_DEVICE}" counter drop', "no way from outside to outside"),
+        Rule(
+            f"ip saddr {_LINKS} ct state new "
+            f"add @links {{ ip saddr ct count over {_ROUTER_CONNECTIONS} }} counter drop",
+            "no router has all connections to itself",
+        ),
+    ),
 )
 
 

@@ -77,7 +77,7 @@ def router_plan(router: Router, desired: Routing, link: LinkAddresses | None) ->
         rules=frozenset(RuleEntry(device, _METADATA, table) for table, (device, _) in by_table.items()),
         neighbours=_neighbours(router, desired),
         proxies=frozenset(),
-        table=_table(router, gateway, desired, link),
+        table=_table(router, gateway, desired, link, desired.guest_connections),
     )
 
 
@@ -120,7 +120,9 @@ def _neighbours(router: Router, desired: Routing) -> Mapping[tuple[str, IpAddres
 # ---- rules
 
 
-def _table(router: Router, gateway: ExternalGateway | None, desired: Routing, link: LinkAddresses | None) -> Table:
+def _table(
+    router: Router, gateway: ExternalGateway | None, desired: Routing, link: LinkAddresses | None, connections: int
+) -> Table:
     pairs = translations(desired, router) if gateway is not None else ()
     # Of two floating addresses of one guest, it is the first that it is seen by.
     outwards: dict[IPv4Address, IPv4Address] = {}
@@ -137,8 +139,9 @@ def _table(router: Router, gateway: ExternalGateway | None, desired: Routing, li
             "ipv4_addr : ipv4_addr",
             frozenset(f"{fixed} : {floating}" for fixed, floating in outwards.items()),
         ),
+        Set("guests", "ipv4_addr", frozenset(), dynamic=True),
     )
-    return Table("inet", "cirra", sets, (_RAW, _INWARDS, _outwards(gateway, link), _INPUT, _FORWARD))
+    return Table("inet", "cirra", sets, (_RAW, _INWARDS, _outwards(gateway, link), _INPUT, _forward(connections)))
 
 
 _RAW = Chain(
@@ -168,13 +171,18 @@ _INPUT = Chain(
         Rule("counter drop", "nothing else is served here"),
     ),
 )
-_FORWARD = Chain(
-    "forward",
-    "filter",
-    "forward",
-    0,
-    (Rule(f'iifname "{GATEWAY_DEVICE}" oifname "{GATEWAY_DEVICE}" counter drop', "what came from outside stays in"),),
-)
+
+
+def _forward(connections: int) -> Chain:
+    busy = (
+        f'oifname "{GATEWAY_DEVICE}" ct state new add @guests {{ ip saddr ct count over {connections} }} counter drop'
+    )
+    back = f'iifname "{GATEWAY_DEVICE}" oifname "{GATEWAY_DEVICE}" counter drop'
+    rules = (
+        Rule(back, "what came from outside stays in"),
+        Rule(busy, "no guest has all connections to itself"),
+    )
+    return Chain("forward", "filter", "forward", 0, rules)
 
 
 def _outwards(gateway: ExternalGateway | None, link: LinkAddresses | None) -> Chain:
