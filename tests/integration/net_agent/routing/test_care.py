@@ -258,12 +258,15 @@ async def test_links_keep_their_numbers(one: World) -> None:
 
 async def test_without_an_address_of_the_host_it_is_said_and_the_rest_works(one: World) -> None:
     host, router, guest, other = await _with_a_router(one)
-    assert router.gateway is not None
-    host.desired = replace(host.desired, routers=(replace(router, gateway=replace(router.gateway, host_addresses=())),))
+    [known] = host.desired.routers
+    assert known.gateway is not None
+    host.desired = replace(host.desired, routers=(replace(known, gateway=replace(known.gateway, host_addresses=())),))
     faults = await host.routers.ensure(host.desired)
     assert "no IPv4 address" in faults[router.router_id].message
     assert "no IPv4 address" in " ".join((await host.routers.observe(host.desired))[router.router_id])
     assert await guest.pings(other.address)
+    assert await guest.pings(OUTSIDE), "its floating IP needs none"
+    assert not await other.pings(OUTSIDE, tries=1)
 
 
 async def test_a_bridge_that_is_missing_is_said_and_other_routers_work(one: World) -> None:

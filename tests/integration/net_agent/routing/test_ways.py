@@ -326,3 +326,20 @@ async def test_one_guest_does_not_have_all_connections_to_itself(one: World) -> 
     assert not await greedy.pings(INTERNET, tries=1)
     assert await other.pings(INTERNET)
     await host.ensure()
+
+
+async def test_floating_ips_need_no_address_of_the_host(one: World) -> None:
+    [host] = one.hosts
+    guest = await host.guest(subnet(TestNetwork("a", 101), "10.0.0.1/24"), "10.0.0.11")
+    router = one.router(guest.subnet, snat=False)
+    floating = [floating_ip(guest, FLOATING, router)]
+    async with watching(one.namespaces, one.outside, "eth0") as frames:
+        await one.tell([router], floating, host_addresses=False)
+        async with serving(one.namespaces, one.outside.name, 80, "outside"), serving(one.namespaces, guest.name, 22):
+            outwards = await connect(one.namespaces, guest.name, INTERNET, 80)
+            assert await outwards.ask("hello") == f"outside ::ffff:{FLOATING} hello"
+            inwards = await connect(one.namespaces, one.outside.name, FLOATING, 22)
+            assert await inwards.ask("hello")
+    # ARP without an address of one's own is a probe (RFC 5227).
+    assert frames.arp_senders() - {INTERNET, OUTSIDE} <= {FLOATING, "0.0.0.0"}
+    assert frames.ip_sources() - {INTERNET, OUTSIDE} == {FLOATING}

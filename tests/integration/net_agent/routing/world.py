@@ -290,6 +290,8 @@ class World:
         routers: Sequence[Router],
         floating: Sequence[FloatingIp] = (),
         metadata: Mapping[str, IPv4Address] | None = None,
+        *,
+        host_addresses: bool = True,
     ) -> None:
         """Every host of what concerns it: routers with its own address outside, floating IPs of its guests."""
         stations: dict[str, dict[IpAddress, str]] = {}
@@ -305,7 +307,7 @@ class World:
                 if guest.host is not host and guest.subnet.network.vni:
                     await host._learn(guest.subnet.network, guest.mac_address, guest.host.address)
             host.desired = Routing(
-                routers=tuple(_on(host, router) for router in routers),
+                routers=tuple(_on(host, router, host_addresses) for router in routers),
                 floating_ips=tuple(each for each in floating if each.port_id in ports),
                 stations=stations,
                 metadata=metadata or {},
@@ -313,10 +315,11 @@ class World:
             await host.ensure()
 
 
-def _on(host: Host, router: Router) -> Router:
+def _on(host: Host, router: Router, with_address: bool) -> Router:
     if router.gateway is None:
         return router
-    addresses = (host.outside_address, IPv6Interface(f"2001:db8:ffff::{10 + host.number}/64"))
+    own = (host.outside_address, IPv6Interface(f"2001:db8:ffff::{10 + host.number}/64"))
+    addresses = own if with_address else ()
     gateway = replace(router.gateway, host_addresses=addresses, host_mac_address=host.outside_mac)
     return replace(router, gateway=gateway)
 

@@ -114,6 +114,7 @@ def test_an_external_namespace() -> None:
     device = names.link_device(ROUTER.router_id)
     assert {str(entry) for entry in plan.routes} == {
         "0.0.0.0/0 via 203.0.113.1 dev ext",
+        "::/0 via 2001:db8::1 dev ext",
         f"203.0.113.77/32 via {LINK.inner.ip} dev {device}",
     }
     assert plan.proxies == {("ext", IPv4Address("203.0.113.77"))}

@@ -64,11 +64,10 @@ def external_plan(external: External) -> NamespacePlan:
 def _routes(external: External) -> list[RouteEntry]:
     """Of two tenants with one subnet that is to be seen outside, the first has it."""
     ways: dict[IpNetwork, RouteEntry] = {}
-    families = {each.version for each in external.gateway.host_addresses}
+    # Also without an address of the host: floating IPs need none.
     for next_hop in external.gateway.next_hops:
-        if next_hop.version in families:
-            everywhere = ip_network("0.0.0.0/0" if next_hop.version == 4 else "::/0")
-            ways[everywhere] = RouteEntry(everywhere, next_hop, EXTERNAL_DEVICE)
+        everywhere = ip_network("0.0.0.0/0" if next_hop.version == 4 else "::/0")
+        ways[everywhere] = RouteEntry(everywhere, next_hop, EXTERNAL_DEVICE)
     for tenant in external.tenants:
         device = link_device(tenant.router_id)
         for address in tenant.floating:

@@ -24,6 +24,7 @@ _NTF_PROXY = 0x08
 _RTNH_F_ONLINK = 0x04
 # Who made a route: the kernel makes its own, we make those of this protocol (linux/rtnetlink.h).
 _RTPROT_STATIC = 4
+_RT_SCOPE_LINK = 253
 _RULE_PRIORITY = 100
 _FAMILIES = (AF_INET, AF_INET6)
 
@@ -114,6 +115,9 @@ class Here:
 
     def _address(self, verb: str, index: int, address: IpInterface) -> Callable[[], object]:
         fields = {"index": index, "address": str(address.ip), "prefixlen": address.network.prefixlen}
+        # RFC 3927, 1.9: not the source of anything on another link; ARP there is sent without one instead (RFC 5227).
+        if address.version == 4 and address.is_link_local:
+            fields["scope"] = _RT_SCOPE_LINK
         return lambda: self._ip.addr(verb, **fields)
 
     # ---- routes

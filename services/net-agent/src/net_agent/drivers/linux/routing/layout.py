@@ -105,7 +105,10 @@ _SLAAC_BITS = 64
 
 def _problems(router: Router) -> dict[str, str]:
     gateway = router.gateway
-    if gateway is not None and not any(each.version == 4 for each in gateway.host_addresses):
+    if gateway is not None and not gateway.host_mac_address:
+        missing = f"this host has no place on network {gateway.network_id}: nothing gets out"
+        return {router.router_id: missing}
+    if gateway is not None and gateway.snat and not any(each.version == 4 for each in gateway.host_addresses):
         missing = f"this host has no IPv4 address on network {gateway.network_id}: nothing is translated to it"
         return {router.router_id: missing}
     return {}
