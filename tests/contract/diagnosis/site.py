@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
 
+from cirra.agent.v1.desired_pb2 import ObjectFault
 from cirra.agent.v1.diagnosis_pb2 import (
     PATH_HOP_STATE_BROKEN,
     PATH_HOP_STATE_NOT_APPLICABLE,
@@ -12,13 +18,32 @@ from cirra.agent.v1.diagnosis_pb2 import (
     PathFound,
     PathHop,
 )
-from net_agent.diagnosis.path import Targets, Wish
+from net_agent.diagnosis.path import GuestPath, Targets, Wish
 from net_agent.diagnosis.reader import diagnose
 from net_agent.drivers.linux.driver import LinuxDriver
 from net_agent.model import Network, Port
 from tests.contract.network.guest import Guest
 from tests.contract.network.hosts import LinuxHost
-from tests.contract.network.metadata_service import MetadataService
+from tests.contract.network.metadata_service import MetadataService, make_identities
+
+SERVICE_PORT = 8775
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path, tunnel_address: IPv4Address | None = None
+) -> AsyncIterator[tuple[LinuxHost, asyncio.Server]]:
+    """A host, and a metadata service that it reaches."""
+    linux = LinuxHost(folder, tunnel_address=tunnel_address)
+    url = f"https://127.0.0.1:{SERVICE_PORT}"
+    context, linux.identity = make_identities(folder, "host-1", url, linux.identity.signing_key)
+    await linux.start()
+    try:
+        listener = await linux.namespaces.on_host(lambda: socket.create_server(("127.0.0.1", SERVICE_PORT)))
+        async with await asyncio.start_server(MetadataService().serve, sock=listener, ssl=context) as server:
+            yield linux, server
+    finally:
+        await linux.stop()
 
 
 @dataclass(slots=True)
@@ -27,18 +52,19 @@ class Site:
     port: Port
     guest: Guest
     metadata_server: asyncio.Server
-    metadata: MetadataService
     targets: Targets = field(default_factory=Targets)
+    # As if the net-agent had told them.
+    faults: list[ObjectFault] = field(default_factory=list)
 
     @property
     def network(self) -> Network:
         return self.port.network
 
-    async def diagnose(self, wish: Wish | None = None) -> PathFound:
+    async def diagnose(self, wish: Wish | None = None, *, capture: bool = False) -> PathFound:
         assert isinstance(self.linux.driver, LinuxDriver)
         ground = await self.linux.driver.ground(self.port.port_id)
         assert ground is not None
-        return await diagnose(ground, self.targets, wish or Wish())
+        return await diagnose(GuestPath(ground, self.targets, wish or Wish(), faults=self.faults), capture=capture)
 
     async def first_broken(self) -> PathHop:
         """What the verdict names."""

@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from cirra.agent.v1.desired_pb2 import Failure, ObjectFault
 from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_OK
+from core.ids import uuid7
 from net_agent.drivers.linux.dhcp_link import inner_device, outer_device
 from net_agent.drivers.linux.dnsmasq_config import NetworkPaths
 from net_agent.drivers.linux.files import replace_text
@@ -110,6 +112,12 @@ async def _wrong_names(site: Site) -> None:
     await until(wrong)
 
 
+async def _told_fault(site: Site) -> None:
+    failure = Failure(reason="SEGMENT_LOST", message="the segment is gone", remedy="bring it back")
+    other = ObjectFault(kind="network", object_id=str(uuid7()), failure=Failure(reason="OTHER", message="another's"))
+    site.faults += [other, ObjectFault(kind="network", object_id=site.network.network_id, failure=failure)]
+
+
 BREAKAGES: dict[str, tuple[Break, str, str]] = {
     "rules table deleted": (_command("nft", "delete", "table", "bridge", "cirra"), "rules", "RULES_MISSING"),
     "port's chain flushed": (_command("nft", "flush chain bridge cirra {tap}"), "rules", "RULES_NOT_IN_FORCE"),
@@ -128,6 +136,7 @@ BREAKAGES: dict[str, tuple[Break, str, str]] = {
     "metadata proxy killed": (_kill_the_proxy, "metadata", "METADATA_PROXY_NOT_RUNNING"),
     "metadata service away": (_stop_the_service, "metadata", "METADATA_SERVICE_AWAY"),
     "wrong DNS": (_wrong_names, "dns", "DNS_WRONG_ANSWER"),
+    "a fault that the agent told": (_told_fault, "faults", "SEGMENT_LOST"),
 }
 
 

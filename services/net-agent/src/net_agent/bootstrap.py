@@ -49,7 +49,7 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     runtime = AgentRuntime(
         link,
         handlers=[PortHandler(driver, state), *(DerivedHandler(kind, driver, state) for kind in DERIVED_KINDS)],
-        readers={"DiagnosePath": await _path_reader(driver, settings)},
+        readers={"DiagnosePath": await _path_reader(driver, link, settings)},
         inventory=look_at_inventory,
         background={"observe": observer.run, "heal": healer.run},
         state=state,
@@ -94,8 +94,9 @@ def make_namespaces(settings: NetAgentSettings) -> Namespaces:
     return Namespaces(host=settings.host_namespace, directory=settings.netns_directory)
 
 
-async def _path_reader(driver: NetworkDriver, settings: NetAgentSettings) -> Reader:
+async def _path_reader(driver: NetworkDriver, link: AgentLink, settings: NetAgentSettings) -> Reader:
     if not isinstance(driver, LinuxDriver):
         return read_simulated
     await driver.clear_probes()
-    return PathReader(driver.ground, Targets(settings.diagnose_address, settings.diagnose_name)).read
+    targets = Targets(settings.diagnose_address, settings.diagnose_name)
+    return PathReader(driver.ground, targets, lambda: link.faults.observed().faults).read

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, TypeVar
 
+from cirra.agent.v1.desired_pb2 import ObjectFault
 from core.ids import dhcp_namespace
 from net_agent.diagnosis.ground import Ground
 from net_agent.diagnosis.probe import frames, messages
@@ -40,12 +41,19 @@ class Wish:
 
 @dataclass(slots=True)
 class GuestPath:
-    """One walk. What several hops want to know is asked once (`once`)."""
+    """One walk. What several hops want to know is asked once (`once`).
+
+    voice: speaks as the guest; None: its tap is missing or down. outside: speaks as who is beyond the uplink of the
+    external network; None: there is no such uplink, or it is down.
+    """
 
     ground: Ground
-    voice: Voice | None
     targets: Targets
     wish: Wish
+    # As the net-agent has told them last, of all its objects.
+    faults: Sequence[ObjectFault] = ()
+    voice: Voice | None = None
+    outside: Voice | None = None
     draw: random.Random = field(default_factory=random.SystemRandom)
     _asked: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
 
@@ -67,12 +75,12 @@ class GuestPath:
 
     @property
     def own(self) -> tuple[IPv4Address, Subnet] | None:
-        """The guest's first address that is in a subnet with DHCP, or in any."""
+        """The guest's first IPv4 address that is in a subnet with DHCP, or in any."""
         found = [
             (address, subnet)
             for address in self.port.addresses
             for subnet in self.network.subnets
-            if address in subnet.cidr
+            if isinstance(address, IPv4Address) and address in subnet.cidr
         ]
         return next((pair for pair in found if pair[1].dhcp_ip is not None), found[0] if found else None)
 
@@ -111,7 +119,7 @@ class GuestPath:
             return None
         transaction = self.number()
         frame = messages.discover(self.port.mac_address, transaction)
-        return await self.voice.ask(frame, lambda heard: messages.offer(heard, transaction))
+        return await self.voice.ask("DHCPDISCOVER", frame, lambda heard: messages.offer(heard, transaction))
 
     async def mac_of(self, address: IPv4Address) -> str | None:
         """Who answers ARP for an address when this guest asks; None: nobody, or nothing can be asked."""
@@ -121,7 +129,9 @@ class GuestPath:
         if self.voice is None or self.own is None:
             return None
         frame = frames.arp_request(self.port.mac_address, self.own[0], address)
-        return await self.voice.ask(frame, lambda heard: _arp_reply(heard, address))
+        return await self.voice.ask(
+            f"ARP for {address}", frame, lambda heard: _arp_reply(heard, address, self.port.mac_address)
+        )
 
     @property
     def service_mac(self) -> str:
@@ -132,7 +142,9 @@ class GuestPath:
         return frames.ethernet(next_hop_mac, self.port.mac_address, frames.ETH_IPV4, packet)
 
 
-def _arp_reply(frame: Frame, address: IPv4Address) -> str | None:
-    said = frame.content
-    answers = isinstance(said, Arp) and said.operation == frames.ARP_REPLY and said.sender == address
-    return said.sender_mac if answers and isinstance(said, Arp) else None
+def _arp_reply(frame: Frame, address: IPv4Address, asker: str) -> str | None:
+    """Who has the address, if this tells the asker so; not what somebody tells everybody."""
+    match frame.content:
+        case Arp(operation=frames.ARP_REPLY, sender=sender, sender_mac=mac) if sender == address:
+            return mac if frame.destination_mac == asker else None
+    return None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
-from cirra.agent.v1.desired_pb2 import Answer, Question
+from cirra.agent.v1.desired_pb2 import Answer, ObjectFault, Question
 from cirra.agent.v1.diagnosis_pb2 import (
     PATH_HOP_STATE_BROKEN,
     PATH_HOP_STATE_NOT_APPLICABLE,
@@ -18,8 +19,11 @@ from cirra.agent.v1.diagnosis_pb2 import (
 from core.agent.handler import AgentFailure
 from net_agent.diagnosis.finding import Finding, State
 from net_agent.diagnosis.ground import Ground
+from net_agent.diagnosis.hops.inward import entrance
 from net_agent.diagnosis.path import GuestPath, Targets, Wish
-from net_agent.diagnosis.probe.voice import speaking_as
+from net_agent.diagnosis.places import places, trace_of
+from net_agent.diagnosis.probe.capture import watching
+from net_agent.diagnosis.probe.voice import Voice, speaking_at
 from net_agent.diagnosis.table import HOPS, Hop
 from net_agent.diagnosis.walk import walk
 
@@ -37,9 +41,13 @@ FindGround = Callable[[str], Awaitable[Ground | None]]
 class PathReader:
     """One walk at a time for a port: two voices on one tap would take each other's place."""
 
-    def __init__(self, find_ground: FindGround, targets: Targets) -> None:
+    def __init__(
+        self, find_ground: FindGround, targets: Targets, faults: Callable[[], Sequence[ObjectFault]] = tuple
+    ) -> None:
+        """faults: what the net-agent can't make so now."""
         self._find_ground = find_ground
         self._targets = targets
+        self._faults = faults
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def read(self, question: Question) -> Answer:
@@ -53,14 +61,28 @@ class PathReader:
                 remedy="the host has not been told of it yet, or has lost its records: see the net-agent's log",
             )
         async with self._locks[about.port_id]:
-            return Answer(path=await diagnose(ground, self._targets, Wish(about.to, about.from_cidr)))
+            path = GuestPath(ground, self._targets, Wish(about.to, about.from_cidr), faults=self._faults())
+            return Answer(path=await diagnose(path, capture=about.capture))
 
 
-async def diagnose(ground: Ground, targets: Targets, wish: Wish) -> PathFound:
-    async with speaking_as(ground.namespaces, ground.port) as voice:
-        path = GuestPath(ground, voice, targets, wish)
+async def diagnose(path: GuestPath, *, capture: bool = False) -> PathFound:
+    """capture: the probes are followed, too."""
+    ground = path.ground
+    async with (
+        _speaking(ground, ground.port.device) as path.voice,
+        _speaking(ground, entrance(path)) as path.outside,
+        watching(ground.namespaces, places(path) if capture else ()) as watches,
+    ):
         found = await walk(path, HOPS)
-    return PathFound(hops=[_message(hop, finding) for hop, finding in found])
+    asked = [each for voice in (path.voice, path.outside) if voice is not None for each in voice.asked]
+    traces = [trace_of(what, frame, watches) for what, frame in asked] if capture else []
+    return PathFound(hops=[_message(hop, finding) for hop, finding in found], traces=traces)
+
+
+def _speaking(ground: Ground, device: str | None) -> AbstractAsyncContextManager[Voice | None]:
+    if device is None:
+        return nullcontext()
+    return speaking_at(ground.namespaces, device, ground.port.port_id)
 
 
 async def read_simulated(question: Question) -> Answer:

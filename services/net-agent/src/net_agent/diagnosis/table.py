@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from net_agent.diagnosis.finding import Finding
-from net_agent.diagnosis.hops import metadata, names, outside, services, wiring
+from net_agent.diagnosis.hops import inward, metadata, names, outside, routing, services, tunnel, wiring
+from net_agent.diagnosis.hops.faults import faults
+from net_agent.diagnosis.hops.groups import groups
 from net_agent.diagnosis.hops.host_filter import host_filter
 from net_agent.diagnosis.path import GuestPath
 
@@ -32,11 +34,25 @@ HOPS: tuple[Hop, ...] = (
     Hop("bridge", "the bridge is up", wiring.bridge),
     Hop("host-filter", "the host's own rules let bridges pass", host_filter),
     Hop("uplink", "the uplink is on the bridge and has a carrier", wiring.uplink),
+    Hop("tunnel", "the tunnel to other hosts is up", tunnel.tunnel),
+    Hop("peers", "the ways to guests of other hosts are known", tunnel.peers),
     Hop("dhcp", "DHCP answers", services.dhcp),
     Hop("address", "the guest has its address", services.address),
     Hop("metadata", "metadata answers", metadata.metadata),
+    Hop("router", "the router is on the bridge", routing.router),
     Hop("gateway", "the gateway answers", outside.gateway),
+    Hop("translation", "the guest's address is translated", routing.translation),
+    Hop("way-out", "the router has its way out", routing.way_out),
+    Hop("external-uplink", "the external network has its uplink", inward.external_uplink),
+    # What a guest with a floating IP asks for out there comes back this way.
+    Hop("floating-route", "the floating IP is led to the router", inward.floating_route, inward=True),
+    Hop("floating-arp", "the floating IP answers ARP", inward.floating_arp, inward=True),
+    Hop("next-hop", "the provider's router answers", outside.next_hop),
     Hop("outside", "the outside answers", outside.outside),
     Hop("dns", "DNS knows the guest's name", names.dns),
     Hop("dns-outside", "DNS knows the outside", names.dns_outside),
+    Hop("faults", "the host could make all that it was told", faults),
+    Hop("floating-dnat", "the floating IP is led to the guest", inward.floating_dnat, inward=True),
+    Hop("groups", "security groups let it pass", groups, inward=True),
+    Hop("reached", "the guest is reached", inward.reached, inward=True),
 )

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Sequence
 
 import structlog
-from pyroute2.netlink.exceptions import NetlinkError
 
-from core.errors import CirraError
 from net_agent.diagnosis.finding import Finding, unknown
 from net_agent.diagnosis.path import GuestPath
 from net_agent.diagnosis.table import Hop
 
 _log = structlog.get_logger(__name__)
-# What reading a host may meet: a kernel or a program that refuses, a thing that vanishes while it is looked at.
-_EXPECTED = (OSError, NetlinkError, CirraError, subprocess.SubprocessError, ValueError)
 
 
 async def walk(path: GuestPath, hops: Sequence[Hop]) -> list[tuple[Hop, Finding]]:
@@ -35,6 +30,7 @@ async def _look(path: GuestPath, hop: Hop) -> Finding:
             return await hop.check(path)
     except TimeoutError:
         return unknown("TIMED_OUT", f"it was not known within {hop.limit_s:g} s")
-    except _EXPECTED as error:
-        _log.warning("hop not seen", hop=hop.name, port=path.port.port_id, error=repr(error))
-        return unknown("NOT_SEEN", f"it could not be looked at: {error}")
+    except Exception as error:
+        # Whatever it is, who asked has use for the other hops; on the bus it would be tried again, in vain.
+        _log.exception("hop not seen", hop=hop.name, port=path.port.port_id)
+        return unknown("NOT_SEEN", f"it could not be looked at: {error!r}")

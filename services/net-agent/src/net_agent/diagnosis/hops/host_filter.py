@@ -7,21 +7,18 @@ bite.
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from net_agent.diagnosis.finding import Finding, broken, ok, unknown
+from net_agent.diagnosis.nft import list_ruleset
 from net_agent.diagnosis.path import GuestPath
 
 _BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _FAMILIES = ("ip", "inet", "bridge")
 _OURS = "cirra"
 _ENDS = ("drop", "reject")
-_TIMEOUT_S = 5.0
 
 
 async def host_filter(path: GuestPath) -> Finding:
@@ -45,12 +42,8 @@ async def host_filter(path: GuestPath) -> Finding:
 def _look() -> tuple[Sequence[str], bool]:
     """Chains that may reject; whether bridged frames meet those of IPv4."""
     bridged = _BRIDGED.exists() and _BRIDGED.read_text().strip() == "1"
-    program = shutil.which("nft") or "/usr/sbin/nft"
-    listed = subprocess.run(
-        [program, "-j", "list", "ruleset"], capture_output=True, timeout=_TIMEOUT_S, check=True, env={"LC_ALL": "C"}
-    )
     families = _FAMILIES if bridged else ("bridge",)
-    return suspects(json.loads(listed.stdout)["nftables"], families), bridged
+    return suspects(list_ruleset(), families), bridged
 
 
 def suspects(ruleset: Sequence[Mapping[str, Any]], families: Sequence[str] = _FAMILIES) -> Sequence[str]:

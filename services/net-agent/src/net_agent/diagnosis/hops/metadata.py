@@ -48,7 +48,9 @@ async def _proxy_accepts(path: GuestPath) -> bool:
             return None
         return bool(said.flags & frames.TCP_SYN)
 
-    return bool(await path.voice.ask(path.packet(path.service_mac, packet), answer))
+    return bool(
+        await path.voice.ask(f"SYN to {METADATA_ADDRESS}:{_PORT}", path.packet(path.service_mac, packet), answer)
+    )
 
 
 async def _why_not(path: GuestPath) -> Finding:

@@ -67,4 +67,4 @@ async def resolve(path: GuestPath, name: str, server: IPv4Address) -> DnsReply |
             return read_reply(said.payload, number)
         return None
 
-    return await path.voice.ask(path.packet(path.service_mac, packet), answer)
+    return await path.voice.ask(f"DNS for {name}", path.packet(path.service_mac, packet), answer)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-
 from pyroute2 import IPRoute
 
 from net_agent.diagnosis.finding import Finding, broken, not_applicable, ok, unknown
+from net_agent.diagnosis.nft import tables
 from net_agent.diagnosis.path import GuestPath
 from net_agent.drivers.linux.links import Link, get_link
+from net_agent.model import Network, NetworkKind
 
 _RECONCILE = "the net-agent puts it back within seconds: cirra service list says whether it runs, its log why not"
 TABLE = "bridge cirra"
@@ -31,21 +29,11 @@ def _has_carrier(name: str) -> bool:
 
 
 async def rules(path: GuestPath) -> Finding:
-    if TABLE not in await path.on_host(_tables):
+    if TABLE not in await path.on_host(tables):
         return broken("RULES_MISSING", f"the host has no table `{TABLE}`: nothing guards its guests", _RECONCILE)
     if lacks := await path.ground.lacks(*_GUARDS):
         return broken("RULES_NOT_IN_FORCE", f"of {path.port.device}: {'; '.join(lacks)}", _RECONCILE)
     return ok(f"the rules of {path.port.device} are in force, and are those desired")
-
-
-def _tables() -> set[str]:
-    """ "family name" of each of nftables' tables."""
-    program = shutil.which("nft") or "/usr/sbin/nft"
-    listed = subprocess.run(
-        [program, "-j", "list", "tables"], capture_output=True, timeout=5, check=True, env={"LC_ALL": "C"}
-    )
-    tables = (entry["table"] for entry in json.loads(listed.stdout)["nftables"] if "table" in entry)
-    return {f"{table['family']} {table['name']}" for table in tables}
 
 
 async def tap(path: GuestPath) -> Finding:
@@ -94,26 +82,32 @@ async def bridge(path: GuestPath) -> Finding:
 
 async def uplink(path: GuestPath) -> Finding:
     """Where a network leaves the host by an interface of its own."""
-    if not path.network.physical_network:
+    if path.network.kind is NetworkKind.VXLAN or not path.network.physical_network:
         return not_applicable("the network is on no segment of the provider's")
-    name = path.ground.uplink
-    segment = path.network.physical_network
+    return await uplink_of(path, path.network)
+
+
+async def uplink_of(path: GuestPath, network: Network) -> Finding:
+    """Of any network that is on a segment of the provider's."""
+    segment = network.physical_network
+    name = path.ground.uplink_of(network)
     if name is None:
         return broken(
             "PHYSICAL_NETWORK_UNKNOWN",
             f"this host has no interface for {segment}",
             f"name it in CIRRA_PHYSICAL_NETWORKS ({segment}:<interface>)",
         )
-    link, bridge_link = await path.on_host(lambda: _links(name, path.network.bridge))
+    link, joint, bridge_link = await path.on_host(lambda: _links(name, path.ground.joint_of(network), network.bridge))
     if link is None:
         return broken("UPLINK_MISSING", f"there is no {name}, the interface of {segment}", "bring the interface back")
     if not link.up:
         return broken("UPLINK_DOWN", f"{name} is down", f"ip link set {name} up, and see who took it down")
-    if bridge_link is not None and link.master != bridge_link.index:
-        return broken("UPLINK_OFF_BRIDGE", f"{name} is not on {bridge_link.name}", _RECONCILE)
+    if bridge_link is not None and (joint is None or joint.master != bridge_link.index):
+        seen = f"{path.ground.joint_of(network)} is not on {bridge_link.name}"
+        return broken("UPLINK_OFF_BRIDGE", seen, _RECONCILE)
     if not await path.on_host(lambda: _has_carrier(name)):
         return broken("UPLINK_NO_CARRIER", f"{name} has no carrier", "see to its cable and the switch's port")
-    if link.mtu < path.network.mtu:
-        seen = f"{name} carries {link.mtu} octets, the network {path.network.mtu}"
-        return broken("UPLINK_MTU_TOO_SMALL", seen, f"ip link set {name} mtu {path.network.mtu}, on the switch as well")
+    if link.mtu < network.mtu:
+        seen = f"{name} carries {link.mtu} octets, the network {network.mtu}"
+        return broken("UPLINK_MTU_TOO_SMALL", seen, f"ip link set {name} mtu {network.mtu}, on the switch as well")
     return ok(f"{name} is up, has a carrier, MTU {link.mtu}")

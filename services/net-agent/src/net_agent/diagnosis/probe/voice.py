@@ -1,4 +1,6 @@
-"""Speaking as a guest: frames that enter its tap as if it had sent them (tc-mirred(8), packet(7)).
+"""Speaking as a guest, or as the outside: frames that enter a tap, or an uplink, as if they had come in by it.
+
+Sources: tc-mirred(8), packet(7).
 
 What is sent on one end of a veth pair of our own is redirected by tc to the ingress of the tap. From there on nothing
 tells it from the guest's: it meets the bridge, the rules against spoofing, security groups, and all beyond. Answers go
@@ -8,6 +10,7 @@ to the guest, which has asked nothing and throws them away, and on the way are s
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,12 +18,10 @@ from typing import Any, Generic, TypeVar
 
 from pyroute2 import IPRoute
 
-from core.ids import device_suffix
 from net_agent.diagnosis.probe import bpf
 from net_agent.diagnosis.probe.frames import Frame, parse
 from net_agent.drivers.linux.links import alias, all_links, delete_link, disable_ipv6, get_link
 from net_agent.drivers.linux.namespace import Namespaces
-from net_agent.model import Port
 
 T = TypeVar("T")
 Answer = Callable[[Frame], T | None]
@@ -29,29 +30,32 @@ ROLE = "probe"
 ETH_P_ALL = 0x0003
 # tc handles: the qdisc clsact, and its egress hook (linux/pkt_sched.h: TC_H_CLSACT, TC_H_MIN_EGRESS).
 _CLSACT_EGRESS = 0xFFFF_FFF3
-_FRAME_OCTETS = 2048
+FRAME_OCTETS = 2048
 # How often a question is asked, and how long an answer is waited for each time.
 TRIES = 3
 WAIT_S = 0.5
 
 
 class Voice:
-    """Asks in the guest's name; several questions at the same time. Made by `speaking_as`."""
+    """Asks in the guest's name; several questions at the same time. Made by `speaking_at`."""
 
     def __init__(self, sender: socket.socket, listener: socket.socket) -> None:
         self._sender = sender
         self._listener = listener
         self._waiting: set[_Waiting[Any]] = set()
+        # What was asked, in words, and the frame.
+        self.asked: list[tuple[str, bytes]] = []
 
-    async def ask(self, frame: bytes, answer: Answer[T], *, tries: int = TRIES, wait_s: float = WAIT_S) -> T | None:
-        """Sends it until a frame comes of which *answer* makes something; None: none came."""
+    async def ask(self, what: str, frame: bytes, answer: Answer[T]) -> T | None:
+        """Sends it until a frame comes of which *answer* makes something; None: none came. what: "DHCPDISCOVER"."""
         loop = asyncio.get_running_loop()
+        self.asked.append((what, frame))
         waiting = _Waiting(answer, loop.create_future())
         self._waiting.add(waiting)
         try:
-            for _ in range(tries):
+            for _ in range(TRIES):
                 await loop.sock_sendall(self._sender, frame)
-                await asyncio.wait([waiting.found], timeout=wait_s)
+                await asyncio.wait([waiting.found], timeout=WAIT_S)
                 if waiting.found.done():
                     return waiting.found.result()
             return None
@@ -62,11 +66,9 @@ class Voice:
         """Takes in what has come."""
         while True:
             try:
-                frame = parse(self._listener.recv(_FRAME_OCTETS))
-            except BlockingIOError:
-                return
+                frame = parse(self._listener.recv(FRAME_OCTETS))
             except OSError:
-                # The tap is gone, or down (packet(7): ENETDOWN): nothing comes any more.
+                # Nothing more just now (EAGAIN), or the tap is gone or down (ENETDOWN).
                 return
             if frame is not None:
                 for waiting in tuple(self._waiting):
@@ -84,9 +86,14 @@ class _Waiting(Generic[T]):
 
 
 @asynccontextmanager
-async def speaking_as(namespaces: Namespaces, port: Port) -> AsyncIterator[Voice | None]:
-    """A voice as long as the block lasts; None: there is no tap, or it is down, so that nothing can be said."""
-    opened = await namespaces.on_host(lambda: _open(port))
+async def speaking_at(namespaces: Namespaces, device: str, owner: str) -> AsyncIterator[Voice | None]:
+    """A voice whose frames come in by an interface of the host, and that hears what goes out by it, as long as the
+    block lasts; None: there is no such interface, or it is down, so that nothing can be said.
+
+    owner: the id of the port that is diagnosed, in whose name nobody else speaks at this device.
+    """
+    names = devices(f"{owner} {device}")
+    opened = await namespaces.on_host(lambda: _open(device, owner, names))
     if opened is None:
         yield None
         return
@@ -99,13 +106,13 @@ async def speaking_as(namespaces: Namespaces, port: Port) -> AsyncIterator[Voice
         loop.remove_reader(listener)
         sender.close()
         listener.close()
-        await asyncio.shield(namespaces.on_host(lambda: _remove(port)))
+        await asyncio.shield(namespaces.on_host(lambda: _remove(names)))
 
 
-def devices(port_id: str) -> tuple[str, str]:
-    """Where frames are put in, and its other end."""
-    suffix = device_suffix(port_id)
-    return f"prb{suffix}", f"pre{suffix}"
+def devices(purpose: str) -> tuple[str, str]:
+    """Where frames are put in, and its other end; different ones for different purposes."""
+    digest = hashlib.sha256(purpose.encode()).hexdigest()[:11]
+    return f"prb{digest}", f"pre{digest}"
 
 
 def remove_leftovers() -> None:
@@ -116,48 +123,64 @@ def remove_leftovers() -> None:
                 delete_link(ip, link)
 
 
-def _open(port: Port) -> tuple[socket.socket, socket.socket] | None:
+def _open(device: str, owner: str, names: tuple[str, str]) -> tuple[socket.socket, socket.socket] | None:
     """The two sockets stay in the namespace that they were made in."""
     with IPRoute() as ip:
-        tap = get_link(ip, port.device)
-        if tap is None or not tap.up:
+        target = get_link(ip, device)
+        if target is None or not target.up:
             return None
-        _make_pair(ip, port, tap.index)
-    sender = _packet_socket(devices(port.port_id)[0], 0)
+        _make_pair(ip, names, owner, target.index)
+    sender = _packet_socket(names[0], 0)
     try:
-        listener = _packet_socket(port.device, ETH_P_ALL)
-        bpf.attach(listener)
+        listener = listening_socket(device)
     except OSError:
         sender.close()
         raise
     return sender, listener
 
 
-def _make_pair(ip: IPRoute, port: Port, tap: int) -> None:
+def _make_pair(ip: IPRoute, names: tuple[str, str], owner: str, target: int) -> None:
     """Neither end has addresses or IPv6, so that nothing but our frames ever leaves by them."""
-    names = devices(port.port_id)
-    _remove_pair(ip, port)
+    _remove_pair(ip, names)
     ip.link("add", ifname=names[0], kind="veth", peer={"ifname": names[1]})
     for name in names:
         link = get_link(ip, name)
         assert link is not None, f"{name} vanished while it was made"
         disable_ipv6(name)
-        ip.link("set", index=link.index, ifalias=alias(ROLE, port.port_id))
+        ip.link("set", index=link.index, ifalias=alias(ROLE, owner))
         if name == names[0]:
-            ip.tc("add", "clsact", link.index)
-            redirect = {"kind": "mirred", "direction": "ingress", "action": "redirect", "ifindex": tap}
-            ip.tc(
-                "add-filter",
-                "u32",
-                link.index,
-                parent=_CLSACT_EGRESS,
-                prio=1,
-                protocol=ETH_P_ALL,
-                target=0x1_0000,
-                keys=["0x0/0x0+0"],
-                action=[redirect],
-            )
+            _redirect(ip, link.index, target)
         ip.link("set", index=link.index, state="up")
+
+
+def _redirect(ip: IPRoute, source: int, target: int) -> None:
+    """All that leaves by one interface comes in by another."""
+    ip.tc("add", "clsact", source)
+    ip.tc(
+        "add-filter",
+        "u32",
+        source,
+        parent=_CLSACT_EGRESS,
+        prio=1,
+        protocol=ETH_P_ALL,
+        target=0x1_0000,
+        keys=["0x0/0x0+0"],
+        action=[{"kind": "mirred", "direction": "ingress", "action": "redirect", "ifindex": target}],
+    )
+
+
+def listening_socket(device: str) -> socket.socket:
+    """Hears what comes and goes at an interface of the calling thread's namespace, as far as `bpf` lets it through.
+
+    What goes out is heard by sockets for all protocols only. Raises OSError when there is no such interface.
+    """
+    listener = _packet_socket(device, ETH_P_ALL)
+    try:
+        bpf.attach(listener)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _packet_socket(device: str, protocol: int) -> socket.socket:
@@ -171,13 +194,13 @@ def _packet_socket(device: str, protocol: int) -> socket.socket:
     return opened
 
 
-def _remove(port: Port) -> None:
+def _remove(names: tuple[str, str]) -> None:
     with IPRoute() as ip:
-        _remove_pair(ip, port)
+        _remove_pair(ip, names)
 
 
-def _remove_pair(ip: IPRoute, port: Port) -> None:
+def _remove_pair(ip: IPRoute, names: tuple[str, str]) -> None:
     """One end takes the other with it. Absent is success."""
-    link = get_link(ip, devices(port.port_id)[0])
+    link = get_link(ip, names[0])
     if link is not None:
         delete_link(ip, link)

@@ -62,7 +62,7 @@ class Segments:
             )
         return self._uplinks[network.physical_network]
 
-    def uplink(self, network: Network) -> str | None:
+    def uplink_of(self, network: Network) -> str | None:
         """The interface of the network's physical network; None: it has none, or this host has no interface for it."""
         return self._uplinks.get(network.physical_network)
 

@@ -1,0 +1,210 @@
+"""A guest behind a router, with and without a floating IP: nothing broken, and each breakage named."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, ip_network
+from pathlib import Path
+
+import pytest
+
+from cirra.agent.v1.diagnosis_pb2 import (
+    PATH_HOP_STATE_BROKEN,
+    PATH_HOP_STATE_NOT_APPLICABLE,
+    PATH_HOP_STATE_OK,
+    PathHop,
+)
+from core.ids import uuid7
+from net_agent.diagnosis.path import Targets, Wish
+from net_agent.drivers.base import NetworkFault
+from net_agent.drivers.linux.routing import names
+from net_agent.model import FloatingIp, Router, SecurityGroup, SecurityGroupRule
+from tests.contract.diagnosis.site import Site, all_well, serving, states, summary
+from tests.contract.network.hosts import make_network, make_port
+from tests.contract.network.test_routers import OUTSIDE, make_floating_ip, make_router
+
+pytestmark = pytest.mark.root
+
+INTERNET = "198.51.100.7"
+SSH = Wish("tcp/22", "203.0.113.1")
+GROUP = str(uuid7())
+
+
+@dataclass(slots=True)
+class Routed:
+    site: Site
+    router: Router
+    floating: FloatingIp
+
+    @property
+    def devices(self) -> dict[str, str]:
+        interface = self.router.interfaces[0]
+        return {
+            "router": names.router_namespace(self.router.router_id),
+            "external": names.external_namespace(OUTSIDE.network_id),
+            "inner": names.inner_device(interface.subnet_id),
+            "outer": names.outer_device(self.router.router_id, interface.subnet_id),
+            "leg": names.external_leg(OUTSIDE.network_id),
+            "fixed": str(self.floating.fixed_address),
+            "floating": str(self.floating.floating_address),
+        }
+
+    async def give_floating_ip(self) -> None:
+        await self.site.linux.driver.keep(self.floating)
+
+
+@pytest.fixture
+async def routed(tmp_path: Path) -> AsyncIterator[Routed]:
+    """The provider's router, and the Internet behind it, are the other end of the host's uplink."""
+    async with serving(tmp_path) as (linux, server):
+        await linux.command("ip", "addr", "add", "203.0.113.1/24", "dev", "provider1")
+        await linux.command("ip", "link", "set", "provider1", "up")
+        await linux.command("ip", "addr", "add", f"{INTERNET}/32", "dev", "lo")
+        rule = SecurityGroupRule(str(uuid7()), False, 4, 6, (22, 22), None, None, ip_network("203.0.113.0/28"), None)
+        await linux.driver.keep(SecurityGroup(GROUP, (rule,)))
+        port = make_port(make_network(), 11, security_group_ids=(GROUP,))
+        router = make_router(port.network)
+        await linux.driver.plug(port)
+        for each in (OUTSIDE, router):
+            await linux.driver.keep(each)
+        guest = await linux.guest(port)
+        assert await guest.dhcp() is not None
+        site = Site(linux, port, guest, server, Targets(address=IPv4Address(INTERNET)))
+        yield Routed(site, router, make_floating_ip(port, router))
+
+
+async def listen(routed: Routed) -> socket.socket:
+    return await routed.site.guest.inside(lambda: socket.create_server(("10.77.0.11", 22)))
+
+
+async def test_a_guest_that_goes_out_by_its_host(routed: Routed) -> None:
+    found = await routed.site.diagnose()
+    assert all_well(found), summary(found)
+    told = states(found)
+    for name in ("router", "gateway", "translation", "way-out", "external-uplink", "next-hop", "outside"):
+        assert told[name] == PATH_HOP_STATE_OK, summary(found)
+    for name in ("floating-arp", "floating-route", "floating-dnat", "groups", "reached"):
+        assert told[name] == PATH_HOP_STATE_NOT_APPLICABLE, summary(found)
+
+
+async def test_a_guest_that_is_reached(routed: Routed) -> None:
+    await routed.give_floating_ip()
+    with await listen(routed):
+        found = await routed.site.diagnose(SSH)
+    assert all_well(found), summary(found)
+    told = states(found)
+    for name in ("translation", "next-hop", "floating-arp", "floating-route", "floating-dnat", "groups", "reached"):
+        assert told[name] == PATH_HOP_STATE_OK, summary(found)
+
+
+async def test_nobody_listens_and_no_rule(routed: Routed) -> None:
+    await routed.give_floating_ip()
+    assert (await broken(routed, SSH)).reason == "NOTHING_LISTENS"
+    refused = await broken(routed, Wish("tcp/23", "203.0.113.1"))
+    assert (refused.name, refused.reason) == ("groups", "NO_GROUP_RULE")
+    part = await broken(routed, Wish("tcp/22", "203.0.113.0/24"))
+    assert (part.name, part.reason) == ("groups", "GROUP_RULE_PARTIAL")
+
+
+async def test_a_probe_is_followed_through_every_translation(routed: Routed) -> None:
+    await routed.give_floating_ip()
+    with await listen(routed):
+        found = await routed.site.diagnose(SSH, capture=True)
+    devices = routed.devices
+    inside, out = [devices["outer"], devices["inner"]], [names.GATEWAY_DEVICE, names.EXTERNAL_DEVICE, "uplink1"]
+    floating = devices["floating"]
+    for probe, places in (
+        (f"echo to {INTERNET}", [routed.site.port.device, *inside, *out]),
+        (f"SYN to {floating}:22", ["uplink1", *out, *inside, routed.site.port.device]),
+        (f"ARP for {floating}", ["uplink1", names.EXTERNAL_DEVICE]),
+    ):
+        [trace] = [trace for trace in found.traces if trace.probe == probe]
+        seen = {each.device: (each.probe_seen, each.answer_seen) for each in trace.sightings}
+        assert {device: seen[device] for device in places} == dict.fromkeys(places, (True, True)), trace
+
+
+async def broken(routed: Routed, wish: Wish | None = None) -> PathHop:
+    found = await routed.site.diagnose(wish)
+    first = next((hop for hop in found.hops if hop.state == PATH_HOP_STATE_BROKEN), None)
+    assert first is not None, f"nothing is broken: {summary(found)}"
+    return first
+
+
+Break = Callable[[Routed], Awaitable[object]]
+
+
+def _command(*argv: str, floating: bool = False) -> Break:
+    """{router}, {external} are namespaces; see `Routed.devices`."""
+
+    async def act(routed: Routed) -> None:
+        if floating:
+            await routed.give_floating_ip()
+        await routed.site.command(*(part.format(**routed.devices) for part in argv))
+
+    return act
+
+
+def _inside(namespace: str, *argv: str, floating: bool = False) -> Break:
+    return _command("ip", "netns", "exec", namespace, *argv, floating=floating)
+
+
+async def _no_host_address(routed: Routed) -> None:
+    gateway = routed.router.gateway
+    assert gateway is not None
+    await routed.site.linux.driver.drop("router", routed.router.router_id)
+    with pytest.raises(NetworkFault):
+        await routed.site.linux.driver.keep(replace(routed.router, gateway=replace(gateway, host_addresses=())))
+
+
+_FLUSH = ("nft", "flush", "chain", "inet", "cirra", "outwards")
+_DROP_IN = ("nft", "delete element inet cirra inwards {{ {floating} : {fixed} }}")
+_DROP_OUT = ("nft", "delete element inet cirra outwards {{ {fixed} : {floating} }}")
+BREAKAGES: dict[str, tuple[Break, str, str]] = {
+    "router's interface gone": (
+        _inside("{router}", "ip", "link", "del", "{inner}"), "router", "ROUTER_INTERFACE_MISSING",
+    ),
+    "router's interface down": (
+        _inside("{router}", "ip", "link", "set", "{inner}", "down"), "router", "ROUTER_INTERFACE_MISSING",
+    ),
+    "router off the bridge": (_command("ip", "link", "set", "{outer}", "nomaster"), "router", "ROUTER_OFF_BRIDGE"),
+    "NAT rule removed": (_inside("{router}", *_FLUSH), "translation", "SNAT_MISSING"),
+    "the host's NAT rule removed": (_inside("{external}", *_FLUSH), "translation", "SNAT_MISSING"),
+    "NAT table removed": (
+        _inside("{router}", "nft", "delete", "table", "inet", "cirra"), "translation", "NAT_TABLE_MISSING",
+    ),
+    "router's default route": (_inside("{router}", "ip", "route", "del", "default"), "way-out", "ROUTE_MISSING"),
+    "external default route": (_inside("{external}", "ip", "route", "del", "default"), "way-out", "ROUTE_MISSING"),
+    "the leg off its bridge": (_command("ip", "link", "set", "{leg}", "nomaster"), "way-out", "WAY_OUT_BROKEN"),
+    "no host address": (_no_host_address, "translation", "NO_HOST_ADDRESS"),
+    "uplink down": (_command("ip", "link", "set", "uplink1", "down"), "external-uplink", "UPLINK_DOWN"),
+    "cable pulled": (_command("ip", "link", "set", "provider1", "down"), "external-uplink", "UPLINK_NO_CARRIER"),
+    "provider's router gone": (
+        _command("ip", "addr", "del", "203.0.113.1/24", "dev", "provider1"), "next-hop", "NEXT_HOP_SILENT",
+    ),
+    "the Internet gone": (_command("ip", "addr", "del", f"{INTERNET}/32", "dev", "lo"), "outside", "OUTSIDE_SILENT"),
+    "floating IP not translated out": (
+        _inside("{router}", *_DROP_OUT, floating=True), "translation", "FLOATING_IP_NOT_TRANSLATED",
+    ),
+    "floating IP not translated in": (
+        _inside("{router}", *_DROP_IN, floating=True), "floating-dnat", "FLOATING_IP_NOT_TRANSLATED",
+    ),
+    "floating IP silent": (
+        _inside("{external}", "ip", "neigh", "del", "proxy", "{floating}", "dev", "ext", floating=True),
+        "floating-arp", "FLOATING_IP_SILENT",
+    ),
+    "floating IP's route": (
+        _inside("{external}", "ip", "route", "del", "{floating}/32", floating=True),
+        "floating-route", "FLOATING_ROUTE_MISSING",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+async def test_a_breakage_is_named(routed: Routed, breakage: str) -> None:
+    act, hop, reason = BREAKAGES[breakage]
+    await act(routed)
+    found = await broken(routed)
+    assert (found.name, found.reason) == (hop, reason), found
+    assert found.observed and found.remedy

@@ -1,0 +1,89 @@
+"""A guest on a VXLAN network whose other guest is on another host: nothing broken, and each breakage named."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_OK
+from net_agent.drivers.linux.vxlan import vxlan_device
+from net_agent.model import Peer
+from tests.contract.diagnosis.site import Site, all_well, serving, states, summary
+from tests.contract.network.fabric import make_vxlan, peer_of
+from tests.contract.network.hosts import UNDERLAY, make_port
+
+pytestmark = pytest.mark.root
+
+OWN, OTHER = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
+
+
+@dataclass(slots=True)
+class Tunnelled:
+    site: Site
+    peer: Peer
+
+    @property
+    def devices(self) -> dict[str, str]:
+        return {
+            "tunnel": vxlan_device(self.site.network.network_id),
+            "underlay": UNDERLAY,
+            "bridge": self.site.network.bridge,
+            "mac": self.peer.mac_address,
+            "address": str(self.peer.addresses[0]),
+        }
+
+
+@pytest.fixture
+async def tunnelled(tmp_path: Path) -> AsyncIterator[Tunnelled]:
+    async with serving(tmp_path, tunnel_address=OWN) as (linux, server):
+        await linux.command("ip", "link", "add", UNDERLAY, "mtu", "1500", "type", "veth", "peer", "name", "wire")
+        await linux.command("ip", "addr", "add", f"{OWN}/24", "dev", UNDERLAY)
+        for device in (UNDERLAY, "wire"):
+            await linux.command("ip", "link", "set", device, "up")
+        network = make_vxlan(77)
+        port = make_port(network, 11)
+        peer = peer_of(make_port(network, 12), linux, tunnel_address=OTHER)
+        await linux.driver.plug(port)
+        await linux.driver.keep(peer)
+        guest = await linux.guest(port)
+        assert await guest.dhcp() is not None
+        yield Tunnelled(Site(linux, port, guest, server), peer)
+
+
+async def test_a_guest_with_peers(tunnelled: Tunnelled) -> None:
+    found = await tunnelled.site.diagnose()
+    assert all_well(found), summary(found)
+    told = states(found)
+    assert told["tunnel"] == told["peers"] == PATH_HOP_STATE_OK, summary(found)
+
+
+_FDB = ("bridge", "fdb", "del", "{mac}", "dev", "{tunnel}")
+BREAKAGES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "tunnel deleted": (("ip", "link", "del", "{tunnel}"), "tunnel", "TUNNEL_MISSING"),
+    "tunnel down": (("ip", "link", "set", "{tunnel}", "down"), "tunnel", "TUNNEL_DOWN"),
+    "tunnel off the bridge": (("ip", "link", "set", "{tunnel}", "nomaster"), "tunnel", "TUNNEL_OFF_BRIDGE"),
+    "tunnel learns": (("bridge", "link", "set", "dev", "{tunnel}", "learning", "on"), "tunnel", "TUNNEL_WRONG"),
+    "tunnel address lost": (
+        ("ip", "addr", "del", f"{OWN}/24", "dev", "{underlay}"), "tunnel", "TUNNEL_ADDRESS_MISSING",
+    ),
+    "underlay without carrier": (("ip", "link", "set", "wire", "down"), "tunnel", "UNDERLAY_DOWN"),
+    "underlay with a small MTU": (
+        ("ip", "link", "set", "{underlay}", "mtu", "1400"), "tunnel", "UNDERLAY_MTU_TOO_SMALL",
+    ),
+    "forwarding entry dropped": ((*_FDB, "dst", str(OTHER), "self"), "peers", "PEERS_MISSING"),
+    "the bridge's entry dropped": ((*_FDB, "master"), "peers", "PEERS_MISSING"),
+    "neighbour dropped": (("ip", "neigh", "del", "{address}", "dev", "{bridge}"), "peers", "PEERS_MISSING"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+async def test_a_breakage_is_named(tunnelled: Tunnelled, breakage: str) -> None:
+    command, hop, reason = BREAKAGES[breakage]
+    await tunnelled.site.command(*(part.format(**tunnelled.devices) for part in command))
+    found = await tunnelled.site.first_broken()
+    assert (found.name, found.reason) == (hop, reason), found
+    assert found.observed and found.remedy
