@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,8 @@ class SpecStore:
         self._path = folder / _FILE
         self._synced = synced
         self._connection: sqlite3.Connection | None = None
+        # Whoever asks first opens it, and that may be two at once.
+        self._opening = threading.Lock()
         # One thread: a transaction begins when the last one has ended.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="specs")
         self._batch: Batch[tuple[Key, bytes | None], None] = Batch(self._commit_soon)
@@ -106,17 +109,18 @@ class SpecStore:
             ) from error
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Read at first by whoever asks, then by the one thread.
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {'FULL' if self._synced else 'OFF'}")
-            [(found,)] = connection.execute("PRAGMA user_version")
-            if found == 0:
-                connection.executescript(_SCHEMA)
-            elif found != _FORMAT:
-                connection.close()
-                raise sqlite3.DatabaseError(f"format {found} is not {_FORMAT}")
-            self._connection = connection
-        return self._connection
+        with self._opening:
+            if self._connection is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                # Read at first by whoever asks, then by the one thread.
+                connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute(f"PRAGMA synchronous = {'FULL' if self._synced else 'OFF'}")
+                [(found,)] = connection.execute("PRAGMA user_version")
+                if found == 0:
+                    connection.executescript(_SCHEMA)
+                elif found != _FORMAT:
+                    connection.close()
+                    raise sqlite3.DatabaseError(f"format {found} is not {_FORMAT}")
+                self._connection = connection
+            return self._connection
