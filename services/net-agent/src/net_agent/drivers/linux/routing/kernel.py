@@ -5,6 +5,7 @@ Everything here blocks, and acts on the calling thread's namespace.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from net_agent.drivers.linux.links import Link, all_links, delete_link, set_link, write_sysctl
+from net_agent.drivers.linux.links import Link, delete_link, set_link, write_sysctl
 from net_agent.drivers.linux.routing.plan import Interface, NamespacePlan, RouteEntry, RuleEntry
 from net_agent.model import IpAddress, IpInterface
 
@@ -41,12 +42,11 @@ class Change:
     announce: IPv4Address | None = None
 
 
-def differences(ip: IPRoute, plan: NamespacePlan) -> list[Change]:
+def differences(ip: IPRoute, plan: NamespacePlan, links: Mapping[str, Link]) -> list[Change]:
     """Everything that isn't as planned, in the order in which it is to be changed; rules of nftables aside.
 
-    Interfaces that don't exist are not made here: what is theirs is left out.
+    links: all that are there, by name. Those that don't exist are not made here: what is theirs is left out.
     """
-    links = {link.name: link for link in all_links(ip)}
     here = Here(ip, links)
     return [
         *here.sysctls(plan.sysctls.items()),
@@ -63,9 +63,10 @@ def differences(ip: IPRoute, plan: NamespacePlan) -> list[Change]:
 class Here:
     """One look at a namespace."""
 
-    def __init__(self, ip: IPRoute, links: dict[str, Link]) -> None:
+    def __init__(self, ip: IPRoute, links: Mapping[str, Link]) -> None:
         self._ip = ip
         self._links = links
+        self._addresses = _addresses(ip)
         self._names = {link.index: link.name for link in links.values()}
 
     def sysctls(self, wanted: Iterable[tuple[str, str]]) -> Iterator[Change]:
@@ -99,19 +100,13 @@ class Here:
                 f"{wanted.name} is down, or has another MTU or MAC address",
                 lambda: set_link(self._ip, link, **fields),
             )
-        present = self._addresses(link.index)
+        present = self._addresses[link.index]
         for surplus in sorted(present - wanted.addresses, key=str):
             if not surplus.is_link_local or surplus.version == 4:
                 yield Change(f"{wanted.name} has {surplus}", self._address("del", link.index, surplus))
         for missing in sorted(wanted.addresses - present, key=str):
             announce = missing.ip if wanted.announced and isinstance(missing.ip, IPv4Address) else None
             yield Change(f"{wanted.name} lacks {missing}", self._address("replace", link.index, missing), announce)
-
-    def _addresses(self, index: int) -> frozenset[IpInterface]:
-        return frozenset(
-            ip_interface(f"{message.get('local') or message.get('address')}/{message['prefixlen']}")
-            for message in self._ip.get_addr(index=index)
-        )
 
     def _address(self, verb: str, index: int, address: IpInterface) -> Callable[[], object]:
         fields = {"index": index, "address": str(address.ip), "prefixlen": address.network.prefixlen}
@@ -227,6 +222,15 @@ class Here:
 
     def _neighbour(self, verb: str, device: str, address: object, **fields: Any) -> None:
         self._ip.neigh(verb, dst=str(address), ifindex=self._links[device].index, **fields)
+
+
+def _addresses(ip: IPRoute) -> defaultdict[int, set[IpInterface]]:
+    """By the index of the interface."""
+    found: defaultdict[int, set[IpInterface]] = defaultdict(set)
+    for message in ip.get_addr():
+        address = message.get("local") or message.get("address")
+        found[message["index"]].add(ip_interface(f"{address}/{message['prefixlen']}"))
+    return found
 
 
 def proxies(ip: IPRoute) -> list[tuple[int, str]]:

@@ -50,11 +50,11 @@ class SpaceKeeper:
         if due is not None:
             changes.append(Change("; ".join(due.words), lambda: nftables.apply(due.script)))
         with IPRoute() as ip:
-            present = frozenset(link.name for link in all_links(ip))
-            changes += differences(ip, space.plan)
+            links = {link.name: link for link in all_links(ip)}
+            changes += differences(ip, space.plan, links)
             for change in changes if act else ():
                 change.make()
-        return present, changes
+        return frozenset(links), changes
 
     async def make_pairs(self, space: Space, present: frozenset[str]) -> list[Change]:
         """Of an external namespace: both ends of each of its pairs are there."""

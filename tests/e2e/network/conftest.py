@@ -1,0 +1,7 @@
+"""Three hosts (tests.testbed)."""
+
+from __future__ import annotations
+
+from tests.testbed.fixtures import cloud, tenant, testbed
+
+__all__ = ["cloud", "tenant", "testbed"]

@@ -1,0 +1,145 @@
+"""Routers and floating IPs with real guests on several hosts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cirra.compute.v1.compute_pb2 import Instance
+from cirra.compute.v1.server_group_pb2 import SERVER_GROUP_POLICY_ANTI_AFFINITY
+from cirra.network.v1.network_pb2 import Network, Subnet
+from core.ids import last_segment
+from deployment.demo.guest import Guest, wait_login
+from deployment.demo.tenant import Tenant
+from tests.e2e.network import ways_out
+from tests.e2e.testbed import states
+from tests.e2e.testbed.guests import BOOT_TIMEOUT_S, delete_all
+from tests.testbed.testbed import Testbed
+
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
+
+_GIB = 1 << 30
+_PORT = 9000
+
+
+async def _boot(testbed: Testbed, tenant: Tenant, networks: list[Network], name: str) -> list[Instance]:
+    """A guest on each of these networks, each on a host of its own."""
+    user = tenant.user
+    group = await user.server_groups.create(name, SERVER_GROUP_POLICY_ANTI_AFFINITY)
+
+    async def boot(number: int, network: Network) -> Instance:
+        operation = await user.instances.create(
+            f"{name}-{number}", flavor=tenant.flavor, image=tenant.image, networks=[network], server_group=group
+        )
+        await user.operations.wait(operation, timeout_s=BOOT_TIMEOUT_S)
+        instance = await ways_out.instance_as_admin(testbed, operation.target)
+        await wait_login(testbed.inside(instance), BOOT_TIMEOUT_S)
+        return instance
+
+    return [*await asyncio.gather(*(boot(number, network) for number, network in enumerate(networks, 1)))]
+
+
+async def _subnet(tenant: Tenant, network: Network) -> Subnet:
+    [subnet] = [each async for each in tenant.user.subnets.list(network=network.name)]
+    return subnet
+
+
+async def test_a_guest_gets_out_and_is_reached(testbed: Testbed, tenant: Tenant) -> None:
+    user = tenant.user
+    [instance] = await _boot(testbed, tenant, [tenant.network], "reached")
+    guest, outside = testbed.inside(instance), ways_out.who_asks()
+    async with (
+        ways_out.external_network(testbed) as external,
+        ways_out.router(user, external, await _subnet(tenant, tenant.network)),
+    ):
+
+        async def by_the_hosts_address() -> bool:
+            return ways_out.is_a_hosts((await guest.run(outside)).text)
+
+        await ways_out.until(by_the_hosts_address, "a way out")
+        async with ways_out.floating_ip(user, external, instance.nics[0].port) as floating:
+            address = floating.floating_ip_address
+            await ways_out.says(lambda: ways_out.from_outside(testbed, address), instance.hostname)
+            await ways_out.says(lambda: guest.run(outside), address)
+
+        async def released() -> bool:
+            return (await ways_out.from_outside(testbed, address)).code != 0
+
+        await ways_out.until(released, "the end of a floating IP")
+        await ways_out.until(by_the_hosts_address, "a way out without it")
+    await delete_all(tenant, [instance])
+
+
+@pytest.mark.slow
+async def test_floating_ips_move_between_hosts_and_neighbours_meet_there(testbed: Testbed, tenant: Tenant) -> None:
+    user = tenant.user
+    first, second = await _boot(testbed, tenant, [tenant.network] * 2, "moved")
+    guests = [testbed.inside(first), testbed.inside(second)]
+    async with (
+        ways_out.external_network(testbed) as external,
+        ways_out.router(user, external, await _subnet(tenant, tenant.network)),
+        ways_out.floating_ip(user, external, first.nics[0].port) as floating,
+    ):
+        address = floating.floating_ip_address
+        await ways_out.says(lambda: ways_out.from_outside(testbed, address), first.hostname)
+        # To one's own, and to a neighbour's: on this host, and on the other.
+        ask = f"timeout 8 wget -q -O - 'http://{address}/cgi-bin/sh?' --post-data hostname"
+        for guest in guests:
+            await ways_out.says(lambda guest=guest: guest.run(ask), first.hostname)  # type: ignore[misc]
+        await user.floating_ips.associate(floating, second.nics[0].port, move=True)
+        await ways_out.says(lambda: ways_out.from_outside(testbed, address), second.hostname)
+        for guest in guests:
+            await ways_out.says(lambda guest=guest: guest.run(ask), second.hostname)  # type: ignore[misc]
+        await ways_out.says(lambda: guests[1].run(ways_out.who_asks()), address)
+        for guest in guests:
+            metadata = await guest.run("timeout 8 wget -q -O - http://169.254.169.254/latest/meta-data/instance-id")
+            assert metadata.code == 0 and metadata.text.strip(), "with a floating IP as without"
+    await delete_all(tenant, [first, second])
+
+
+async def _send(source: Guest, target: Guest, address: str) -> None:
+    """A gigabyte by TCP. Started in the background: the way into a guest has no patience."""
+    await target.run(f"(nc -l -p {_PORT} | wc -c > /tmp/got) >/dev/null 2>&1 & sleep 1")
+    await source.run(f"(dd if=/dev/zero bs=1M count=1024 | nc {address} {_PORT}) >/dev/null 2>&1 &")
+
+    async def got() -> bool:
+        return (await target.run("cat /tmp/got")).text.strip() == str(_GIB)
+
+    await ways_out.until(got, f"a gigabyte to {address}", timeout_s=300)
+    await target.run("rm /tmp/got")
+
+
+@pytest.mark.slow
+async def test_subnets_on_different_hosts_talk_and_one_host_is_missed_by_nobody(
+    testbed: Testbed, tenant: Tenant
+) -> None:
+    user = tenant.user
+    beside = await user.networks.create("beside")
+    subnet = await user.subnets.create("beside", network=beside, cidr="10.43.0.0/24")
+    placed = [tenant.network, beside, tenant.network]
+    instances = await _boot(testbed, tenant, placed, "apart")
+    one, other, third = map(testbed.inside, instances)
+    async with (
+        ways_out.external_network(testbed) as external,
+        ways_out.router(user, external, await _subnet(tenant, tenant.network), subnet),
+    ):
+        addresses = [instance.nics[0].fixed_ip for instance in instances]
+
+        async def reached() -> bool:
+            return (await one.run(f"ping -c 1 -W 1 {addresses[1]}")).code == 0
+
+        await ways_out.until(reached, "a router between two hosts")
+        await _send(one, other, addresses[1])
+        await _send(other, one, addresses[0])
+        [host] = [each for each in testbed.hosts if each.name == last_segment(instances[0].host)]
+        await host.cut()
+        try:
+            for source, address in ((other, addresses[2]), (third, addresses[1])):
+                assert (await source.run(f"ping -c 3 -W 2 {address}")).code == 0, "their gateways are their own hosts'"
+        finally:
+            await host.join()
+        await states.all_up(testbed)
+    await delete_all(tenant, instances)
+    await user.subnets.delete(subnet)
+    await user.networks.delete(beside)
