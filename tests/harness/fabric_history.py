@@ -73,6 +73,10 @@ class Script:
     def up(self, host: str) -> None:
         self.happens("host", host_aggregate_id(host), placement.HostUp(host=host))
 
+    def accepted(self, host: str, epoch: int) -> None:
+        message = placement.HostDifferencesAccepted(host=host, epoch=epoch)
+        self.happens("host", host_aggregate_id(host), message)
+
     def network(self, name: str, kind: public.NetworkType.ValueType = FLAT) -> None:
         self.happens("network", UUID(uid(name)), network.NetworkCreated(project_id="p", type=kind, mtu=1500))
 

@@ -33,6 +33,7 @@ class FakeHost:
     vcpus: int = 64
     memory_mib: int = 65536
     boot_id: str = "boot-1"
+    tunnel_address: str = "192.0.2.1"
     domains: dict[str, agent.DesiredObject] = field(default_factory=dict)
     ports: dict[str, agent.DesiredObject] = field(default_factory=dict)
     derived: dict[tuple[str, str], agent.DesiredObject] = field(default_factory=dict)
@@ -70,6 +71,8 @@ class FakeHost:
             vcpus=self.vcpus, memory_mib=self.memory_mib, disk_gib=10_000, virt_types=["simulated"]
         )
         await self._report("compute", agent.Report(kind="host", inventory=inventory), "InventoryObserved", self.name)
+        wired = agent.InventoryObserved(tunnel_address=self.tunnel_address)
+        await self._report("net", agent.Report(kind="host", inventory=wired), "InventoryObserved", self.name)
 
     async def stop(self) -> None:
         """Falls silent."""

@@ -100,6 +100,10 @@ def test_where_hosts_are() -> None:
     assert chosen(hosts, excluded_hosts=["host-0", "host-9"]) == {"host-1", "host-2"}
     assert chosen(hosts, physical_networks=["rack", "public"]) == {"host-2"}
     assert chosen(hosts, physical_networks=["rack", "lab"]) == set()
+    assert chosen(hosts, tunnels=True) == set()
+    hosts.set_inventory(0, public.Inventory(virt_types=["kvm"], tunnel_address="192.0.2.1"))
+    hosts.revision += 1
+    assert chosen(hosts, tunnels=True) == {"host-0"}
 
 
 def test_metadata_of_aggregates() -> None:

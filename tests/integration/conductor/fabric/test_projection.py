@@ -2,146 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-import pytest_asyncio
-from nats.js.errors import NotFoundError
 
-from cirra.agent.v1.desired_pb2 import DesiredObject
 from conductor.fabric import rows
-from conductor.fabric.derivation import Key
-from conductor.fabric.projection import FabricProjection
-from conductor.fabric.state import FabricState
-from conductor.fabric.teller import Teller
-from core.bus import Bus
-from core.eventlog import Append, EventLog, Leases, NewEvent
-from core.ids import uuid7
-from core.projection import Projector
-from core.relay import Relay
-from core.testing.invariants import Invariant
-from core.testing.servers import Cell
-from tests.harness.fabric_history import ACTIVE, FLAT, INACTIVE, VXLAN, Happening, History, Script, uid
+from tests.harness.fabric_history import ACTIVE, INACTIVE, Script, uid
 from tests.integration.bus.journal import append as append_others
+from tests.integration.conductor.fabric.stage import Stage, telling, three_hosts
 from tests.integration.projection.conftest import running
-
-
-@pytest.fixture
-def invariants() -> frozenset[Invariant]:
-    """Made-up events imply no constraints; the rows are those of a rebuild nevertheless."""
-    return frozenset({Invariant.LOG, Invariant.STREAM, Invariant.READ_MODEL})
-
-
-@dataclass
-class Stage:
-    """A log that is written to, and what hosts are told of it."""
-
-    log: EventLog
-    bus: Bus
-    leases: Leases
-    schema: str
-    state: FabricState
-    memory: History
-
-    async def play(self, script: Script, *, per_append: int = 7) -> int:
-        """Appends what happens in the script; the last position."""
-        happenings, position = script.take(), 0
-        for begin in range(0, len(happenings), per_append):
-            some = happenings[begin : begin + per_append]
-            position = (await self.log.append(Append(events=tuple(map(_new_event, some))))).last_position
-        for event in await self.log.read(after=self.memory.position, limit=10_000):
-            self.memory.take_in(event)
-        return position
-
-    def projector(self, **options: Any) -> Projector:
-        return Projector(
-            FabricProjection(options.pop("outlet", None)),
-            log=self.log,
-            bus=self.bus,
-            leases=self.leases,
-            schema=self.schema,
-            holder=options.pop("holder", "p1"),
-            stall_s=0.3,
-            **options,
-        )
-
-    async def rows(self) -> dict[Key, rows.Row]:
-        found = await self.log.pool.fetch(
-            f'SELECT host, kind, object_id, generation, absent, spec FROM "{self.schema}".fabric_objects'
-        )
-        return {
-            (row["host"], row["kind"], row["object_id"]): rows.Row(
-                row["generation"], None if row["absent"] else row["spec"]
-            )
-            for row in found
-        }
-
-    async def commands(self) -> dict[Key, DesiredObject]:
-        """The last one for each object: the stream keeps no other."""
-        stream, found = self.bus.subjects.commands_stream, {}
-        for sequence in range(1, await self.sent() + 1):
-            with suppress(NotFoundError):
-                desired = DesiredObject.FromString((await self.bus.js.get_msg(stream, sequence)).data or b"")
-                found[desired.host, desired.kind, desired.object_id] = desired
-        return found
-
-    async def sent(self) -> int:
-        """How many commands were ever stored."""
-        return int((await self.bus.js.stream_info(self.bus.subjects.commands_stream)).state.last_seq)
-
-    async def until_sent(self, count: int) -> None:
-        async with asyncio.timeout(20):
-            while await self.sent() < count:  # noqa: ASYNC110 - a server is asked, nobody tells
-                await asyncio.sleep(0.01)
-
-
-def _new_event(happening: Happening) -> NewEvent:
-    return NewEvent(
-        aggregate_type=happening.aggregate_type,
-        aggregate_id=happening.aggregate_id,
-        version=happening.version,
-        type=happening.message.DESCRIPTOR.full_name,
-        data=happening.message.SerializeToString(deterministic=True),
-        event_id=uuid7(),
-    )
-
-
-@pytest_asyncio.fixture
-async def stage(cell: Cell, log: EventLog, bus: Bus, leases: Leases) -> AsyncIterator[Stage]:
-    schema = f"{cell.name}_conductor"
-    async with running(Relay(log, leases, bus, holder="r1", ack_timeout_s=0.5, idle_check_s=0.2)):
-        yield Stage(log, bus, leases, schema, FabricState(log.pool, schema), History())
-
-
-@asynccontextmanager
-async def telling(stage: Stage) -> AsyncIterator[Projector]:
-    """An active projector that tells."""
-    teller = Teller(stage.bus)
-    task = asyncio.create_task(teller.run())
-    projector = stage.projector(outlet=teller)
-    try:
-        async with running(projector):
-            head = (await stage.log.head()).position
-            assert head and await projector.wait_for(head, timeout=20)
-            yield projector
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def three_hosts() -> Script:
-    script = Script()
-    for number, host in enumerate("abc", 1):
-        script.host(host, f"192.0.2.{number}")
-    script.network("n", VXLAN)
-    script.network("flat", FLAT)
-    script.subnet("s", "n")
-    return script
 
 
 def anything(script: Script, rng: random.Random, steps: int) -> None:
@@ -239,6 +108,24 @@ async def test_a_host_that_is_down_or_may_not_act_is_not_told(stage: Stage) -> N
         await projector.wait_for(await stage.play(script), timeout=20)
         await stage.until_sent(6)
         assert ("b", "peer", uid("p")) in await stage.commands()
+
+
+async def test_after_a_restore_a_host_is_told_once_what_differs_there_is_accepted(stage: Stage) -> None:
+    script = three_hosts()
+    script.bind("p", "a", "n")
+    script.bind("q", "b", "n")
+    await stage.play(script)
+    async with telling(stage) as projector:
+        await stage.log.raise_epoch("restored", expected=1, above=0, actor="test")
+        script.accepted("a", 2)
+        assert await projector.wait_for(await stage.play(script), timeout=30)
+        script.tunnel("a", "192.0.2.70")
+        script.tunnel("b", "192.0.2.71")
+        assert await projector.wait_for(await stage.play(script), timeout=30)
+        await stage.until_told(("a", "peer", uid("q")))
+        told = await stage.commands()
+        assert told["a", "peer", uid("q")].epoch == 2
+        assert not any(host == "b" for host, _, _ in told)
 
 
 async def test_differences_tell_what_is_gone_and_answers_of_all_leave_it_out(stage: Stage) -> None:

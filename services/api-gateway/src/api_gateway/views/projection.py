@@ -15,7 +15,7 @@ from core.projection import Projection
 
 NAME = "gateway"
 # Raise it when the tables or the meaning of a reducer change: the read model is then built again from zero.
-VERSION = 4
+VERSION = 5
 # How many rows the active projector keeps in memory, a kilobyte or two each.
 _REMEMBERED = 10_000
 

@@ -335,6 +335,7 @@ def _claim(instance: Instance, parts: _Parts, networks: Sequence[Network]) -> sc
         extra_specs=parts.flavor.extra_specs,
         image_properties=parts.image.properties,
         physical_networks=sorted({network.physical_network for network in networks if network.physical_network}),
+        tunnels=any(network.type == network_api.NETWORK_TYPE_VXLAN for network in networks),
         host=parts.placing.host,
         group=parts.placing.group.rule if parts.placing.group else None,
     )

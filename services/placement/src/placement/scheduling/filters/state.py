@@ -87,6 +87,22 @@ class NotTriedYet:
         return left
 
 
+class Tunnels:
+    """It takes in tunnels of other hosts, where a port is on a VXLAN."""
+
+    name = "tunnels"
+    ignores_claims = True
+    remedy = "give a host's net-agent an address for tunnels (CIRRA_TUNNEL_ADDRESS), or use a network that is no VXLAN"
+
+    def mask(self, hosts: HostTable, request: scheduling.ClaimRequest) -> Mask:
+        if not request.tunnels:
+            return all_of(hosts)
+        return hosts.attribute("tunnel_address", lambda inventory: inventory.tunnel_address).matching(bool, len(hosts))
+
+    def describe(self, hosts: HostTable, request: scheduling.ClaimRequest, removed: Mask) -> str:
+        return "no address for tunnels"
+
+
 class PhysicalNetwork:
     """It is wired to the provider segments of the ports."""
 
