@@ -21,6 +21,7 @@ ALLOWED = {
     "libs/core/src/core/embedded/nats.py": "dates tokens, which NATS ignores",
     "libs/core/src/core/ids.py": "UUIDv7: ids only tend to rise, nothing relies on it",
     "libs/core/src/core/pki/authority.py": "for an authority that has no database at hand: the deployment's",
+    "libs/core/src/core/spans.py": "when a span begins and ends, for who looks at traces",
     "libs/core/src/core/testing/servers.py": "dates tokens, which NATS ignores",
     "sdk/src/cirra_sdk/cli/text.py": "'10m ago' is by the clock of who says it",
     "sdk/src/cirra_sdk/login.py": "when a token was got, on this machine; the gateway judges",

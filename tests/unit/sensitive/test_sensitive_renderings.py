@@ -14,7 +14,6 @@ import pytest
 import structlog
 from google.protobuf import json_format, text_format
 from google.protobuf.message import Message
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -25,6 +24,7 @@ from api_gateway.views.registry import VIEWS
 from core import logs
 from core.sealing import REDACTED, Keyring, redact
 from core.settings import ServiceSettings
+from core.spans import RecordingProvider
 from core.telemetry import _span_as_dict
 from tests.unit.api_gateway.history import History
 from tests.unit.sensitive.walk import OPEN_WORD, Case, cases
@@ -149,7 +149,7 @@ def test_logged(output: io.StringIO) -> None:
 
 def test_traced() -> None:
     """Beside an exception that ends a span, in a frame that has it. As an attribute mypy refuses it."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    exporter, provider = InMemorySpanExporter(), RecordingProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("test")
     for case in cases():
