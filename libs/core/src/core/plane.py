@@ -40,10 +40,13 @@ class Plane:
     events: EventStream
 
 
-async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings, *, beating: bool = True) -> Plane:
+async def open_plane(
+    lifetime: Lifetime, service: str, settings: ServiceSettings, *, beating: bool = True, news_late_s: float = 0.0
+) -> Plane:
     """Connects, waiting for Postgres and NATS as long as it takes, and starts the heartbeat.
 
     *beating* False: this process is no replica of the service, but a passing helper that nobody should miss.
+    *news_late_s*: how much later than others it may hear what happens in the log, to hear more of it at a time.
     Raises CirraError for settings that can't work.
     """
     if settings.master_key_file is None:
@@ -76,6 +79,10 @@ async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings
         )
         lifetime.on_stop(heartbeat.leave, "last heartbeat")
         lifetime.start(heartbeat.run(), "heartbeat")
+    events_bus = bus
+    if news_late_s:
+        events_bus = await bus.another("events", rest_s=news_late_s)
+        lifetime.on_stop(events_bus.close, "bus of events")
     keyring = Keyring(log.pool, log_schema, master_key)
     return Plane(
         log=log,
@@ -86,5 +93,5 @@ async def open_plane(lifetime: Lifetime, service: str, settings: ServiceSettings
         tls=tls,
         runner=f"{settings.replica}.{life}",
         clock=clock,
-        events=EventStream(bus),
+        events=EventStream(events_bus),
     )

@@ -27,6 +27,8 @@ from metadata.settings import MetadataSettings
 from metadata.vendor_data import read_vendor_data
 
 CATCH_UP_S = 1.0
+# A guest boots for longer before it asks.
+NEWS_LATE_S = 0.1
 METADATA_FETCHED = "cirra.compute.v1.InstanceMetadataFetched"
 
 log = structlog.get_logger(__name__)
@@ -34,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
     cloud = Cloud(random_bytes=os.urandom, vendor_data=read_vendor_data(settings.vendor_data_file))
-    plane = await open_plane(lifetime, "metadata", settings)
+    plane = await open_plane(lifetime, "metadata", settings, news_late_s=NEWS_LATE_S)
     schema = settings.schema_name("metadata")
     projector = Projector(
         DocumentsProjection(),

@@ -27,17 +27,19 @@ from placement.scheduling.service import SchedulingServicer
 from placement.settings import PlacementSettings
 
 CONSUMER = "placement"
+# The view of the hosts is a hint, and knows this replica's own claims at once.
+NEWS_LATE_S = 0.05
 SCHEMA = "placement"
 
 
 async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
-    plane = await open_plane(lifetime, "placement", settings)
+    plane = await open_plane(lifetime, "placement", settings, news_late_s=NEWS_LATE_S)
     bus = plane.bus
     await ensure_streams(bus, settings=stream_settings(settings))
     await ensure_report_consumer(bus, CONSUMER, FACTS)
 
     view = LiveView()
-    lifetime.start(view.follow(EventTail(bus, plane.log)), "view")
+    lifetime.start(view.follow(EventTail(bus, plane.log, stream=plane.events)), "view")
     await view.wait_for((await plane.log.head()).position, timeout_s=60.0)
 
     lifetime.start(mark_observe_only(plane.repository, view), "observe-only hosts")

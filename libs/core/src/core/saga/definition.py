@@ -43,7 +43,8 @@ class StepContext(Generic[P]):
     work from here on, for who has to find out why it fails. `since`: a position that the log had reached when this
     replica took the run up: what its steps remember of others must be at least of then (`Repository.recall`).
     `unsaved`: given to an `opening`, and to a `do` that only decides: by id, what the step before has changed, and what
-    is saved together with it. It may be changed further.
+    is saved together with it. It may be changed further. `opened`: given to a `do`: what its opening has changed, as it
+    is in the log now. It is true for a moment: who takes it out leaves nothing for when the `do` is tried again.
     """
 
     saga_id: UUID
@@ -61,6 +62,7 @@ class StepContext(Generic[P]):
     on_host: Callable[[str], None] = lambda name: None
     since: int = 0
     unsaved: Mapping[UUID, Aggregate] = field(default_factory=dict)
+    opened: list[Aggregate] = field(default_factory=list)
 
     def result(self, step: str, message_class: type[M], item: str = "") -> M:
         """What an earlier step gave; KeyError if it has not succeeded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -69,6 +69,7 @@ def context_of(
     notes: Notes | None = None,
     since: int = 0,
     unsaved: Mapping[UUID, Aggregate] | None = None,
+    opened: Sequence[Aggregate] = (),
 ) -> StepContext[P]:
     """What an effect of a step is given. `failures`: those beside the run's own."""
     told = notes or Notes()
@@ -88,6 +89,7 @@ def context_of(
         on_host=told.hosts.append,
         since=since,
         unsaved=unsaved or {},
+        opened=list(opened),
     )
 
 

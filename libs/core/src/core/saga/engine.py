@@ -64,12 +64,14 @@ class _Interrupted(Exception):
 class _Running:
     """A run that this replica is at work on; `effect` is the step's code while it runs. `since`: see StepContext.
 
-    `changed`: what is saved with the next events of the run; `settled`: who is told whether it was.
+    `changed`: what is saved with the next events of the run; `settled`: who is told whether it was. `opened`: what the
+    step that has just started began with.
     """
 
     task: asyncio.Task[None]
     since: int
     changed: tuple[Aggregate, ...] = ()
+    opened: tuple[Aggregate, ...] = ()
     settled: list[Callable[[bool], None]] = field(default_factory=list)
     effect: asyncio.Task[Any] | None = None
 
@@ -256,13 +258,14 @@ class SagaEngine:
         """Saves that a step starts, together with its opening."""
         step, running = saga.step(key[0]), self._running[run.id]
         opened: tuple[Aggregate, ...] = ()
+        unsaved = running.unsaved
         if step.opening is not None:
-            unsaved = running.unsaved
             context = context_of(run, params, self._services, key, attempt, since=running.since, unsaved=unsaved)
-            opened = tuple(it for it in await opening_of(step.opening, context) if it.id not in unsaved)
+            opened = await opening_of(step.opening, context)
         run.record(pb.StepStarted(step=key[0], item=key[1], attempt=attempt))
         if not step.only_decides:
-            await self._save(run, opened)
+            await self._save(run, tuple(it for it in opened if it.id not in unsaved))
+            running.opened = opened
 
     async def _save(self, run: SagaRun, opened: tuple[Aggregate, ...] = ()) -> None:
         """The run's events between what its last step changed and what the next one begins with."""
@@ -276,6 +279,7 @@ class SagaEngine:
         deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up, spent=run.steps[key].spent)
         running = self._running[run.id]
         since, unsaved = running.since, running.unsaved if step.only_decides else {}
+        opened, running.opened = running.opened, ()
         before = [(aggregate, len(aggregate.pending_events)) for aggregate in unsaved.values()]
         context = context_of(
             run,
@@ -287,6 +291,7 @@ class SagaEngine:
             notes=notes,
             since=since,
             unsaved=unsaved,
+            opened=opened,
         )
         try:
             with observed(saga, step, "do", key[1]):

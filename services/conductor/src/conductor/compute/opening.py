@@ -34,6 +34,8 @@ async def recalled(ctx: StepContext[Any], aggregate_class: type[A], aggregate_id
 async def wished(ctx: StepContext[Any], wish: Wish[A]) -> A:
     """The aggregate with its wish in the log: the step's opening has seen to it, or this does."""
     services: Services = ctx.services
+    if ctx.opened:
+        return cast("A", ctx.opened.pop())
 
     async def once() -> A:
         (aggregate,) = await wish(ctx)

@@ -80,22 +80,28 @@ class Commander:
         told.CopyFrom(desired)
         told.epoch = epoch
         await self._ensure(told)
-        again = asyncio.create_task(self._keep_telling(told))
+        again: set[asyncio.Task[None]] = set()
+        # Most are answered long before: they are spared a task.
+        timer = asyncio.get_running_loop().call_later(
+            AGAIN_FIRST_S, lambda: again.add(asyncio.create_task(self._keep_telling(told)))
+        )
         try:
             yield
         finally:
-            again.cancel()
-            await asyncio.wait({again})
+            timer.cancel()
+            for task in again:
+                task.cancel()
+                await asyncio.wait({task})
 
     async def _keep_telling(self, desired: agent.DesiredObject) -> None:
         pause_s = AGAIN_FIRST_S
         while True:
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, AGAIN_LAST_S)
             try:
                 await self._ensure(desired)
             except CirraError as error:
                 log.warning("command not sent again", host=desired.host, object_id=desired.object_id, error=str(error))
+            pause_s = min(2 * pause_s, AGAIN_LAST_S)
+            await asyncio.sleep(pause_s)
 
     async def _ensure(self, desired: agent.DesiredObject) -> None:
         """Returns once the command is stored; `BusUnavailable` (retryable) if it could not be."""
