@@ -12,6 +12,7 @@ from google.protobuf.struct_pb2 import Value
 from cirra.conductor.v1.sagas_pb2 import InstanceCreateParams
 from core.aggregate import Aggregate, applies
 from core.errors import CirraError, FailedPrecondition
+from core.eventlog.errors import LogUnavailable
 from core.eventlog.types import Append, Appended
 from core.ids import uuid7
 from core.repository import Repository
@@ -146,6 +147,21 @@ async def test_what_can_not_be_saved_with_the_start_is_left_to_the_step(
         ["Value"],
         ["StepSucceeded", "SagaCompleted"],
     ]
+
+
+async def test_a_step_is_given_once_what_it_has_begun_with(repository: Repository) -> None:
+    given: list[list[tuple[str, ...]]] = []
+
+    async def look(ctx: Context) -> None:
+        lamps = [ctx.opened.pop() for _ in ctx.opened]
+        given.append([lamp.colours for lamp in lamps if isinstance(lamp, Lamp) and not lamp.pending_events])
+        if len(given) == 1:
+            raise LogUnavailable("try again")
+
+    blue_first = Step(name="blue", do=blue, no_undo="a test")
+    runs = Runs(repository, blue_first, Step(name="look", opening=wish, do=look, no_undo="a test"))
+    assert (await runs.run()).status is SagaStatus.COMPLETED
+    assert given == [[("white", "blue", "red")], []]
 
 
 async def test_an_opening_on_what_others_have_changed_is_made_anew(repository: Repository) -> None:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -30,6 +31,8 @@ Bootstrap = Callable[["Lifetime", SettingsT], Awaitable[None]]
 STOP_TIMEOUT_S = 15.0
 EXIT_TIMEOUT_S = 3.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Ten times Python's: containers made since the last collection, and collections of each generation before the next.
+_GARBAGE_THRESHOLDS = (7_000, 10, 10)
 _log = structlog.get_logger(__name__)
 
 
@@ -149,6 +152,7 @@ def run_service(name: str, settings: SettingsT, bootstrap: Bootstrap[SettingsT])
             lifetime.on_stop(endpoint.stop, "metrics")
             _log.info("metrics", address=endpoint.address)
         await bootstrap(lifetime, settings)
+        _spare_garbage_collections()
 
     async def life() -> int:
         code = await run(main, ready_file=settings.ready_file)
@@ -178,6 +182,16 @@ async def _bootstrap(main: Callable[[Lifetime], Awaitable[None]], lifetime: Life
     finally:
         await _cancel(work)
         await _cancel(stopping)
+
+
+def _spare_garbage_collections() -> None:
+    """What has been made until now (modules, descriptors, caches) stays for the life of the process: it is not looked
+    through again. And what is made while serving is nearly all freed by its counts: cycles are looked for seldom.
+    https://docs.python.org/3.11/library/gc.html#gc.freeze
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
 def _exit_by_force_after(seconds: float, code: int) -> None:
