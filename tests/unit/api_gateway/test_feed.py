@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
+import pytest
+
 from api_gateway.events.feed import Feed, Subscription
+from core.errors import Unavailable
 from core.eventlog.types import RecordedEvent
 from core.ids import uuid7
 
@@ -68,3 +71,14 @@ async def test_who_begins_ahead_of_the_feed_begins_at_the_feed() -> None:
     feed = await fed(event(11))
     with feed.subscribe(ONE, after=20) as subscription:
         assert subscription.after == 11
+
+
+async def test_what_is_queued_is_delivered_before_the_end() -> None:
+    feed = await fed(event(11))
+    with feed.subscribe(ONE) as subscription:
+        await feed._deliver([event(12)])
+        subscription.end("the log was restored")
+        assert [each.position for each in await subscription.batch()] == [12]
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="restored"):
+                await subscription.batch()

@@ -79,6 +79,22 @@ async def test_what_a_step_could_not_save_is_the_handlers() -> None:
     assert not await broken
 
 
+async def test_what_a_step_drops_is_the_handlers_at_once() -> None:
+    answers = Answers()
+
+    async def do() -> None:
+        with Step(answers).expecting:
+            await asyncio.sleep(0.01)
+        # It could now give what it was handed to be saved, and does not.
+
+    step = asyncio.create_task(do())
+    await asyncio.sleep(0)
+    dropped = await handed(answers, report(2))
+    await step
+    async with asyncio.timeout(module.SAVED_WITHIN_S / 2):
+        assert not await dropped
+
+
 async def test_a_step_that_stands_still_keeps_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SAVED_WITHIN_S", 0.01)
     answers = Answers()

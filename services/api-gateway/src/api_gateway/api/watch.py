@@ -6,7 +6,9 @@ in no event twice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from uuid import UUID
 
 from api_gateway.api.call import Call
@@ -21,6 +23,8 @@ from cirra.compute.v1 import compute_pb2 as compute
 from cirra.operations.v1 import operations_pb2 as operations
 from core.eventlog.types import RecordedEvent
 from core.ids import last_segment, parse_uuid
+
+_MOMENT_S = 0.05
 
 
 async def watch_instances(call: Call, name: str) -> AsyncIterator[compute.WatchInstancesResponse]:
@@ -40,16 +44,20 @@ async def watch_instances(call: Call, name: str) -> AsyncIterator[compute.WatchI
 
 
 async def watch_operation(call: Call, name: str) -> AsyncIterator[operations.Operation]:
-    """Of one operation, until it is done. Changes that come together are one."""
+    """Of one operation, until it is done. Changes that come within a moment are one; the last is told at once."""
     uid = parse_uuid(last_segment(name)) or UUID((await call.reader.find(OPERATION, name)).uid)
     with call.parts.feed.subscribe(uid, after=call.parts.projector.position()) as subscription:
         await call.parts.caught_up(subscription.after)
         row = await call.reader.find(OPERATION, name)
         fold = Fold([row], only=[OPERATION])
         yield _copy(row.resource)
-        batches = subscription.batches()
         while not row.resource.done:
-            if [changed for event in await anext(batches) for changed in fold.apply(event)]:
+            changed = _changes(fold, await subscription.batch())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_MOMENT_S):
+                    while changed and not row.resource.done:
+                        _changes(fold, await subscription.batch())
+            if changed:
                 yield _copy(row.resource)
 
 
@@ -99,6 +107,11 @@ async def _watched(call: Call, name: str) -> _Watched:
     ports = await store.query(PORT, None, Query(uids=uids, deleted_too=True))
     fold = Fold([*instances.rows, *ports.rows], only=[INSTANCE, PORT])
     return _Watched(call, fold, instances.position, project_id, only)
+
+
+def _changes(fold: Fold, events: Iterable[RecordedEvent]) -> bool:
+    """Takes the events in; whether any of them changed a row."""
+    return any([fold.apply(event) for event in events])
 
 
 def _copy(operation: operations.Operation) -> operations.Operation:

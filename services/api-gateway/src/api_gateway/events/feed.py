@@ -51,17 +51,22 @@ class Subscription:
                 yield event
 
     async def batches(self) -> AsyncIterator[list[RecordedEvent]]:
-        """All that is there, at least one: for who needs but the outcome of several."""
-        more = True
-        while more:
-            queued = [await self._queue.get()]
-            while not self._queue.empty():
-                queued.append(self._queue.get_nowait())
-            events = [event for event in queued if event is not None]
-            more = len(events) == len(queued)
-            if events:
-                yield events
-        raise Unavailable(f"watching ended: {self._ended}", reason="WATCH_ENDED", remedy="watch again")
+        """Batch after batch."""
+        while True:
+            yield await self.batch()
+
+    async def batch(self) -> list[RecordedEvent]:
+        """All that is there, at least one: for who needs but the outcome of several. Raises Unavailable at the end."""
+        events: list[RecordedEvent] = []
+        while not events or not self._queue.empty():
+            event = await self._queue.get()
+            if event is None:
+                self._queue.put_nowait(None)  # for the next time
+                break
+            events.append(event)
+        if not events:
+            raise Unavailable(f"watching ended: {self._ended}", reason="WATCH_ENDED", remedy="watch again")
+        return events
 
 
 class Feed:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from cirra.agent.v1 import desired_pb2 as agent
 
-# How long a report waits to be saved with its step, before it is saved by itself: a step may fail, or stand still, with
-# the report in its hands.
-SAVED_WITHIN_S = 1.0
+# How long a report waits to be saved with its step, before it is saved by itself: a step may stand still with the
+# report in its hands. Longer than Postgres takes when there is much to do: then is not the time to do it twice.
+SAVED_WITHIN_S = 5.0
 
 Fits = Callable[[agent.Report], bool]
 
@@ -40,8 +40,19 @@ class Expected:
 
     def settle(self, saved: bool) -> None:
         """The step is done with it: it is in the log with the step's success, or was not saved by it."""
+        if self._saved is not None:
+            _settle(self._saved, saved)
+
+    def __del__(self) -> None:
+        """Dropped by a step that has failed after all: not saved. It only spares the handler the rest of its wait."""
         if self._saved is not None and not self._saved.done():
-            self._saved.set_result(saved)
+            with suppress(RuntimeError):  # the event loop is closed
+                self._saved.get_loop().call_soon_threadsafe(_settle, self._saved, False)
+
+
+def _settle(saved: asyncio.Future[bool], outcome: bool) -> None:
+    if not saved.done():
+        saved.set_result(outcome)
 
 
 class Answers:
@@ -69,9 +80,12 @@ class Answers:
 
     async def take(self, object_id: UUID, report: agent.Report) -> bool:
         """Whether a step that waits for the report has saved it."""
-        expected = self._expected.get(object_id)
-        saved = expected.hand(report) if expected is not None else None
+        saved = self._handed(object_id, report)  # and nothing here keeps what it was handed to
         if saved is None:
             return False
         done, _ = await asyncio.wait((saved,), timeout=SAVED_WITHIN_S)
         return bool(done) and saved.result()
+
+    def _handed(self, object_id: UUID, report: agent.Report) -> asyncio.Future[bool] | None:
+        expected = self._expected.get(object_id)
+        return expected.hand(report) if expected is not None else None
