@@ -14,6 +14,7 @@ SagaId = NewType("SagaId", UUID)
 
 _HOST_NAMESPACE = UUID("5a3b1f0e-4a55-5d27-9c0e-6d1d2b9b6f3a")
 _CLAIM_NAMESPACE = UUID("c1a1b0d2-7c3e-5b44-8f0a-3f7b9f6f1d55")
+_GATEWAY_NAMESPACE = UUID("4b7d2c9e-1f3a-5e60-8d27-93c5b1a7f042")
 _EPOCH_NAMESPACE = UUID("e90c4a1b-6d2f-5c83-9b7e-2f6a1d4c8b30")
 
 
@@ -38,6 +39,11 @@ def host_aggregate_id(host: str) -> UUID:
 def claim_aggregate_id(claimant: UUID) -> UUID:
     """The id of the claim that an instance holds: told by the instance's id, and not the same aggregate."""
     return uuid5(_CLAIM_NAMESPACE, str(claimant))
+
+
+def host_gateway_aggregate_id(host: str, network_id: str) -> UUID:
+    """The id of what a host is on an external network: whoever makes it makes the same one."""
+    return uuid5(_GATEWAY_NAMESPACE, f"{host}/{network_id}")
 
 
 def epoch_aggregate_id(epoch: int) -> UUID:

@@ -48,7 +48,9 @@ from conductor.image.commands import ImageCommands
 from conductor.network.commands import NetworkCommands
 from conductor.network.diagnosis_commands import DiagnosisCommands
 from conductor.network.floating_ip_commands import FloatingIpCommands
+from conductor.network.keeper import NetworkKeeper
 from conductor.network.router_commands import RouterCommands
+from conductor.network.unsettled import Unsettled
 from conductor.operations.commands import OperationCommands
 from conductor.operations.unfinished import UnfinishedProjection, UnfinishedSagas, runner_lease
 from conductor.services import Services
@@ -116,7 +118,15 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         placement=SchedulingServiceStub(placement),
     )
     consumers = CommandConsumers(plane.bus)
-    engine = await _start_engine(lifetime, settings, plane, services, consumers)
+    keeper = NetworkKeeper(
+        plane.repository,
+        plane.leases,
+        Unsettled(plane.log.pool, schema),
+        _catching_up(plane, fabric),
+        holder=plane.runner,
+    )
+    engine = await _start_engine(lifetime, settings, plane, services, consumers, keeper)
+    lifetime.start(keeper.run(), "network keeper")
     for host in await desired_state.hosts():
         consumers.expect(host, AGENTS)
     lifetime.start(consumers.run(), "command consumers")
@@ -252,7 +262,12 @@ def _host_commands(
 
 
 async def _start_engine(
-    lifetime: Lifetime, settings: ConductorSettings, plane: Plane, services: Services, consumers: CommandConsumers
+    lifetime: Lifetime,
+    settings: ConductorSettings,
+    plane: Plane,
+    services: Services,
+    consumers: CommandConsumers,
+    keeper: NetworkKeeper,
 ) -> SagaEngine:
     """The engine, with its lease held: before that, another replica would take its sagas for orphans."""
     leased = asyncio.Event()
@@ -266,7 +281,7 @@ async def _start_engine(
     )
     lifetime.on_stop(engine.stop, "sagas")
     tail = EventTail(plane.bus, plane.log, after=(await plane.log.head()).position, stream=plane.events)
-    lifetime.start(_watch(tail, services, engine, consumers), "changes")
+    lifetime.start(_watch(tail, services, engine, consumers, keeper), "changes")
     lifetime.start(_keep_runner_lease(plane, leased), "runner lease")
     await leased.wait()
     unfinished = UnfinishedSagas(
@@ -276,12 +291,15 @@ async def _start_engine(
     return engine
 
 
-async def _watch(tail: EventTail, services: Services, engine: SagaEngine, consumers: CommandConsumers) -> None:
+async def _watch(
+    tail: EventTail, services: Services, engine: SagaEngine, consumers: CommandConsumers, keeper: NetworkKeeper
+) -> None:
     """Wakes what waits for an aggregate, interrupts what is cancelled, keeps consumers for hosts that enrol."""
     async for event in tail:
         services.repository.remembered.happened(event)
         services.changes.happened(event)
         services.standings.happened(event)
+        keeper.happened(event)
         if event.type == CANCEL_REQUESTED:
             engine.cancel_requested(event.aggregate_id)
         elif event.type == HOST_ENROLLED:

@@ -41,7 +41,8 @@ def _gateway_refused(host: pb.Host, event: RecordedEvent, message: network.HostG
 
 @HOST.on(network.HostGatewayAddressReleased, of=_host_of_gateway)
 def _gateway_released(host: pb.Host, event: RecordedEvent, message: network.HostGatewayAddressReleased) -> None:
-    _gateway(host, message.network_id).ip_address = ""
+    gateway = _gateway(host, message.network_id)
+    gateway.ip_address, gateway.fault = "", ""
 
 
 @HOST.on(network.HostGatewayClosed, of=_host_of_gateway)

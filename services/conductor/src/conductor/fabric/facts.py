@@ -59,6 +59,51 @@ class Reason:
     because: str
 
 
+@dataclass(frozen=True, slots=True)
+class RouterFacts:
+    """`routes`: destination and next hop, with a space between. `gateway`: the external network; empty: none."""
+
+    router_id: str
+    gateway: str = ""
+    enable_snat: bool = False
+    routes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceFacts:
+    """`position`: of the event that added it. `address`: with prefix length."""
+
+    router_id: str
+    subnet_id: str
+    network_id: str
+    address: str
+    mac_address: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class FloatingIpFacts:
+    """One that leads to a port. `network_id`: the external one. `orphaned`: the port was deleted."""
+
+    floating_ip_id: str
+    address: str
+    network_id: str
+    port_id: str = ""
+    fixed_ip_address: str = ""
+    router_id: str = ""
+    orphaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostGatewayFacts:
+    """What a host is on an external network. `address`: with prefix length; empty: it has none."""
+
+    host: str
+    network_id: str
+    mac_address: str
+    address: str = ""
+
+
 class Facts:
     """All tables, and the questions that several kinds ask. Begins empty."""
 
@@ -75,6 +120,17 @@ class Facts:
         self.reasons_of_host = self.reasons.index("host")
         self.reasons_for_both = self.reasons.index("host", "network_id")
         self.reasons_because = self.reasons.index("because")
+        self.reasons_for_cause = self.reasons.index("host", "because")
+        self.routers: Table[RouterFacts] = Table("fabric_routers", RouterFacts, "router_id")
+        self.routers_with_gateway = self.routers.index("gateway")
+        self.interfaces: Table[InterfaceFacts] = Table("fabric_interfaces", InterfaceFacts, "router_id", "subnet_id")
+        self.interfaces_of_router = self.interfaces.index("router_id")
+        self.interfaces_on_network = self.interfaces.index("network_id")
+        self.floating_ips: Table[FloatingIpFacts] = Table("fabric_floating_ips", FloatingIpFacts, "floating_ip_id")
+        self.floating_ips_of_port = self.floating_ips.index("port_id")
+        self.host_gateways: Table[HostGatewayFacts] = Table(
+            "fabric_host_gateways", HostGatewayFacts, "host", "network_id"
+        )
         # Networks as their events have made them; of this process.
         self.networks: dict[str, Network] = {}
         self.tables: tuple[Table[Any], ...] = tuple(it for it in vars(self).values() if isinstance(it, Table))

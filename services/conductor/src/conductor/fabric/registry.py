@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from conductor.fabric.bindings import BINDINGS
+from conductor.fabric.floating_ips import FLOATING_IPS, FloatingIpKind
 from conductor.fabric.hosts import HOSTS
 from conductor.fabric.kind import Kind
 from conductor.fabric.networks import NETWORKS, NetworkKind
 from conductor.fabric.peers import PeerKind
+from conductor.fabric.router_kind import RouterKind
+from conductor.fabric.routers import ROUTERS
 from conductor.fabric.source import Source
 
-SOURCES: tuple[Source, ...] = (HOSTS, NETWORKS, BINDINGS)
+SOURCES: tuple[Source, ...] = (HOSTS, NETWORKS, BINDINGS, ROUTERS, FLOATING_IPS)
 
 
 def kinds() -> tuple[Kind, ...]:
     """One of each, with a memory of its own."""
-    return (NetworkKind(), PeerKind())
+    return (NetworkKind(), PeerKind(), RouterKind(), FloatingIpKind())

@@ -1,0 +1,55 @@
+"""What of routers and floating IPs is not as it should be by now: read from the facts of the fabric, in any replica."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from core.eventlog.schema import quote_identifier
+
+
+@dataclass(frozen=True, slots=True)
+class WantedGateway:
+    """What a host should be on an external network. `address`: some router there translates to it."""
+
+    host: str
+    network_id: str
+    needed: bool
+    address: bool
+
+
+_GATEWAYS = """
+WITH needed AS (
+    SELECT reason.host, router.gateway AS network_id, bool_or(router.enable_snat) AS address
+    FROM {schema}.fabric_routers router
+    JOIN {schema}.fabric_reasons reason
+      ON reason.because = 'router/' || router.router_id AND reason.network_id = router.gateway
+    WHERE router.gateway <> '' GROUP BY 1, 2
+)
+SELECT coalesce(needed.host, present.host) AS host, coalesce(needed.network_id, present.network_id) AS network_id,
+       needed.host IS NOT NULL AS needed, coalesce(needed.address, false) AS address
+FROM needed FULL JOIN {schema}.fabric_host_gateways present
+  ON present.host = needed.host AND present.network_id = needed.network_id
+WHERE needed.host IS NULL OR present.host IS NULL OR needed.address <> (present.address <> '')
+ORDER BY 1, 2
+"""
+_ORPHANS = "SELECT floating_ip_id FROM {schema}.fabric_floating_ips WHERE orphaned ORDER BY 1"
+
+
+class Unsettled:
+    """`schema`: the conductor's."""
+
+    def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
+        self._pool = pool
+        self._gateways = _GATEWAYS.format(schema=quote_identifier(schema))
+        self._orphans = _ORPHANS.format(schema=quote_identifier(schema))
+
+    async def gateways(self) -> list[WantedGateway]:
+        """Hosts that need another gateway than they have, or one, or none any more."""
+        return [WantedGateway(*row) for row in await self._pool.fetch(self._gateways)]
+
+    async def orphans(self) -> list[UUID]:
+        """Floating IPs whose port was deleted."""
+        return [UUID(row["floating_ip_id"]) for row in await self._pool.fetch(self._orphans)]
