@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,6 +74,15 @@ def test_each_change_goes_to_the_hosts_concerned_alone(history: RoutedHistory) -
     history.no_gateway("r", "x")
     assert history.touched == ours | {(host, "network", uid("x")) for host in "ab"}
     assert not history.spec("a", "r").HasField("gateway")
+
+
+def test_a_router_changes_with_its_networks(history: RoutedHistory) -> None:
+    ours = {("a", "router", uid("r")), ("b", "router", uid("r"))}
+    mtu = network.NetworkUpdated(mtu=1400, update_mask=FieldMask(paths=["mtu"]))
+    history.happens("network", UUID(uid("m")), mtu)
+    assert ours < history.touched and [each.mtu for each in history.spec("a", "r").interfaces] == [1500, 1400]
+    history.happens("network", UUID(uid("x")), network.SubnetDeleted(network_id=uid("x"), subnet_id=uid("x-s")))
+    assert ours < history.touched and not history.spec("a", "r").gateway.next_hops
 
 
 def test_the_last_port_takes_router_and_networks_along(history: RoutedHistory) -> None:
@@ -184,6 +194,7 @@ STEP = st.one_of(
     st.tuples(st.just("no_host_gateway"), st.sampled_from(HOSTS), st.just("x")),
     st.tuples(st.just("associate"), st.sampled_from(["f1", "f2"]), st.sampled_from(PORTS)),
     st.tuples(st.just("disassociate"), st.sampled_from(["f1", "f2"])),
+    st.tuples(st.just("subnet"), st.sampled_from([*NETWORKS, "x"])),
 )
 
 
@@ -197,10 +208,12 @@ def test_whatever_happens_the_rows_are_those_of_a_fresh_derivation(steps: list[t
         history.router(name)
     for name in ("f1", "f2"):
         history.floating_ip(name, "x")
-    for verb, *arguments in steps:
+    for number, (verb, *arguments) in enumerate(steps):
         if verb == "bind":
             port, host, state = arguments
             history.bind(str(port), str(host), NETWORKS[PORTS.index(str(port))], state)  # type: ignore[arg-type]
+        elif verb == "subnet":
+            history.subnet(f"subnet-{number}", str(arguments[0]))
         else:
             getattr(history, str(verb))(*arguments)
         assert history.present() == history.derived_afresh()
