@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from cirra_sdk.cli.completing import names_of, words
 from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.resource import one
 from cirra_sdk.cli.waiting import take
+
+if TYPE_CHECKING:
+    from cirra.network.v1.router_pb2 import Router
 
 routers = group("router", "What joins subnets with one another, and with the outside.")
 floating_ips = group("floating-ip", "Addresses of external networks that lead to ports.")
@@ -42,7 +45,7 @@ async def create_router(
     if disable_snat and not external_gateway:
         raise UsageError("--disable-snat is about the way out: give --external-gateway too")
     made = await session.client.routers.create(name, external_network=external_gateway, enable_snat=not disable_snat)
-    session.output.resource(made)
+    _show(session, made)
 
 
 @command(routers, "list")
@@ -65,7 +68,7 @@ async def list_routers(
 @command(routers, "show")
 async def show_router(session: Session, *, name: named.Router, as_of: options.AsOf = "") -> None:
     """Show a router: its interfaces, its way out, its routes."""
-    session.output.resource(await one(session, session.client.routers, name, as_of))
+    _show(session, await one(session, session.client.routers, name, as_of))
 
 
 @command(routers, "set")
@@ -97,7 +100,7 @@ async def set_router(
     changed = await session.client.routers.update(
         name, display_name=new_name, routes=routes if route or no_route else None
     )
-    session.output.resource(changed)
+    _show(session, changed)
 
 
 @command(routers, "delete")
@@ -117,13 +120,13 @@ async def add_interface(
     ] = "",
 ) -> None:
     """Put a router on a subnet, as its gateway or beside it."""
-    session.output.resource(await session.client.routers.add_interface(name, subnet, ip_address=fixed_ip))
+    _show(session, await session.client.routers.add_interface(name, subnet, ip_address=fixed_ip))
 
 
 @command(routers, "remove-interface")
 async def remove_interface(session: Session, *, name: named.Router, subnet: Subnet) -> None:
     """Take a router off a subnet."""
-    session.output.resource(await session.client.routers.remove_interface(name, subnet))
+    _show(session, await session.client.routers.remove_interface(name, subnet))
 
 
 @command(routers, "set-gateway")
@@ -131,13 +134,19 @@ async def set_gateway(
     session: Session, *, name: named.Router, network: ExternalNetwork, disable_snat: DisableSnat = False
 ) -> None:
     """Give a router its way out, or another."""
-    session.output.resource(await session.client.routers.set_gateway(name, network, enable_snat=not disable_snat))
+    _show(session, await session.client.routers.set_gateway(name, network, enable_snat=not disable_snat))
 
 
 @command(routers, "clear-gateway")
 async def clear_gateway(session: Session, *, name: named.Router) -> None:
     """Take a router's way out away."""
-    session.output.resource(await session.client.routers.clear_gateway(name))
+    _show(session, await session.client.routers.clear_gateway(name))
+
+
+def _show(session: Session, router: Router) -> None:
+    from cirra_sdk.cli.router_view import router_tables
+
+    session.output.resource(router, *router_tables(router))
 
 
 @command(floating_ips, "create")
