@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 AT_ONCE = 100
 ROOM = 60
 RESOURCES = [
-    *("instances", "vcpus", "memory_mib", "volumes", "gigabytes", "floating_ips", "networks", "ports"),
+    *("instances", "vcpus", "memory_mib", "volumes", "gigabytes", "floating_ips", "networks", "routers", "ports"),
     *("security_groups", "key_pairs"),
 ]
 
