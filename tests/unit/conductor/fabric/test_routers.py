@@ -190,6 +190,7 @@ STEP = st.one_of(
     st.tuples(st.just("no_interface"), st.sampled_from(ROUTERS), st.sampled_from(NETWORKS)),
     st.tuples(st.just("gateway"), st.sampled_from(ROUTERS), st.just("x")),
     st.tuples(st.just("no_gateway"), st.sampled_from(ROUTERS), st.just("x")),
+    st.tuples(st.just("translates"), st.sampled_from(ROUTERS), st.booleans()),
     st.tuples(st.just("host_gateway"), st.sampled_from(HOSTS), st.just("x"), st.sampled_from(["", "203.0.113.9/24"])),
     st.tuples(st.just("no_host_gateway"), st.sampled_from(HOSTS), st.just("x")),
     st.tuples(st.just("associate"), st.sampled_from(["f1", "f2"]), st.sampled_from(PORTS)),
@@ -212,13 +213,26 @@ def test_whatever_happens_the_rows_are_those_of_a_fresh_derivation(steps: list[t
         if verb == "bind":
             port, host, state = arguments
             history.bind(str(port), str(host), NETWORKS[PORTS.index(str(port))], state)  # type: ignore[arg-type]
+        elif verb == "translates":
+            history.snat(str(arguments[0]), enabled=bool(arguments[1]))
         elif verb == "subnet":
             history.subnet(f"subnet-{number}", str(arguments[0]))
         else:
             getattr(history, str(verb))(*arguments)
         assert history.present() == history.derived_afresh()
         assert _joined_by_ports_alone(history), "networks don't hold one another"
+        assert _ways_out(history) == {(way.host, way.network_id, way.snat) for way in history.derivation.facts.ways_out}
     assert history.replayed().rows == history.rows
+
+
+def _ways_out(history: RoutedHistory) -> set[tuple[str, str, bool]]:
+    """By what hosts are told."""
+    told: dict[tuple[str, str], bool] = {}
+    for host, kind, object_id in history.present():
+        found = history.derivation.facts.routers.get(object_id) if kind == "router" else None
+        if found is not None and found.gateway:
+            told[host, found.gateway] = told.get((host, found.gateway), False) or found.enable_snat
+    return {(host, network_id, snat) for (host, network_id), snat in told.items()}
 
 
 def _joined_by_ports_alone(history: RoutedHistory) -> bool:

@@ -95,6 +95,15 @@ class FloatingIpFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class WayOut:
+    """A host has a router that leads to an external network. `snat`: one that translates."""
+
+    host: str
+    network_id: str
+    snat: bool
+
+
+@dataclass(frozen=True, slots=True)
 class HostGatewayFacts:
     """What a host is on an external network. `address`: with prefix length; empty: it has none."""
 
@@ -128,6 +137,8 @@ class Facts:
         self.interfaces_on_network = self.interfaces.index("network_id")
         self.floating_ips: Table[FloatingIpFacts] = Table("fabric_floating_ips", FloatingIpFacts, "floating_ip_id")
         self.floating_ips_of_port = self.floating_ips.index("port_id")
+        self.ways_out: Table[WayOut] = Table("fabric_ways_out", WayOut, "host", "network_id")
+        self.ways_out_of_host = self.ways_out.index("host")
         self.host_gateways: Table[HostGatewayFacts] = Table(
             "fabric_host_gateways", HostGatewayFacts, "host", "network_id"
         )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 from cirra.network.v1 import events_pb2 as pb
-from conductor.fabric.facts import Facts, InterfaceFacts, Reason, RouterFacts
+from conductor.fabric.facts import Facts, InterfaceFacts, Reason, RouterFacts, WayOut
 from conductor.fabric.source import Source
 from core.eventlog.types import RecordedEvent
 
@@ -85,11 +85,26 @@ def _join(facts: Facts) -> None:
     """Brings hosts concerned together with the networks that routers join them to, and apart."""
     for host in set(_concerned(facts)):
         wanted = set(_joined(facts, host))
+        _lead_out(facts, host, wanted)
         present = {reason for reason in facts.reasons_of_host.get(host) if reason.because.startswith(_ROUTER)}
         for reason in present - wanted:
             facts.reasons.remove(reason.host, reason.network_id, reason.because)
         for reason in wanted - present:
             facts.reasons.put(reason)
+
+
+def _lead_out(facts: Facts, host: str, joined: set[Reason]) -> None:
+    """Notes the external networks that a host's routers lead to. `joined`: by which networks it has."""
+    wanted: dict[str, bool] = {}
+    for reason in joined:
+        router = facts.routers.get(reason.because.removeprefix(_ROUTER))
+        if router is not None and router.gateway:
+            wanted[router.gateway] = wanted.get(router.gateway, False) or router.enable_snat
+    for way in list(facts.ways_out_of_host.get(host)):
+        if way.network_id not in wanted:
+            facts.ways_out.remove(host, way.network_id)
+    for network_id, snat in wanted.items():
+        facts.ways_out.put(WayOut(host, network_id, snat))
 
 
 def _concerned(facts: Facts) -> Iterator[str]:
@@ -101,9 +116,9 @@ def _concerned(facts: Facts) -> Iterator[str]:
             yield reason.host
     touched: set[str] = set()
     for old, new in facts.routers.changed():
-        if old is None or new is None or old.gateway != new.gateway:
-            router = new or old
-            assert router is not None
+        router = new or old
+        assert router is not None
+        if old is None or new is None or (old.gateway, old.enable_snat) != (new.gateway, new.enable_snat):
             touched.update(each.network_id for each in facts.interfaces_of_router.get(router.router_id))
     for gone, come in facts.interfaces.changed():
         interface = come or gone

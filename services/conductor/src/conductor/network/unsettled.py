@@ -21,18 +21,11 @@ class WantedGateway:
 
 
 _GATEWAYS = """
-WITH needed AS (
-    SELECT reason.host, router.gateway AS network_id, bool_or(router.enable_snat) AS address
-    FROM {schema}.fabric_routers router
-    JOIN {schema}.fabric_reasons reason
-      ON reason.because = 'router/' || router.router_id AND reason.network_id = router.gateway
-    WHERE router.gateway <> '' GROUP BY 1, 2
-)
 SELECT coalesce(needed.host, present.host) AS host, coalesce(needed.network_id, present.network_id) AS network_id,
-       needed.host IS NOT NULL AS needed, coalesce(needed.address, false) AS address
-FROM needed FULL JOIN {schema}.fabric_host_gateways present
+       needed.host IS NOT NULL AS needed, coalesce(needed.snat, false) AS address
+FROM {schema}.fabric_ways_out needed FULL JOIN {schema}.fabric_host_gateways present
   ON present.host = needed.host AND present.network_id = needed.network_id
-WHERE needed.host IS NULL OR present.host IS NULL OR needed.address <> (present.address <> '')
+WHERE needed.host IS NULL OR present.host IS NULL OR needed.snat <> (present.address <> '')
 ORDER BY 1, 2
 """
 _ORPHANS = "SELECT floating_ip_id FROM {schema}.fabric_floating_ips WHERE orphaned ORDER BY 1"
