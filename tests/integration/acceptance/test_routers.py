@@ -14,6 +14,7 @@ from cirra.compute.v1.compute_pb2 import Instance
 from cirra.network.v1.floating_ip_pb2 import FLOATING_IP_STATUS_ACTIVE, FLOATING_IP_STATUS_DOWN
 from cirra.network.v1.network_pb2 import Network, Subnet
 from cirra.network.v1.router_pb2 import Router
+from cirra.placement.v1.placement_pb2 import HostGateway
 from cirra_sdk.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from tests.harness.cloud import Cloud, Parts, Tenant
 from tests.harness.control_plane import PATIENCE_S
@@ -73,6 +74,16 @@ def host_of(cloud: Cloud, instance: Instance) -> FakeHost:
     return next(host for host in cloud.hosts if instance.uid in host.domains)
 
 
+async def gateway_shown(cloud: Cloud, host: FakeHost, way: Way, look: Callable[[HostGateway], bool]) -> HostGateway:
+    """What the host is on the external network, once it is shown so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            for gateway in (await cloud.admin.hosts.get(host.name)).gateways:
+                if gateway.network == way.external.uid and look(gateway):
+                    return gateway
+            await asyncio.sleep(0.05)
+
+
 def router_on(host: FakeHost, router: Router) -> fabric.RouterSpec:
     found = host.derived.get(("router", router.uid))
     return fabric.RouterSpec() if found is None else found.router
@@ -93,8 +104,7 @@ async def test_a_guest_s_way_out_and_in(cloud: Cloud, tenant: Tenant, parts: Par
     assert [each.address for each in spec.interfaces] == ["10.0.0.1/24"]
     assert spec.gateway.snat and list(spec.gateway.next_hops) == [way.pool.gateway_ip]
     [address] = spec.gateway.host_addresses
-    shown = await cloud.admin.hosts.get(host.name)
-    [gateway] = [each for each in shown.gateways if each.network == way.external.uid]
+    gateway = await gateway_shown(cloud, host, way, lambda gateway: bool(gateway.ip_address))
     assert f"{gateway.ip_address}/24" == address and gateway.mac_address == spec.gateway.host_mac_address
     assert all(("router", way.router.uid) not in other.derived for other in cloud.hosts if other is not host)
 
@@ -144,18 +154,13 @@ async def test_an_exhausted_pool_is_a_visible_fault_and_floating_ips_go_on(
     host = host_of(cloud, instance)
     await client.floating_ips.associate(taken[0], instance.nics[0].port)
     await until(lambda: ("floating-ip", taken[0].uid) in host.derived)
-    fault = ""
-    async with asyncio.timeout(PATIENCE_S):
-        while not fault:
-            shown = await cloud.admin.hosts.get(host.name)
-            fault = next((each.fault for each in shown.gateways if each.network == way.external.uid), "")
-            await asyncio.sleep(0.05)
+    fault = (await gateway_shown(cloud, host, way, lambda gateway: bool(gateway.fault))).fault
     assert fault.startswith("EXTERNAL_IP_ADDRESS_EXHAUSTED: ") and "don't get out" in fault
     assert router_on(host, way.router).gateway.host_mac_address, "floating IPs need no address of the host's"
     await client.floating_ips.delete(taken[1])
     await until(lambda: bool(router_on(host, way.router).gateway.host_addresses))
-    shown = await cloud.admin.hosts.get(host.name)
-    assert [each.fault for each in shown.gateways if each.network == way.external.uid] == [""]
+    shown = await gateway_shown(cloud, host, way, lambda gateway: bool(gateway.ip_address))
+    assert shown.fault == ""
     await gone(tenant, instance)
     await client.floating_ips.delete(taken[0])
     await way_gone(cloud, tenant, parts, way)
