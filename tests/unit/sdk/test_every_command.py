@@ -117,6 +117,7 @@ NOT_WITH: dict[tuple[str, ...], set[str]] = {
     ("host", "accept"): {"all_"},
     # The answer of this test is a server.
     ("operation", "show"): {"as_of"},
+    ("router", "show"): {"as_of"},
     ("quota", "show"): {"default"},
     ("quota", "set"): {"default"},
     # Several are asked for by another method.
