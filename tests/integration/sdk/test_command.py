@@ -127,3 +127,27 @@ async def test_a_list_is_watched_and_names_are_completed(tenant: Tenant, cirra: 
     await cirra("network", "create", "your lan")
     offered = await cirra(line="cirra --cloud here server create x --network yo")
     assert (offered.stdout, offered.stderr) == ("your lan\n", "")
+
+
+async def test_out_into_the_world_and_in(cloud: Cloud, tenant: Tenant, cirra: Cirra) -> None:
+    """As docs/cli.md tells it; the provider's network is the administrator's."""
+    internet = await cloud.admin.networks.create("internet", external=True)
+    await cloud.admin.subnets.create("internet-v4", network=internet, cidr="198.51.100.0/24")
+    client = tenant.client
+    lan = await client.networks.create("lan")
+    await client.subnets.create("lan-v4", network=lan, cidr="192.168.1.0/24")
+    web, db = [await client.ports.create(network=lan, display_name=name) for name in ("web", "db")]
+    assert (await cirra("router", "create", "edge", "--external-gateway", "internet")).code == 0
+    shown = (await cirra("router", "add-interface", "edge", "lan-v4")).stdout
+    assert "192.168.1.1" in shown and internet.uid in shown and lan.uid in shown
+    taken = (await cirra("floating-ip", "create", "internet", "--port", "web", "-o", "json")).json
+    address = taken["floating_ip_address"]
+    assert (taken["status"], taken["port"]) == ("ACTIVE", web.uid) and address.startswith("198.51.100.")
+    refused = await cirra("router", "clear-gateway", "edge")
+    assert refused.code == 1 and "(ROUTER_IN_USE_BY_FLOATING_IP)" in refused.stderr and "remedy: " in refused.stderr
+    moved = await cirra("floating-ip", "associate", address, "db", "--move", "-o", "json")
+    assert (moved.code, moved.json["port"]) == (0, db.uid)
+    assert (await cirra(line="cirra --cloud here floating-ip show 198")).stdout == f"{address}\n"
+    changes = (await cirra("audit", address, "-o", "json")).json
+    assert [change["method"] for change in changes] == ["CreateFloatingIp", "AssociateFloatingIp"]
+    assert (await cirra("floating-ip", "delete", address)).code == 0
