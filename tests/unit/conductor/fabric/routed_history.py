@@ -9,7 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from cirra.agent.v1 import fabric_pb2 as fabric
 from cirra.network.v1 import events_pb2 as network
 from cirra.network.v1.router_pb2 import StaticRoute
-from tests.unit.conductor.fabric.history import History, uid
+from tests.harness.fabric_history import History, uid
 
 
 class RoutedHistory(History):

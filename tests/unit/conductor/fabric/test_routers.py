@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cirra.network.v1 import events_pb2 as network
 from core.ids import bridge_device
-from tests.unit.conductor.fabric.history import ACTIVE, FLAT, INACTIVE, VXLAN, uid
+from tests.harness.fabric_history import ACTIVE, FLAT, INACTIVE, VXLAN, uid
 from tests.unit.conductor.fabric.routed_history import RoutedHistory
 
 
