@@ -10,7 +10,7 @@ from cirra.compute.v1.compute_pb2 import Instance
 from cirra.compute.v1.server_group_pb2 import SERVER_GROUP_POLICY_ANTI_AFFINITY
 from cirra.network.v1.network_pb2 import Network, Subnet
 from core.ids import last_segment
-from deployment.demo.guest import Guest, wait_login
+from deployment.demo.guest import wait_login
 from deployment.demo.tenant import Tenant
 from tests.e2e.network import ways_out
 from tests.e2e.testbed import states
@@ -18,9 +18,6 @@ from tests.e2e.testbed.guests import BOOT_TIMEOUT_S, delete_all
 from tests.testbed.testbed import Testbed
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
-
-_GIB = 1 << 30
-_PORT = 9000
 
 
 async def _boot(testbed: Testbed, tenant: Tenant, networks: list[Network], name: str) -> list[Instance]:
@@ -98,18 +95,6 @@ async def test_floating_ips_move_between_hosts_and_neighbours_meet_there(testbed
     await delete_all(tenant, [first, second])
 
 
-async def _send(source: Guest, target: Guest, address: str) -> None:
-    """A gigabyte by TCP. Started in the background: the way into a guest has no patience."""
-    await target.run(f"(nc -l -p {_PORT} | wc -c > /tmp/got) >/dev/null 2>&1 & sleep 1")
-    await source.run(f"(dd if=/dev/zero bs=1M count=1024 | nc {address} {_PORT}) >/dev/null 2>&1 &")
-
-    async def got() -> bool:
-        return (await target.run("cat /tmp/got")).text.strip() == str(_GIB)
-
-    await ways_out.until(got, f"a gigabyte to {address}", timeout_s=300)
-    await target.run("rm /tmp/got")
-
-
 @pytest.mark.slow
 async def test_subnets_on_different_hosts_talk_and_one_host_is_missed_by_nobody(
     testbed: Testbed, tenant: Tenant
@@ -130,8 +115,7 @@ async def test_subnets_on_different_hosts_talk_and_one_host_is_missed_by_nobody(
             return (await one.run(f"ping -c 1 -W 1 {addresses[1]}")).code == 0
 
         await ways_out.until(reached, "a router between two hosts")
-        await _send(one, other, addresses[1])
-        await _send(other, one, addresses[0])
+        assert (await other.run(f"ping -c 3 -W 2 {addresses[0]}")).code == 0, "and back"
         [host] = [each for each in testbed.hosts if each.name == last_segment(instances[0].host)]
         await host.cut()
         try:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from tests.contract.network.waiting import until
-from tests.integration.net_agent.routing.traffic import Ended, connect, serving, watching
+from tests.integration.net_agent.routing.traffic import Ended, connect, counting, serving, watching
 from tests.integration.net_agent.routing.world import (
     INTERNET,
     OUTSIDE,
@@ -63,17 +63,21 @@ async def test_what_a_cut_off_host_takes_along_is_only_its_own_guests(two: World
         assert await one.pings(other.address) and await other.pings(one.address)
 
 
-async def test_megabytes_go_both_ways_between_hosts(two: World) -> None:
-    """The full size is the e2e test's."""
+@pytest.mark.parametrize("mebibytes", [16, pytest.param(1024, marks=pytest.mark.slow)])
+async def test_much_goes_both_ways_between_hosts(two: World, mebibytes: int) -> None:
     first, second = two.hosts
     a, b = subnet(TestNetwork("a", 101), "10.0.0.1/24"), subnet(TestNetwork("b", 102), "10.0.1.1/24")
     one, other = await first.guest(a, "10.0.0.11"), await second.guest(b, "10.0.1.12")
     await two.tell([two.router(a, b, way_out=False)])
-    line = "x" * 60_000
-    async with serving(two.namespaces, other.name, 80):
-        connection = await connect(two.namespaces, one.name, other.address, 80)
-        for _ in range(200):
-            assert (await connection.ask(line)).endswith(line)
+    for source, target in ((one, other), (other, one)):
+        async with counting(two.namespaces, target.name, 9000) as counts:
+            connection = await connect(two.namespaces, source.name, target.address, 9000)
+            for _ in range(mebibytes):
+                connection.writer.write(bytes(1 << 20))
+                await connection.writer.drain()
+            connection.writer.write_eof()
+            assert await connection.reader.read() == b""
+        assert counts == [mebibytes << 20]
 
 
 async def test_the_way_out_is_the_hosts_address(one: World) -> None:

@@ -78,16 +78,37 @@ async def serving(spaces: Namespaces, name: str, port: int, says: str = "") -> A
         finally:
             writer.close()
 
-    def make() -> socket.socket:
-        made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(("::", port))
-        return made
-
-    server = await asyncio.start_server(serve, sock=await spaces.inside(name, make))
+    server = await asyncio.start_server(serve, sock=await spaces.inside(name, lambda: _listen(port)))
     try:
         yield came
+    finally:
+        server.close()
+
+
+def _listen(port: int) -> socket.socket:
+    """For both address families."""
+    made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(("::", port))
+    return made
+
+
+@asynccontextmanager
+async def counting(spaces: Namespaces, name: str, port: int) -> AsyncIterator[list[int]]:
+    """A server that takes all that comes. Gives the octets of each connection that has ended."""
+    counts: list[int] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        octets = 0
+        while chunk := await reader.read(1 << 20):
+            octets += len(chunk)
+        counts.append(octets)
+        writer.close()
+
+    server = await asyncio.start_server(take, sock=await spaces.inside(name, lambda: _listen(port)))
+    try:
+        yield counts
     finally:
         server.close()
 
