@@ -11,7 +11,7 @@ from core.agent.state_folder import StateFolder
 from net_agent.drivers.base import NetworkDriver, NetworkFault, PortState
 from net_agent.drivers.simulated import Behaviour, Operation, SimulatedDriver
 from net_agent.handlers.port import PortHandler
-from net_agent.model import port_to_spec
+from net_agent.model import Port, port_to_spec
 from tests.unit.net_agent.samples import make_port
 
 PORT = make_port(11)
@@ -33,15 +33,15 @@ async def test_wired_is_said_after_it_was_seen(tmp_path: Path) -> None:
     driver = SimulatedDriver(tmp_path)
     handler = handler_of(driver, tmp_path)
     assert await handler.ensure(wish()) == PortObserved(wired=True)
-    assert driver.calls == {"plug": 1, "observe": 1}
+    assert driver.calls == {"plug": 1}
     assert await handler.known_objects() == {PORT.port_id}
 
 
 class HalfWired(SimulatedDriver):
     """Says that all went well, and shows that it didn't."""
 
-    async def observe(self, port_id: str) -> PortState:
-        return replace(await super().observe(port_id), lacking=("DHCP does not answer",))
+    async def plug(self, port: Port) -> PortState:
+        return replace(await super().plug(port), lacking=("DHCP does not answer",))
 
 
 async def test_what_is_not_seen_is_not_said(tmp_path: Path) -> None:
@@ -79,7 +79,13 @@ async def test_a_fault_is_an_answer(operation: Operation, tmp_path: Path) -> Non
     driver = SimulatedDriver(tmp_path, Behaviour(fault=lambda doing, port_id: fault if doing == operation else None))
     handler = handler_of(driver, tmp_path)
     with pytest.raises(AgentFailure) as failure:
-        await (handler.remove(wish()) if operation == "unplug" else handler.ensure(wish()))
+        match operation:
+            case "plug":
+                await handler.ensure(wish())
+            case "unplug":
+                await handler.remove(wish())
+            case _:
+                await handler.look(PORT.port_id)
     assert (failure.value.reason, failure.value.remedy, failure.value.reschedule) == ("BROKEN", "mend it", True)
 
 

@@ -51,7 +51,7 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
         handlers=[PortHandler(driver, state), *(DerivedHandler(kind, driver, state) for kind in DERIVED_KINDS)],
         readers={"DiagnosePath": await _path_reader(driver, link, settings)},
         inventory=look_at_inventory,
-        background={"observe": observer.run, "heal": healer.run},
+        background={"observe": observer.run, "heal": lambda: healer.run(runtime.wait_fresh)},
         state=state,
     )
     lifetime.start(runtime.run(), "agent")

@@ -6,6 +6,7 @@ It needs neither the control plane nor the bus; what of it can't be made so is t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -30,8 +31,9 @@ class Healer:
         self._interval_s = interval_s
         self._noted: set[Key] = set()
 
-    async def run(self) -> None:
-        """For ever."""
+    async def run(self, fresh: Callable[[], Awaitable[None]]) -> None:
+        """For ever, once *fresh* returns: what the host was told before its last boot may be another's by now."""
+        await fresh()
         while True:
             await self.heal()
             await asyncio.sleep(self._interval_s)

@@ -87,8 +87,8 @@ class NetworkDriver(Protocol):
     @property
     def info(self) -> DriverInfo: ...
 
-    async def plug(self, port: Port) -> None:
-        """Afterwards `observe` says wired; DHCP gives the port's addresses to its MAC address iff it is active.
+    async def plug(self, port: Port) -> PortState:
+        """The port as it was observed afterwards; DHCP gives its addresses to its MAC address iff it is active.
 
         What is already right isn't touched: same interface index, same processes, no rule replaced. An address that
         a dead port's lease still holds is free again. Of a network's descriptions the highest generation holds.

@@ -73,7 +73,7 @@ class SimulatedDriver:
             tunnel_address=self._tunnel_address,
         )
 
-    async def plug(self, port: Port) -> None:
+    async def plug(self, port: Port) -> PortState:
         await self._act("plug", port.port_id)
         known = self._specs.wanted.ports.get(port.port_id)
         if known is not None and known.network.network_id != port.network.network_id:
@@ -81,6 +81,7 @@ class SimulatedDriver:
         self._require_segment(port.network)
         await self._specs.keep(port)
         self._note(port, known)
+        return PortState(present=True)
 
     async def unplug(self, port_id: str) -> None:
         await self._act("unplug", port_id)

@@ -30,8 +30,7 @@ class PortHandler:
         port = _port(desired)
         await asyncio.to_thread(self._state.require)
         try:
-            await self._driver.plug(port)
-            state = await self._driver.observe(port.port_id)
+            state = await self._driver.plug(port)
         except NetworkFault as fault:
             raise failure_of(fault) from fault
         if not state.wired:

@@ -32,6 +32,7 @@ from net_agent.drivers.linux import bridge, tap
 from net_agent.drivers.linux.census import network_parts
 from net_agent.drivers.linux.faults import kernel_faults, noted
 from net_agent.drivers.linux.firewall import Firewall
+from net_agent.drivers.linux.link_table import LinkTable
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.part import Lacks, Part
 from net_agent.drivers.linux.peers import Peers
@@ -47,6 +48,8 @@ from net_agent.specs.specifications import Specifications
 from net_agent.specs.wanted import Scope
 
 _log = structlog.get_logger(__name__)
+# Ports that are looked at without reading of all interfaces.
+_ONE_BY_ONE = 8
 # What belongs to no single network.
 _ROUTERS, _GROUPS, _STRAYS = "routers", "groups", "strays"
 
@@ -67,6 +70,7 @@ class LinuxDriver:
         self._namespaces = namespaces
         self._specs = Specifications(folder)
         self._identity = identity
+        self._links = LinkTable(namespaces)
         self._segments = Segments(namespaces, physical_networks, tunnel_address)
         self._services = Services(namespaces, identity, folder)
         self._routing = RoutingPart(namespaces, folder.parent / "routers", lambda: self._specs.wanted)
@@ -74,11 +78,12 @@ class LinuxDriver:
             self._segments,
             Firewall(namespaces, self._segments.joint),
             Taps(namespaces),
-            Peers(namespaces),
+            Peers(namespaces, self._links),
             self._services,
             self._routing,
         )
         self._lanes: dict[str, Batch[Key, Faults]] = {}
+        self._looks: Batch[Key, Sequence[Lacks]] = Batch(self._look_at)
 
     @property
     def info(self) -> DriverInfo:
@@ -91,7 +96,7 @@ class LinuxDriver:
 
     # ---- ports
 
-    async def plug(self, port: Port) -> None:
+    async def plug(self, port: Port) -> PortState:
         known = self._specs.wanted.ports.get(port.port_id)
         if known is not None and known.network.network_id != port.network.network_id:
             raise NetworkFault(
@@ -103,10 +108,13 @@ class LinuxDriver:
         self._segments.joint(port.network)
         news = await self._specs.keep(port)
         key, network_key = ("port", port.port_id), ("network", port.network.network_id)
+        if not news and (state := await self.observe(port.port_id)).wired:
+            return state
         faults = await self._pass(port.network.network_id, {key, *news})
         for fault in (faults.get(key), faults.get(network_key)):
             if fault is not None:
                 raise fault
+        return await self.observe(port.port_id)
 
     async def unplug(self, port_id: str) -> None:
         last = self._specs.leave(("port", port_id))
@@ -120,10 +128,9 @@ class LinuxDriver:
         if port is None:
             left = ("port", port_id) in self._specs.leaving or port_id in await self._plugged()
             return PortState(present=True, lacking=("no record tells of it",)) if left else ABSENT
-        keys = {("port", port_id)}
-        with kernel_faults(f"observe {port.device}"):
-            lacks = await self._look(Scope.of(self._specs.wanted, keys), HostView(self._namespaces, whole=False))
-        return PortState(present=True, lacking=tuple(text for each in lacks for text in each.values()))
+        lacks = await self._looks.ask([("port", port_id)])
+        keys = ("port", port_id), ("network", port.network.network_id)
+        return PortState(present=True, lacking=tuple(each[key] for each in lacks for key in keys if key in each))
 
     async def active_ports(self) -> Sequence[Port]:
         return [port for port in self._specs.wanted.ports.values() if port.active]
@@ -153,9 +160,7 @@ class LinuxDriver:
         return self._specs.wanted.keys(kind) | frozenset(leaving)
 
     async def heal(self) -> Faults:
-        with kernel_faults("look at the host"):
-            whole = Scope.whole(self._specs.wanted)
-            lacks = await self._look(whole, HostView(self._namespaces, whole=True))
+        lacks = await self._look(Scope.whole(self._specs.wanted), HostView(self._links, whole=True))
         keys = {key for each in lacks for key in each}
         for part, found in zip(self._parts, lacks, strict=True):
             for (kind, object_id), text in found.items():
@@ -246,7 +251,9 @@ class LinuxDriver:
         for lane in list(self._lanes.values()):
             await lane.idle()
         await self._routing.close()
+        await self._looks.idle()
         await self._specs.close()
+        self._links.close()
         await asyncio.to_thread(self._namespaces.close)
 
     # ---- passes
@@ -312,8 +319,14 @@ class LinuxDriver:
             if not wanted.stands(network_id)
         }
 
-    async def _look(self, scope: Scope, view: HostView) -> list[Lacks]:
-        return [await part.observe(self._specs.wanted, scope, view) for part in self._parts]
+    async def _look_at(self, keys: Collection[Key]) -> Sequence[Lacks]:
+        return await self._look(
+            Scope.of(self._specs.wanted, keys), HostView(self._links, whole=len(keys) > _ONE_BY_ONE)
+        )
+
+    async def _look(self, scope: Scope, view: HostView) -> Sequence[Lacks]:
+        with kernel_faults("look at the host"):
+            return [await part.observe(self._specs.wanted, scope, view) for part in self._parts]
 
     def _active_by_network(self, network_ids: frozenset[str] | None) -> Mapping[str, list[Port]]:
         networks: defaultdict[str, list[Port]] = defaultdict(list)

@@ -13,6 +13,7 @@ from typing import Any
 from core.ids import tap_device
 from net_agent.drivers.base import Faults, NetworkFault
 from net_agent.drivers.linux import firewall_rules as rules
+from net_agent.drivers.linux import nftables
 from net_agent.drivers.linux.bridge import bridge_ports
 from net_agent.drivers.linux.dhcp_link import outer_device
 from net_agent.drivers.linux.firewall_rules import Json, Rule
@@ -131,6 +132,7 @@ class Firewall:
         self._namespaces = namespaces
         self._joint = joint
         self._lock = asyncio.Lock()
+        self._seen: tuple[int, Table] | None = None
 
     async def ensure(self, wanted: Wanted, scope: Scope) -> Faults:
         """The taps are guarded, before they exist or since; what is right stays untouched."""
@@ -184,7 +186,14 @@ class Firewall:
         return {outer_device(network.network_id) for network in networks}, uplinks
 
     async def table(self) -> Table:
-        """Empty when there is no such table."""
+        """Empty when there is no such table. It is read again when the kernel's rules are others than then."""
+        generation = await self._namespaces.on_host(nftables.generation)
+        if self._seen is None or self._seen[0] != generation:
+            # The number was asked for first: what changes meanwhile is seen by the next look.
+            self._seen = generation, await self._read_table()
+        return self._seen[1]
+
+    async def _read_table(self) -> Table:
         argv = [_nft(), "-j", "list", "table", rules.FAMILY, rules.TABLE]
         result = await self._run(argv, b"")
         if result.returncode == 0:

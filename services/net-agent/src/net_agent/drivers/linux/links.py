@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,28 @@ class Link:
         """The id of the object that this interface was made for, in this role; None: it isn't ours."""
         prefix = f"{_ALIAS}{role}:"
         return self.alias.removeprefix(prefix) if self.alias.startswith(prefix) else None
+
+
+class Links:
+    """Interfaces of one namespace, by name and by index."""
+
+    def __init__(self, links: Collection[Link]) -> None:
+        self._by_name = {link.name: link for link in links}
+        self._by_index = {link.index: link for link in links}
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> Link | None:
+        return self._by_name.get(name)
+
+    def at(self, index: int | None) -> Link | None:
+        return self._by_index.get(index) if index is not None else None
+
+    def is_on(self, name: str, bridge: str) -> bool:
+        """The interface is up, and a port of the bridge, which is up too."""
+        link, master = self.get(name), self.get(bridge)
+        return link is not None and master is not None and link.up and master.up and link.master == master.index
 
 
 def alias(role: str, object_id: str) -> str:

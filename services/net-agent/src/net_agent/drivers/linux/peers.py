@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from net_agent.drivers.base import Faults, NetworkFault
 from net_agent.drivers.linux import rtneigh
 from net_agent.drivers.linux.faults import noted
+from net_agent.drivers.linux.link_table import LinkTable
+from net_agent.drivers.linux.links import Links
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.part import Lacks
 from net_agent.drivers.linux.rtneigh import Entry
-from net_agent.drivers.linux.view import HostView, Links
+from net_agent.drivers.linux.view import HostView
 from net_agent.drivers.linux.vxlan import vxlan_device
 from net_agent.model import Key, Model, Network, NetworkKind, Peer
 from net_agent.specs.wanted import Scope, Wanted
@@ -25,7 +27,8 @@ class Peers:
 
     name = "peers"
 
-    def __init__(self, namespaces: Namespaces) -> None:
+    def __init__(self, namespaces: Namespaces, table: LinkTable) -> None:
+        self._table = table
         self._namespaces = namespaces
         # What was set for each peer: a change of one is made without reading those of all.
         self._set: dict[str, frozenset[Entry]] = {}
@@ -33,7 +36,7 @@ class Peers:
     async def ensure(self, wanted: Wanted, scope: Scope) -> Faults:
         faults: dict[Key, NetworkFault] = {}
         networks = {it.network_id: it for it in scope.networks if it.kind is NetworkKind.VXLAN}
-        links = await _links(HostView(self._namespaces, whole=False), networks.values())
+        links = await _links(HostView(self._table, whole=False), networks.values())
         whole = networks.keys() & set(scope.of_kind("network"))
         if whole:
             await self._ensure_whole([networks[network_id] for network_id in sorted(whole)], wanted, links)
@@ -66,9 +69,10 @@ class Peers:
         self._set[port_id] = entries
 
     async def observe(self, wanted: Wanted, scope: Scope, view: HostView) -> Lacks:
-        networks = [network for network in scope.networks if network.kind is NetworkKind.VXLAN]
-        if not networks or not view.is_whole:
-            # A port on this host lacks nothing when its peers do.
+        # Of whole networks alone: a port of this host lacks nothing when peers do.
+        whole = set(scope.of_kind("network"))
+        networks = [it for it in scope.networks if it.kind is NetworkKind.VXLAN and it.network_id in whole]
+        if not networks:
             return {}
         links = await _links(view, networks)
         indexes = _indexes(networks, links)

@@ -66,7 +66,7 @@ class MetadataProxyProcess:
     def ensure(self) -> None:
         """It runs with this configuration; one that does is left alone. Raises NetworkFault."""
         limit_log(self._log_file)
-        wanted = replace(self._config, credentials=self._identity.credentials()).to_json()
+        wanted = self._wanted()
         if read_text(self._config_file) != wanted:
             self.stop()
             replace_text(self._config_file, wanted)
@@ -77,6 +77,13 @@ class MetadataProxyProcess:
                 raise NetworkFault(
                     fault.message, reason="METADATA_PROXY_FAILED", remedy=f"see {self._log_file}"
                 ) from fault
+
+    def runs(self) -> bool:
+        """With this configuration."""
+        return self.pid() is not None and read_text(self._config_file) == self._wanted()
+
+    def _wanted(self) -> str:
+        return replace(self._config, credentials=self._identity.credentials()).to_json()
 
     def pid(self) -> int | None:
         return process.find(str(self._config_file), self._pid_file)

@@ -8,10 +8,10 @@ from functools import partial
 from net_agent.drivers.base import Faults, NetworkFault
 from net_agent.drivers.linux import bridge, vlan, vxlan
 from net_agent.drivers.linux.faults import noted
-from net_agent.drivers.linux.links import Link
+from net_agent.drivers.linux.links import Link, Links
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.part import Lacks
-from net_agent.drivers.linux.view import HostView, Links
+from net_agent.drivers.linux.view import HostView
 from net_agent.model import IpAddress, Key, Model, Network, NetworkKind
 from net_agent.specs.wanted import Scope, Wanted
 

@@ -57,15 +57,15 @@ class GuestServices:
         dnsmasq.release(stale_leases(dnsmasq.leases(), ports))
 
     async def dhcp_serves(self, network: Network, ports: Sequence[Port], peers: Sequence[Peer]) -> bool:
-        """DHCP and DNS answer on the bridge, and know these ports and peers."""
-        if not await self._namespaces.on_host(lambda: dhcp_link.outer_stands(network)):
+        """DHCP and DNS answer, know these ports and peers, and hold no lease that is in the way of one."""
+        if stale_leases(await asyncio.to_thread(self.leases), ports):
             return False
         return await self._inside_if_there(
             lambda: dhcp_link.inner_stands(network) and Dnsmasq(network, self._paths).serves(ports, peers)
         )
 
     async def metadata_serves(self) -> bool:
-        if await self._namespaces.on_host(self._proxy.pid) is None:
+        if not await self._namespaces.on_host(self._proxy.runs):
             return False
         return await self._inside_if_there(proxy.listens)
 

@@ -6,8 +6,10 @@ import asyncio
 from pathlib import Path
 
 from net_agent.drivers.base import Faults, NetworkFault
+from net_agent.drivers.linux.dhcp_link import outer_device
 from net_agent.drivers.linux.faults import noted
 from net_agent.drivers.linux.files import make_folder
+from net_agent.drivers.linux.links import Links
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.part import Lacks
 from net_agent.drivers.linux.proxy import ProxyIdentity
@@ -46,19 +48,21 @@ class Services:
             await self.of(network.network_id).ensure(network, ports, wanted.peers_on(network.network_id))
 
     async def observe(self, wanted: Wanted, scope: Scope, view: HostView) -> Lacks:
-        lacks: dict[Key, str] = {}
-        for network in scope.networks:
-            ports = wanted.ports_on(network.network_id)
-            if not ports:
-                continue
-            services, peers = self.of(network.network_id), wanted.peers_on(network.network_id)
-            dhcp, metadata = await asyncio.gather(
-                services.dhcp_serves(network, ports, peers), services.metadata_serves()
-            )
-            wrong = {"DHCP does not answer": dhcp, "the metadata proxy does not listen": metadata}
-            if not (dhcp and metadata):
-                lacks["network", network.network_id] = ", ".join(text for text, right in wrong.items() if not right)
-        return lacks
+        served = [network for network in scope.networks if wanted.ports_on(network.network_id)]
+        links = await view.links({name for it in served for name in (it.bridge, outer_device(it.network_id))})
+        looks = (self._lacking(wanted, network, links) for network in served)
+        found = zip(served, await asyncio.gather(*looks), strict=True)
+        return {("network", network.network_id): ", ".join(texts) for network, texts in found if texts}
+
+    async def _lacking(self, wanted: Wanted, network: Network, links: Links) -> list[str]:
+        ports, peers = wanted.ports_on(network.network_id), wanted.peers_on(network.network_id)
+        services = self.of(network.network_id)
+        dhcp = links.is_on(outer_device(network.network_id), network.bridge) and await services.dhcp_serves(
+            network, ports, peers
+        )
+        metadata = await services.metadata_serves()
+        wrong = {"DHCP does not answer": dhcp, "the metadata proxy does not listen": metadata}
+        return [text for text, right in wrong.items() if not right]
 
     async def remove(self, key: Key, last: Model | None) -> None:
         if key[0] == "network":
