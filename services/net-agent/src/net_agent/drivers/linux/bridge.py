@@ -123,6 +123,14 @@ def remove_bridge(network_id: str) -> None:
                 delete_link(ip, link)
 
 
+def remove_bridges() -> None:
+    """Those of all networks; their ports are set free."""
+    with IPRoute() as ip:
+        for link in all_links(ip):
+            if link.owner(ROLE) is not None:
+                delete_link(ip, link)
+
+
 def bridged_networks() -> frozenset[str]:
     """The ids of all networks that have a bridge here."""
     with IPRoute() as ip:

@@ -228,14 +228,11 @@ class LinuxDriver:
     async def remove_everything(self) -> None:
         """All that Cirra made on this host, by its records and by the marks on what it made; nothing else."""
         await self.clear_probes()
-        ports = list(self._specs.wanted.ports.values())
         networks = await self._all_networks()
         for part in reversed(self._parts):
-            for port in ports:
-                await part.remove(key_of(port), port)
+            await part.clear()
             for network_id in networks:
                 await part.remove(("network", network_id), None)
-            await part.clear()
         await self._specs.forget_all()
 
     async def _all_networks(self) -> frozenset[str]:

@@ -50,5 +50,5 @@ class Part(Protocol):
     async def clear(self) -> None:
         """Nothing of this part is left, whatever the records say, by the marks on what it made; nothing foreign goes.
 
-        Ports and networks were removed before.
+        What can only be found by its network's id may stay: each network is removed right after.
         """

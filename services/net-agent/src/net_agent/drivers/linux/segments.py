@@ -125,5 +125,4 @@ class Segments:
                 await self._namespaces.on_host(partial(remove, key[1]))
 
     async def clear(self) -> None:
-        for network_id in await self._namespaces.on_host(bridge.bridged_networks):
-            await self.remove(("network", network_id), None)
+        await self._namespaces.on_host(bridge.remove_bridges)

@@ -12,6 +12,7 @@ from core.ids import tap_device
 from net_agent.drivers.base import NetworkFault
 from net_agent.drivers.linux import bridge
 from net_agent.drivers.linux.links import (
+    Link,
     alias,
     all_links,
     delete_link,
@@ -70,9 +71,22 @@ def remove_tap(port_id: str) -> None:
     A tap without an alias is one that a crash left between its making and its naming.
     """
     with IPRoute() as ip:
+        named = get_link(ip, tap_device(port_id))
+        for link in [named] if named is not None and _is_of(named, port_id) else all_links(ip):
+            if _is_of(link, port_id):
+                delete_link(ip, link)
+
+
+def _is_of(link: Link, port_id: str) -> bool:
+    nameless = link.name == tap_device(port_id) and link.kind == "tun" and not link.alias
+    return link.owner(ROLE) == port_id or nameless
+
+
+def remove_taps() -> None:
+    """Those of all ports."""
+    with IPRoute() as ip:
         for link in all_links(ip):
-            nameless = link.name == tap_device(port_id) and link.kind == "tun" and not link.alias
-            if link.owner(ROLE) == port_id or nameless:
+            if link.owner(ROLE) is not None:
                 delete_link(ip, link)
 
 

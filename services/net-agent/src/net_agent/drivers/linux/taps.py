@@ -46,5 +46,4 @@ class Taps:
             await self._namespaces.on_host(lambda: tap.remove_tap(key[1]))
 
     async def clear(self) -> None:
-        for port_id in await self._namespaces.on_host(tap.plugged_ports):
-            await self._namespaces.on_host(partial(tap.remove_tap, port_id))
+        await self._namespaces.on_host(tap.remove_taps)
