@@ -10,6 +10,7 @@ from net_agent.drivers.base import NetworkFault
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.part import Lacks, Part
 from net_agent.drivers.linux.proxy import ProxyIdentity
+from net_agent.drivers.linux.link_table import LinkTable
 from net_agent.drivers.linux.view import HostView
 from net_agent.model import Key, Network, Port
 from net_agent.specs.wanted import Scope, Wanted
@@ -52,8 +53,12 @@ class Ground:
 
     async def lacks(self, *names: str) -> list[str]:
         """What the port lacks of these parts of the host, as they see it now."""
-        view = HostView(self.namespaces, whole=False)
-        found = [await part.observe(self.wanted, self.scope, view) for part in self.parts if part.name in names]
+        table = LinkTable(self.namespaces)
+        view = HostView(table, whole=False)
+        try:
+            found = [await part.observe(self.wanted, self.scope, view) for part in self.parts if part.name in names]
+        finally:
+            table.close()
         return [text for each in found for text in each.values()]
 
     async def look(self, name: str, keys: Collection[Key]) -> Lacks:

@@ -120,6 +120,12 @@ def _ensure_default_route(ip: IPRoute, index: int, gateway: str | None) -> None:
         ip.route("replace", dst="default", gateway=gateway, oif=index)
 
 
+def outer_stands(network: Network) -> bool:
+    with IPRoute() as ip:
+        link, bridge = get_link(ip, outer_device(network.network_id)), get_link(ip, network.bridge)
+    return link is not None and bridge is not None and link.up and link.master == bridge.index
+
+
 def inner_stands(network: Network) -> bool:
     with IPRoute() as ip:
         link = get_link(ip, inner_device(network.network_id))

@@ -1,0 +1,42 @@
+"""Guests of one tenant network on three hosts: they find each other by name, and reach each other through tunnels."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from cirra.compute.v1.compute_pb2 import Instance
+from core.ids import last_segment
+from deployment.demo.guest import wait_login
+from deployment.demo.tenant import Tenant
+from net_agent.drivers.linux.vxlan import vxlan_device
+from tests.e2e.testbed.guests import boot_one_on_each, delete_all
+from tests.testbed.testbed import Testbed
+
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def guests(testbed: Testbed, tenant: Tenant) -> AsyncIterator[list[Instance]]:
+    made = await boot_one_on_each(testbed, tenant, "together")
+    for instance in made:
+        await wait_login(testbed.inside(instance))
+    yield made
+    await delete_all(tenant, made)
+
+
+async def test_guests_of_three_hosts_reach_each_other_by_name(testbed: Testbed, guests: list[Instance]) -> None:
+    assert len({instance.host for instance in guests}) == len(guests)
+    for one in guests:
+        for other in guests:
+            asked = await testbed.inside(one).run(f"ping -c 1 -W 5 {other.display_name}")
+            assert other.nics[0].fixed_ip in asked.stdout and "1 packets received" in asked.stdout, asked
+
+
+async def test_they_do_so_through_tunnels(testbed: Testbed, guests: list[Instance]) -> None:
+    for instance in guests:
+        host, network = last_segment(instance.host), last_segment(instance.nics[0].network)
+        links = await testbed.links(host)
+        assert vxlan_device(network) in links
