@@ -44,19 +44,18 @@ async def main(arguments: argparse.Namespace) -> int:
         await host.start()
         try:
             figures = await measure(host, arguments)
-        finally:
-            await host.stop()
-    baseline = figures.pop("baseline_s")
-    print(
-        json.dumps(
-            {
+            baseline = figures.pop("baseline_s")
+            print(figures, file=sys.stderr, flush=True)
+            result = {
                 "bench": "network_idle",
                 "baseline": {"read_s": baseline},
                 "figures": figures,
                 "ratio": {"heal": round(figures["heal_cpu_s"] / baseline, 2)},
             }
-        )
-    )
+        finally:
+            # The kernel takes its time with two hundred interfaces.
+            await host.stop()
+    print(json.dumps(result))
     return 0 if figures["full_cpu_s"] < BAR_S and figures["heal_cpu_s"] < BAR_S else 1
 
 

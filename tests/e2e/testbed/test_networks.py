@@ -12,7 +12,7 @@ from core.ids import last_segment
 from deployment.demo.guest import wait_login
 from deployment.demo.tenant import Tenant
 from net_agent.drivers.linux.vxlan import vxlan_device
-from tests.e2e.testbed.guests import boot_one_on_each, delete_all
+from tests.e2e.testbed.guests import BOOT_TIMEOUT_S, boot_one_on_each, delete_all
 from tests.testbed.testbed import Testbed
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytes
 async def guests(testbed: Testbed, tenant: Tenant) -> AsyncIterator[list[Instance]]:
     made = await boot_one_on_each(testbed, tenant, "together")
     for instance in made:
-        await wait_login(testbed.inside(instance))
+        await wait_login(testbed.inside(instance), BOOT_TIMEOUT_S)
     yield made
     await delete_all(tenant, made)
 
@@ -32,7 +32,7 @@ async def test_guests_of_three_hosts_reach_each_other_by_name(testbed: Testbed, 
     for one in guests:
         for other in guests:
             asked = await testbed.inside(one).run(f"ping -c 1 -W 5 {other.display_name}")
-            assert other.nics[0].fixed_ip in asked.stdout and "1 packets received" in asked.stdout, asked
+            assert other.nics[0].fixed_ip in asked.text and "1 packets received" in asked.text, asked
 
 
 async def test_they_do_so_through_tunnels(testbed: Testbed, guests: list[Instance]) -> None:
