@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
 
 from cirra.compute.v1.compute_pb2 import Instance
+from cirra.network.v1.network_pb2 import NETWORK_TYPE_VXLAN
 from core.ids import last_segment
 from deployment.demo.guest import wait_login
 from deployment.demo.tenant import Tenant
@@ -20,11 +22,17 @@ pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytes
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def guests(testbed: Testbed, tenant: Tenant) -> AsyncIterator[list[Instance]]:
-    made = await boot_one_on_each(testbed, tenant, "together")
+    """On a network of their own, of the type that spans hosts."""
+    user = tenant.user
+    network = await user.networks.create("spanning", type=NETWORK_TYPE_VXLAN)
+    subnet = await user.subnets.create("spanning", network=network, cidr="10.43.0.0/24")
+    made = await boot_one_on_each(testbed, replace(tenant, network=network), "together")
     for instance in made:
         await wait_login(testbed.inside(instance), BOOT_TIMEOUT_S)
     yield made
     await delete_all(tenant, made)
+    await user.subnets.delete(subnet.name)
+    await user.networks.delete(network.name)
 
 
 async def test_guests_of_three_hosts_reach_each_other_by_name(testbed: Testbed, guests: list[Instance]) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from net_agent.drivers.base import NetworkFault
+from net_agent.drivers.linux.link_table import LinkTable
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.part import Lacks, Part
 from net_agent.drivers.linux.proxy import ProxyIdentity
-from net_agent.drivers.linux.link_table import LinkTable
 from net_agent.drivers.linux.view import HostView
 from net_agent.model import Key, Network, Port
 from net_agent.specs.wanted import Scope, Wanted
