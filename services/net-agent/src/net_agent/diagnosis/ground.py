@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,16 +54,21 @@ class Ground:
 
     async def lacks(self, *names: str) -> list[str]:
         """What the port lacks of these parts of the host, as they see it now."""
-        table = LinkTable(self.namespaces)
-        view = HostView(table, whole=False)
-        try:
+        with self._view(whole=False) as view:
             found = [await part.observe(self.wanted, self.scope, view) for part in self.parts if part.name in names]
-        finally:
-            table.close()
         return [text for each in found for text in each.values()]
 
     async def look(self, name: str, keys: Collection[Key]) -> Lacks:
         """What these objects lack of one part, at a look at the whole host."""
-        scope, view = Scope.of(self.wanted, keys), HostView(self.namespaces, whole=True)
-        found = [await part.observe(self.wanted, scope, view) for part in self.parts if part.name == name]
+        scope = Scope.of(self.wanted, keys)
+        with self._view(whole=True) as view:
+            found = [await part.observe(self.wanted, scope, view) for part in self.parts if part.name == name]
         return {key: text for each in found for key, text in each.items()}
+
+    @contextmanager
+    def _view(self, *, whole: bool) -> Iterator[HostView]:
+        table = LinkTable(self.namespaces)
+        try:
+            yield HostView(table, whole=whole)
+        finally:
+            table.close()
