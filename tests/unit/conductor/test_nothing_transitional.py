@@ -44,12 +44,14 @@ def test_every_state_is_one_of_rest_or_names_what_ends_it() -> None:
     assert AT_REST.keys() | ENDED_BY.keys() == states
     assert not AT_REST.keys() & ENDED_BY.keys()
     known = {saga.name for saga in every_saga()}
-    power = {
+    resting = {
         "instance-start",
         "instance-stop",
         "instance-reboot",
+        "instance-attach-interface",
+        "instance-detach-interface",
     }  # from rest to rest: no status is theirs
-    assert {"instance-create", "instance-delete"} | power <= known
+    assert {"instance-create", "instance-delete"} | resting <= known
     assert {name for names in ENDED_BY.values() for name in names} <= known
 
 

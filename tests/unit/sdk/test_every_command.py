@@ -36,7 +36,7 @@ BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("user", "create"): ("--password-file", "{file}"),
 }
 # Of these a person gets a note on stderr, and a program the operation.
-BEGINS = {("server", "start"), ("server", "stop"), ("server", "reboot")}
+BEGINS = {("server", verb) for verb in ("start", "stop", "reboot", "add-port", "add-network", "remove-port")}
 PRINTS_NO_RESOURCE = {"login", "logout", ("server", "log"), ("token", "revoke")}
 
 

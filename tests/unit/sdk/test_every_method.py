@@ -58,6 +58,8 @@ CALLS: dict[str, Doing] = {
     "StartInstance": lambda client: client.instances.start("x"),
     "StopInstance": lambda client: client.instances.stop("x"),
     "RebootInstance": lambda client: client.instances.reboot("x", hard=True),
+    "AttachInterface": lambda client: client.instances.attach_interface("x", network="n"),
+    "DetachInterface": lambda client: client.instances.detach_interface("x", "p"),
     "WatchInstances": lambda client: client.instances.watch(),
     "CreateImage": lambda client: client.images.create("x"),
     "UploadImageData": lambda client: client.images.upload("x", Path(__file__)),

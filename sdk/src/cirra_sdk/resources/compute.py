@@ -13,7 +13,7 @@ from cirra.compute.v1 import compute_pb2 as pb
 from cirra.compute.v1.compute_pb2_grpc import ComputeServiceStub
 from cirra.compute.v1.server_group_pb2 import ServerGroup
 from cirra.image.v1.image_pb2 import Image
-from cirra.network.v1.network_pb2 import Network
+from cirra.network.v1.network_pb2 import Network, Port
 from cirra.operations.v1.operations_pb2 import Operation
 from cirra_sdk.errors import NotFound
 from cirra_sdk.resources.collection import Collection, Readable, name_of, request_id_or_new
@@ -201,6 +201,25 @@ class Instances(Readable[pb.Instance]):
         """Begins to boot it anew. *hard*: without asking the guest, and defined anew. Raises FailedPrecondition."""
         kind = pb.REBOOT_TYPE_HARD if hard else pb.REBOOT_TYPE_SOFT
         return await self._begin("RebootInstance", name, request_id, type=kind)
+
+    async def attach_interface(
+        self,
+        name: pb.Instance | str,
+        *,
+        network: Network | str = "",
+        port: Port | str = "",
+        fixed_ip: str = "",
+        request_id: str | None = None,
+    ) -> Operation:
+        """Begins to give it one NIC more: with *port*, or a new one on *network*. Raises FailedPrecondition."""
+        nic = pb.InstanceNic(network=name_of(network), port=name_of(port), fixed_ip=fixed_ip)
+        return await self._begin("AttachInterface", name, request_id, nic=nic)
+
+    async def detach_interface(
+        self, name: pb.Instance | str, port: Port | str, *, request_id: str | None = None
+    ) -> Operation:
+        """Begins to take a NIC from it; a port that was made for it goes with that. Raises FailedPrecondition."""
+        return await self._begin("DetachInterface", name, request_id, port=name_of(port))
 
     async def _begin(self, rpc: str, name: pb.Instance | str, request_id: str | None, **fields: Any) -> Operation:
         operation: Operation = await self._call(

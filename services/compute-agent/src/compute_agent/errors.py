@@ -84,6 +84,14 @@ def tap_missing(device: str, port_id: str) -> AgentFailure:
     )
 
 
+def nic_not_released(port_id: str, waited_s: float) -> AgentFailure:
+    return AgentFailure(
+        f"the guest has not released the NIC of port {port_id} within {waited_s:.0f} s",
+        reason="NIC_NOT_RELEASED",
+        remedy="let the guest's system come up, which releases it by ACPI, or stop the instance first",
+    )
+
+
 def domain_foreign(instance_id: str) -> AgentFailure:
     return AgentFailure(
         f"the host has a domain with UUID {instance_id} that is not Cirra's",

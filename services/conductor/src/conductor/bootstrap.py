@@ -20,8 +20,10 @@ from cirra.placement.v1.events_pb2 import HostEnrolled
 from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
 from conductor.compute.commands import ComputeCommands
 from conductor.compute.guest_commands import GuestCommands
+from conductor.compute.instance_attach_interface import INSTANCE_ATTACH_INTERFACE
 from conductor.compute.instance_create import INSTANCE_CREATE
 from conductor.compute.instance_delete import INSTANCE_DELETE
+from conductor.compute.instance_detach_interface import INSTANCE_DETACH_INTERFACE
 from conductor.compute.instance_reboot import INSTANCE_REBOOT
 from conductor.compute.instance_start import INSTANCE_START
 from conductor.compute.instance_stop import INSTANCE_STOP
@@ -273,7 +275,15 @@ async def _start_engine(
     leased = asyncio.Event()
     engine = SagaEngine(
         plane.repository,
-        (INSTANCE_CREATE, INSTANCE_DELETE, INSTANCE_START, INSTANCE_STOP, INSTANCE_REBOOT),
+        (
+            INSTANCE_CREATE,
+            INSTANCE_DELETE,
+            INSTANCE_START,
+            INSTANCE_STOP,
+            INSTANCE_REBOOT,
+            INSTANCE_ATTACH_INTERFACE,
+            INSTANCE_DETACH_INTERFACE,
+        ),
         runner=plane.runner,
         services=services,
         # Without the lease this replica, or Postgres, is cut off: nothing can be done then, nor is it late.

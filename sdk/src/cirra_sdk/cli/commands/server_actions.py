@@ -1,4 +1,4 @@
-"""`cirra server start`, `stop`, `reboot`, `lock`, `unlock`, `set`, `unset`: what is done to servers that are there."""
+"""What is done to servers that are there: `cirra server start`, `add-port`, `lock`, `set` and their kin."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from cirra_sdk.cli import named, options
 from cirra_sdk.cli.command import Session, command, each
 from cirra_sdk.cli.commands.server import app, show_instance
+from cirra_sdk.cli.completing import names_of
 from cirra_sdk.cli.report import UsageError
 from cirra_sdk.cli.waiting import waited
 
@@ -59,6 +60,60 @@ async def reboot(
         return await session.client.instances.reboot(name, hard=hard)
 
     await _begun(session, names, one, "rebooting", wait, timeout_s)
+
+
+@command(app, "add-port")
+async def add_port(
+    session: Session,
+    *,
+    name: named.Server,
+    port: Annotated[str, typer.Argument(metavar="PORT", help="Made before.", autocompletion=names_of("ports"))],
+    wait: options.Wait = False,
+    timeout_s: options.Timeout = 0,
+) -> None:
+    """Give a server one NIC more, with a port that is there; also while it runs."""
+
+    async def one(name: str) -> Operation:
+        return await session.client.instances.attach_interface(name, port=port)
+
+    await _begun(session, [name], one, "attaching to", wait, timeout_s)
+
+
+@command(app, "add-network")
+async def add_network(
+    session: Session,
+    *,
+    name: named.Server,
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="To plug it into.", autocompletion=names_of("networks"))
+    ],
+    fixed_ip: Annotated[str, typer.Option(metavar="ADDRESS", help="The cloud's choice unless told.")] = "",
+    wait: options.Wait = False,
+    timeout_s: options.Timeout = 0,
+) -> None:
+    """Give a server one NIC more, on a network, with a port of its own; also while it runs."""
+
+    async def one(name: str) -> Operation:
+        return await session.client.instances.attach_interface(name, network=network, fixed_ip=fixed_ip)
+
+    await _begun(session, [name], one, "attaching to", wait, timeout_s)
+
+
+@command(app, "remove-port")
+async def remove_port(
+    session: Session,
+    *,
+    name: named.Server,
+    port: Annotated[str, typer.Argument(metavar="PORT", help="One of its own.", autocompletion=names_of("ports"))],
+    wait: options.Wait = False,
+    timeout_s: options.Timeout = 0,
+) -> None:
+    """Take a NIC from a server, also while it runs. The port goes too, if it was made for the server."""
+
+    async def one(name: str) -> Operation:
+        return await session.client.instances.detach_interface(name, port)
+
+    await _begun(session, [name], one, "detaching from", wait, timeout_s)
 
 
 @command(app, "lock")

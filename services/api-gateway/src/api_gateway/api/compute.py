@@ -101,6 +101,19 @@ async def _prepare_nic(fields: Fields, field: str, nic: pb.InstanceNic, call: Ca
         nic.network = network.uid if network else ""
 
 
+async def _prepare_attach(command: pb.AttachInterfaceRequest, call: Call) -> None:
+    await named(INSTANCE)(command, call)
+    fields = Fields()
+    await _prepare_nic(fields, "nic", command.nic, call)
+    fields.check()
+
+
+async def _prepare_detach(command: pb.DetachInterfaceRequest, call: Call) -> None:
+    await named(INSTANCE)(command, call)
+    if call.missing is None:
+        await named(PORT, "port")(command, call)
+
+
 async def _instance_filters(request: pb.ListInstancesRequest, call: Call) -> Mapping[str, str]:
     admin = call.reader.is_admin
     for field in ("all_projects", "host"):
@@ -146,6 +159,8 @@ class ComputeService(Servicer, compute_pb2_grpc.ComputeServiceServicer):
     StartInstance = forwarded(lambda conductor: conductor.compute.StartInstance, named(INSTANCE), the_operation)
     StopInstance = forwarded(lambda conductor: conductor.compute.StopInstance, named(INSTANCE), the_operation)
     RebootInstance = forwarded(lambda conductor: conductor.compute.RebootInstance, named(INSTANCE), the_operation)
+    AttachInterface = forwarded(lambda conductor: conductor.compute.AttachInterface, _prepare_attach, the_operation)
+    DetachInterface = forwarded(lambda conductor: conductor.compute.DetachInterface, _prepare_detach, the_operation)
     DeleteInstance = forwarded(lambda conductor: conductor.compute.DeleteInstance, named(INSTANCE), the_operation)
 
     @served

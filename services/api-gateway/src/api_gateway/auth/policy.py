@@ -58,6 +58,8 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "StartInstance": Need.MEMBER,
         "StopInstance": Need.MEMBER,
         "RebootInstance": Need.MEMBER,
+        "AttachInterface": Need.MEMBER,
+        "DetachInterface": Need.MEMBER,
         # Guests print secrets on it when they boot.
         "GetConsoleOutput": Need.MEMBER,
         # A secret, and who has it is the guest's administrator.

@@ -227,6 +227,8 @@ _DETAILS: Mapping[str, Callable[[Any], str]] = {
         (compute.InstanceDomainDesired, _desired_domain),
         (compute.InstanceDomainObserved, _domain),
         (compute.InstanceErred, lambda message: f"{message.fault.reason}: {message.fault.message}"),
+        (compute.InstanceNicAttached, lambda message: f"port {message.nic.port}, {message.nic.fixed_ip}"),
+        (compute.InstanceNicDetached, lambda message: f"port {message.port}"),
         (compute.InstanceTaskStarted, lambda message: message.task),
         (compute.InstanceTaskEnded, lambda message: message.task),
         (compute.InstanceMetadataFetched, lambda message: f"{message.path} by {message.user_agent}"),

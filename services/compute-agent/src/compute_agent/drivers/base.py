@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from cirra.agent.v1.desired_pb2 import DomainSpec, DomainState
+from cirra.agent.v1.desired_pb2 import DomainSpec, DomainState, NicSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,19 @@ class HypervisorDriver(Protocol):
     async def stop(self, instance_id: str, *, grace_s: float) -> None:
         """After it the guest is off and still defined. It is asked to shut down first, more than once if it takes long,
         and cut off after `grace_s`; with none, it is cut off at once."""
+        ...
+
+    async def nics(self, instance_id: str) -> frozenset[str]:
+        """The ports that a guest which runs has NICs of; empty while it is off."""
+        ...
+
+    async def attach_nic(self, instance_id: str, nic: NicSpec) -> None:
+        """After it the guest, if it runs, has the NIC, on its tap, which is waited for. It need not be off for that."""
+        ...
+
+    async def detach_nic(self, instance_id: str, port_id: str) -> None:
+        """After it the guest, if it runs, has no NIC of the port. It is asked to release it, more than once if it takes
+        long. Fails with NIC_NOT_RELEASED when it doesn't."""
         ...
 
     async def remove(self, instance_id: str) -> None:

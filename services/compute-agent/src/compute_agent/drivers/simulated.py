@@ -13,6 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from cirra.agent.v1.desired_pb2 import (
     DOMAIN_STATE_SHUTOFF,
     DomainSpec,
     DomainState,
+    NicSpec,
 )
 from compute_agent.drivers.base import Disk, DriverInfo, Guest, HostFacts
 from compute_agent.drivers.changes import Changes
@@ -42,8 +44,8 @@ Sleep = Callable[[float], Awaitable[None]]
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What goes wrong. `match`: a shell pattern for the instance's display name or id. `operation`: "create_disk",
-    "define", "start", "stop" or "remove". Without a `reason` it only takes `latency_s` longer. `times`: how often,
-    since the agent started; 0: always."""
+    "define", "start", "stop", "attach_nic", "detach_nic" or "remove". Without a `reason` it only takes `latency_s`
+    longer. `times`: how often, since the agent started; 0: always."""
 
     match: str
     operation: str
@@ -66,6 +68,8 @@ class SimulatedGuest:
     starts: int = 0
     boot: int = 0
     shut_down_by_guest: bool = False
+    # The ports that it has been started with, or been given since.
+    nics: tuple[str, ...] = ()
 
 
 class SimulatedDriver:
@@ -147,7 +151,8 @@ class SimulatedDriver:
             return
         starts = found.starts + 1
         running = replace(found, state=DOMAIN_STATE_RUNNING, process=starts, starts=starts, shut_down_by_guest=False)
-        self._save(spec.instance_id, replace(running, boot_id=self._boot_id, boot=spec.boot))
+        nics = tuple(nic.port_id for nic in spec.nics)
+        self._save(spec.instance_id, replace(running, boot_id=self._boot_id, boot=spec.boot, nics=nics))
         _log_boot(self._state.instance(spec.instance_id), spec)
 
     async def stop(self, instance_id: str, *, grace_s: float) -> None:
@@ -156,6 +161,25 @@ class SimulatedDriver:
             return
         await self._take_time("stop", instance_id, found.display_name)
         self._save(instance_id, replace(found, state=DOMAIN_STATE_SHUTOFF, process=0))
+
+    async def nics(self, instance_id: str) -> frozenset[str]:
+        found = self._load(instance_id)
+        return frozenset(found.nics) if found is not None and found.process else frozenset()
+
+    async def attach_nic(self, instance_id: str, nic: NicSpec) -> None:
+        await self._set_nics("attach_nic", instance_id, lambda present: {*present, nic.port_id})
+
+    async def detach_nic(self, instance_id: str, port_id: str) -> None:
+        await self._set_nics("detach_nic", instance_id, lambda present: present - {port_id})
+
+    async def _set_nics(
+        self, operation: str, instance_id: str, change: Callable[[frozenset[str]], AbstractSet[str]]
+    ) -> None:
+        found = self._load(instance_id)
+        if found is None or not found.process:
+            return
+        await self._take_time(operation, instance_id, found.display_name)
+        self._save(instance_id, replace(found, nics=tuple(sorted(change(frozenset(found.nics))))))
 
     async def remove(self, instance_id: str) -> None:
         found = self._load(instance_id)

@@ -71,6 +71,7 @@ class DomainHandler:
             async with self._acting(desired.object_id):
                 await self._ensure_disk(spec, create=desired.create)
                 await self._driver.define(spec, desired.generation)
+                await self._ensure_nics(spec)
                 await self._ensure_power(spec, desired.generation)
                 self._settled[desired.object_id] = desired.generation
                 return await self._look(desired.object_id)
@@ -147,6 +148,20 @@ class DomainHandler:
             raise disk_missing(self._state.instance(spec.instance_id).disk)
         disk = await self._driver.create_disk(spec)
         log.info("disk created", instance_id=spec.instance_id, image_cached=disk.image_cached)
+
+    async def _ensure_nics(self, spec: DomainSpec) -> None:
+        """A guest that runs, and shall, has the NICs of its definition; one that is off gets them when it starts."""
+        guest = await self._driver.observe(spec.instance_id)
+        if spec.power != DESIRED_POWER_ON or not _is_on(guest):
+            return
+        present = await self._driver.nics(spec.instance_id)
+        wanted = {nic.port_id: nic for nic in spec.nics}
+        for port_id in sorted(present - wanted.keys()):
+            await self._driver.detach_nic(spec.instance_id, port_id)
+            log.info("NIC detached", instance_id=spec.instance_id, port_id=port_id)
+        for port_id in sorted(wanted.keys() - present):
+            await self._driver.attach_nic(spec.instance_id, wanted[port_id])
+            log.info("NIC attached", instance_id=spec.instance_id, port_id=port_id)
 
     async def _ensure_power(self, spec: DomainSpec, generation: int) -> None:
         guest = await self._driver.observe(spec.instance_id)

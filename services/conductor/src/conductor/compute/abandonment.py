@@ -51,12 +51,12 @@ async def give_back(
     for port_id in port_ids:
         port = await services.repository.load(Port, UUID(port_id))
         if port.device_id == instance_id and not port.deleted:
-            left += _release(port, turn)
+            left += release(port, turn)
             ports.append(port)
     return GivenBack(instance, tuple(ports), tuple(left))
 
 
-def _release(port: Port, turn: Turn) -> list[str]:
+def release(port: Port, turn: Turn) -> list[str]:
     """Off all hosts, by desired state; free, or gone with its instance. Answers what may be left of it."""
     left = []
     for host, binding in list(port.bindings.items()):

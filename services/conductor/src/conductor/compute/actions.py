@@ -34,6 +34,8 @@ class Action(Enum):
     STOP = "stop"
     REBOOT = "reboot"
     REBOOT_HARD = "reboot --hard"
+    ADD_PORT = "add-port, add-network"
+    REMOVE_PORT = "remove-port"
     UPDATE = "set, unset"
     LOCK = "lock"
     UNLOCK = "unlock"
@@ -55,6 +57,12 @@ _ALIVE = frozenset(State) - {State.DELETED}
 _BUILDING = "wait until it is built: cirra operation list"
 _DELETE_IT = "delete it: it has no guest"
 _GUEST = {State.BUILD: _BUILDING, State.NOT_BUILT: _DELETE_IT}
+_PLUG = Rule(
+    frozenset({State.ACTIVE, State.SHUTOFF}),
+    idle=True,
+    guarded=True,
+    remedy={**_GUEST, State.ERROR: "reboot it with --hard first"},
+)
 
 RULES: Mapping[Action, Rule] = {
     Action.START: Rule(
@@ -78,6 +86,8 @@ RULES: Mapping[Action, Rule] = {
     Action.REBOOT_HARD: Rule(
         frozenset({State.ACTIVE, State.SHUTOFF, State.ERROR}), idle=True, guarded=True, remedy=_GUEST
     ),
+    Action.ADD_PORT: _PLUG,
+    Action.REMOVE_PORT: _PLUG,
     Action.UPDATE: Rule(_ALIVE, idle=False, guarded=True, remedy={}),
     Action.LOCK: Rule(_ALIVE, idle=False, guarded=False, remedy={}),
     Action.UNLOCK: Rule(_ALIVE, idle=False, guarded=False, remedy={}),

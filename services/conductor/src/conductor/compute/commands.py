@@ -15,25 +15,26 @@ from cirra.compute.v1 import events_pb2 as pb
 from cirra.conductor.v1 import commands_pb2_grpc
 from cirra.conductor.v1.sagas_pb2 import InstanceCreateParams, InstanceDeleteParams
 from cirra.identity.v1.identity_pb2 import Principal
-from cirra.network.v1 import network_pb2 as network_api
 from cirra.placement.v1 import scheduling_pb2 as scheduling
 from conductor.access import is_admin, require_owner, require_project
 from conductor.compute import console
-from conductor.compute.action_commands import ActionCommands
 from conductor.compute.actions import Action
 from conductor.compute.counts import ONE, Counts, as_many_as_fit, counts_of
 from conductor.compute.flavor import Flavor
 from conductor.compute.instance import Instance
 from conductor.compute.instance_create import INSTANCE_CREATE
 from conductor.compute.instance_delete import INSTANCE_DELETE
+from conductor.compute.interface_commands import InterfaceCommands
 from conductor.compute.key_pair import KeyPair
+from conductor.compute.new_nics import NicOrder, check_nic, port_of
+from conductor.compute.nics import MAX_NICS, public_nic
 from conductor.compute.placing import Placing, placing_of
 from conductor.fields import Fields, uid
 from conductor.hosts.questions import Questions
 from conductor.image.image import Image
 from conductor.network.network import Network
 from conductor.network.port import Port
-from conductor.network.port_commands import AddressHints, WantedPort, new_port, with_free_addresses
+from conductor.network.port_commands import AddressHints, with_free_addresses
 from conductor.requests import Done, Requests, command, load_live
 from core.aggregate import Aggregate
 from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, ResourceExhausted
@@ -43,7 +44,6 @@ from core.saga import SagaEngine
 
 GIB = 1024**3
 MAX_USER_DATA_BYTES = 64 * 1024
-MAX_NICS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class _Begun:
     index: int
 
 
-class ComputeCommands(ActionCommands, commands_pb2_grpc.ComputeCommandsServicer):
+class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServicer):
     def __init__(
         self,
         repository: Repository,
@@ -87,9 +87,8 @@ class ComputeCommands(ActionCommands, commands_pb2_grpc.ComputeCommandsServicer)
         requests: Requests | None = None,
         questions: Questions,
     ) -> None:
-        super().__init__(repository, engine, requests)
+        super().__init__(repository, engine, requests, rng)
         self._questions = questions
-        self._rng = rng or random.SystemRandom()
 
     @command(Instance)
     async def CreateInstance(self, request: public.CreateInstanceRequest, principal: Principal) -> Done:
@@ -139,7 +138,11 @@ class ComputeCommands(ActionCommands, commands_pb2_grpc.ComputeCommandsServicer)
     async def _instance(self, order: _Order, begun: _Begun, hints: AddressHints) -> Sequence[Aggregate]:
         """Instance, ports, and the run that builds it, not yet saved."""
         ports = [
-            await self._port(index, nic, begun.instance_id, order.project_id, hints)
+            await port_of(
+                self.repository,
+                NicOrder(f"instance.nics[{index}]", nic, order.project_id, str(begun.instance_id)),
+                hints,
+            )
             for index, nic in enumerate(order.wanted.nics)
         ]
         networks = [await self.repository.load(Network, UUID(port.network_id)) for port in ports]
@@ -222,31 +225,6 @@ class ComputeCommands(ActionCommands, commands_pb2_grpc.ComputeCommandsServicer)
         _check_fit(flavor, image)
         return _Parts(flavor, image, key_pair, placing)
 
-    async def _port(
-        self, index: int, nic: public.InstanceNic, instance_id: UUID, project_id: str, hints: AddressHints
-    ) -> Port:
-        """A port that was there before, or a new one on the network."""
-        field = f"instance.nics[{index}]"
-        if nic.port:
-            port = await load_live(self.repository, Port, uid(f"{field}.port", nic.port))
-            if port.project_id != project_id:
-                raise InvalidArgument(FieldViolation(f"{field}.port", f"there is no port {nic.port} here"))
-            port.set_device(str(instance_id))
-            return port
-        wanted = WantedPort(
-            project_id=project_id,
-            network_id=str(uid(f"{field}.network", nic.network)),
-            fixed_ips=[network_api.FixedIp(ip_address=nic.fixed_ip)] if nic.fixed_ip else [],
-            device_id=str(instance_id),
-            owned_by_device=True,
-        )
-        try:
-            return await new_port(self.repository, wanted, hints)
-        except InvalidArgument as error:
-            # The only field of a port that a NIC gives is its address.
-            violations = [FieldViolation(f"{field}.fixed_ip", each.description) for each in error.violations]
-            raise InvalidArgument(*violations) from error
-
 
 def _check(wanted: public.Instance) -> None:
     fields = Fields("instance.")
@@ -258,11 +236,8 @@ def _check(wanted: public.Instance) -> None:
     if len(wanted.nics) > MAX_NICS:
         fields.refuse("nics", f"give at most {MAX_NICS}")
     for index, nic in enumerate(wanted.nics):
-        if bool(nic.network) == bool(nic.port):
-            fields.refuse(f"nics[{index}]", "give a network or a port, one of the two")
-        elif nic.port and nic.fixed_ip:
-            fields.refuse(f"nics[{index}].fixed_ip", "a port has its addresses already: leave it out")
-        elif nic.port and any(nic.port == other.port for other in wanted.nics[:index]):
+        check_nic(fields, f"nics[{index}]", nic)
+        if nic.port and any(nic.port == other.port for other in wanted.nics[:index]):
             fields.refuse(f"nics[{index}].port", "it is given twice: one port is one NIC")
     fields.check()
 
@@ -308,15 +283,7 @@ def _created(order: _Order, begun: _Begun, ports: Sequence[Port]) -> pb.Instance
         metadata=wanted.metadata,
         tags=wanted.tags,
         availability_zone=parts.placing.zone,
-        nics=[
-            public.InstanceNic(
-                network=port.network_id,
-                port=str(port.id),
-                fixed_ip=port.fixed_ips[0].ip_address if port.fixed_ips else "",
-                mac_address=port.mac_address,
-            )
-            for port in ports
-        ],
+        nics=[public_nic(port) for port in ports],
         task_id=str(begun.saga_id),
         launch_index=begun.index,
         reservation_id=order.reservation_id,

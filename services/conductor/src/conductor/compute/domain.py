@@ -32,13 +32,14 @@ def domain_spec(
             size_bytes=image.size_bytes,
             virtual_size_bytes=image.virtual_size_bytes,
         ),
-        nics=[
-            agent.NicSpec(
-                port_id=str(port.id), mac_address=port.mac_address, device=tap_device(port.id), mtu=network.mtu
-            )
-            for port, network in ports
-        ],
+        nics=[nic_spec(port, network) for port, network in ports],
         power=power,
+    )
+
+
+def nic_spec(port: Port, network: Network) -> agent.NicSpec:
+    return agent.NicSpec(
+        port_id=str(port.id), mac_address=port.mac_address, device=tap_device(port.id), mtu=network.mtu
     )
 
 

@@ -9,6 +9,7 @@ from cirra.conductor.v1.sagas_pb2 import InstanceDeleteParams
 from conductor.compute import teardown
 from conductor.compute.abandonment import give_back
 from conductor.compute.instance import Instance
+from conductor.network.port import Port
 from conductor.services import Services
 from conductor.turn import Turn
 from core.errors import FailedPrecondition
@@ -54,7 +55,9 @@ async def remove_domain(ctx: Context) -> None:
 
 async def unbind_port(ctx: Context) -> None:
     instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
-    if instance.host:
+    port = await _services(ctx).repository.load(Port, UUID(ctx.item))
+    # A task that the delete has cancelled may have given a port back, which is another's by now.
+    if instance.host and port.device_id in ("", ctx.params.instance_id):
         ctx.on_host(instance.host)
         await teardown.unbind_port(_services(ctx), ctx.item, _turn(ctx), instance.host)
 

@@ -22,7 +22,13 @@ from compute_agent.drivers.disk import disk_in
 from compute_agent.drivers.libvirt import guest, xml
 from compute_agent.drivers.libvirt.connection import Connection
 from compute_agent.drivers.libvirt.host import Capabilities, capabilities
-from compute_agent.errors import domain_failed, flavor_disk_too_small, tap_missing, virt_type_unsupported
+from compute_agent.errors import (
+    domain_failed,
+    flavor_disk_too_small,
+    nic_not_released,
+    tap_missing,
+    virt_type_unsupported,
+)
 from compute_agent.files import supports_direct_io, write_atomically
 from compute_agent.images import qemu_img
 from compute_agent.images.cache import ImageCache
@@ -34,12 +40,15 @@ _GIB = 1 << 30
 _POLL_S = 0.2
 # A guest that has no ear for its power button yet, since it boots, is asked again; as often as nova does.
 _PRESS_AGAIN_S = 10.0
+# The same for a NIC that it shall release.
+_ASK_AGAIN_S = 5.0
 
 
 class LibvirtDriver:
     """`HypervisorDriver` by libvirt and QEMU. `virt_types`: what the probe found this host to run.
 
-    `patience_s` bounds how long a call waits for libvirtd, `tap_patience_s` how long a start waits for its taps.
+    `patience_s` bounds how long a call waits for libvirtd, `tap_patience_s` how long a start waits for its taps,
+    `release_patience_s` how long a guest may take to release a NIC.
     """
 
     def __init__(
@@ -51,11 +60,13 @@ class LibvirtDriver:
         virt_types: Sequence[str],
         patience_s: float = 30.0,
         tap_patience_s: float = 30.0,
+        release_patience_s: float = 40.0,
     ) -> None:
         self.info = DriverInfo(name="libvirt", virt_types=tuple(virt_types))
         self._state = state
         self._images = images
         self._tap_patience_s = tap_patience_s
+        self._release_patience_s = release_patience_s
         self._changes = Changes(self._all_instances)
         self._connection = Connection(
             uri, on_change=self._changes.note, on_connect=self._changes.note_all, patience_s=patience_s
@@ -145,6 +156,24 @@ class LibvirtDriver:
                 return
             await asyncio.sleep(_POLL_S)
         await self._do("stop", functools.partial(guest.power_off, instance_id=instance_id))
+
+    async def nics(self, instance_id: str) -> frozenset[str]:
+        return await self._do("inspect", functools.partial(guest.nics, instance_id=instance_id))
+
+    async def attach_nic(self, instance_id: str, nic: NicSpec) -> None:
+        await self._wait_for_tap(nic)
+        await self._do("attach", functools.partial(guest.attach_nic, instance_id=instance_id, nic=nic))
+
+    async def detach_nic(self, instance_id: str, port_id: str) -> None:
+        deadline = time.monotonic() + self._release_patience_s
+        ask_at = time.monotonic()
+        while port_id in await self.nics(instance_id):
+            if (now := time.monotonic()) > deadline:
+                raise nic_not_released(port_id, self._release_patience_s)
+            if now >= ask_at:
+                await self._do("detach", functools.partial(guest.request_nic, instance_id=instance_id, port_id=port_id))
+                ask_at = now + _ASK_AGAIN_S
+            await asyncio.sleep(_POLL_S)
 
     async def remove(self, instance_id: str) -> None:
         await self._do("remove", functools.partial(guest.remove, instance_id=instance_id))

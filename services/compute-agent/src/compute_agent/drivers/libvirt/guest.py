@@ -13,6 +13,7 @@ from cirra.agent.v1.desired_pb2 import (
     DOMAIN_STATE_RUNNING,
     DOMAIN_STATE_SHUTOFF,
     DomainState,
+    NicSpec,
 )
 from compute_agent.drivers.base import Guest
 from compute_agent.drivers.libvirt import xml
@@ -28,6 +29,13 @@ _STATES: Mapping[int, DomainState.ValueType] = {
     libvirt.VIR_DOMAIN_SHUTOFF: DOMAIN_STATE_SHUTOFF,
     libvirt.VIR_DOMAIN_CRASHED: DOMAIN_STATE_CRASHED,
 }
+_UNDER_WAY = (
+    libvirt.VIR_ERR_DEVICE_MISSING,
+    libvirt.VIR_ERR_NO_DOMAIN,
+    libvirt.VIR_ERR_OPERATION_INVALID,
+    libvirt.VIR_ERR_INTERNAL_ERROR,
+    libvirt.VIR_ERR_OPERATION_FAILED,
+)
 _CRASHES = (libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED)
 _UNDEFINE_ALL = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -98,6 +106,34 @@ def power_off(connection: Any, instance_id: str) -> None:
     domain = _find(connection, instance_id)
     if domain is not None and domain.isActive():
         _unless_off(domain.destroy)
+
+
+def nics(connection: Any, instance_id: str) -> frozenset[str]:
+    """The ports that a guest which runs has NICs of; empty while it is off."""
+    domain = _find(connection, instance_id)
+    if domain is None or not domain.isActive():
+        return frozenset()
+    return xml.ports_of(domain.XMLDesc())
+
+
+def attach_nic(connection: Any, instance_id: str, nic: NicSpec) -> None:
+    """Plugs it into a guest that runs; the definition is another's matter. One that it has already is left alone."""
+    domain = _find(connection, instance_id)
+    if domain is not None and domain.isActive() and nic.port_id not in xml.ports_of(domain.XMLDesc()):
+        _unless_off(lambda: domain.attachDeviceFlags(xml.nic_xml(nic), libvirt.VIR_DOMAIN_AFFECT_LIVE))
+
+
+def request_nic(connection: Any, instance_id: str, port_id: str) -> None:
+    """Asks a guest that runs to release a NIC; it does when its system has heard of it. None is success."""
+    domain = _find(connection, instance_id)
+    if domain is None or not domain.isActive():
+        return
+    try:
+        domain.detachDeviceAlias(xml.nic_alias(port_id), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    except libvirt.libvirtError as error:
+        # Gone meanwhile, the guest or its NIC; or asked already, and QEMU has not forgotten (a guest that boots may).
+        if error.get_error_code() not in _UNDER_WAY:
+            raise
 
 
 def remove(connection: Any, instance_id: str) -> None:

@@ -118,6 +118,25 @@ def _add_disk(devices: ET.Element, spec: DomainSpec, placement: Placement) -> No
     _text(disk, "serial", UUID(spec.instance_id).hex[:20])
 
 
+def nic_xml(nic: NicSpec) -> str:
+    """One NIC, as it is plugged into a guest that runs."""
+    devices = ET.Element("devices")
+    _add_nic(devices, nic)
+    return ET.tostring(devices[0], encoding="unicode")
+
+
+def nic_alias(port_id: str) -> str:
+    """What libvirt and QEMU call a port's NIC; a name that is given to them begins with "ua-"."""
+    return f"ua-{port_id}"
+
+
+def ports_of(definition: str) -> frozenset[str]:
+    """The ports that a domain has NICs of."""
+    aliases = (alias.get("name", "") for alias in ET.fromstring(definition).iterfind("devices/interface/alias"))
+    prefix = nic_alias("")
+    return frozenset(name.removeprefix(prefix) for name in aliases if name.startswith(prefix))
+
+
 def _add_nic(devices: ET.Element, nic: NicSpec) -> None:
     """A tap that the net-agent has made: QEMU opens it, libvirt leaves it as it is."""
     interface = ET.SubElement(devices, "interface", type="ethernet")
@@ -127,7 +146,7 @@ def _add_nic(devices: ET.Element, nic: NicSpec) -> None:
     ET.SubElement(interface, "driver", name="qemu")
     if nic.mtu:
         ET.SubElement(interface, "mtu", size=str(nic.mtu))
-    ET.SubElement(interface, "alias", name=f"ua-{nic.port_id}")
+    ET.SubElement(interface, "alias", name=nic_alias(nic.port_id))
 
 
 def _add_console(devices: ET.Element, placement: Placement) -> None:
