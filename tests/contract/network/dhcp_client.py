@@ -7,12 +7,14 @@ import socket
 import struct
 from ipaddress import IPv4Address
 
+from net_agent.model import IpAddress
+
 ACK, NAK = 5, 6
 _REQUEST = 3
 _COOKIE = b"\x63\x82\x53\x63"
 
 
-def renewal(mac_address: str, address: IPv4Address, server: IPv4Address, timeout_s: float = 3.0) -> int | None:
+def renewal(mac_address: str, address: IpAddress, server: IPv4Address, timeout_s: float = 3.0) -> int | None:
     """Asks the server to go on with the lease on *address*, which the guest uses. The kind of its answer, or None."""
     transaction = os.urandom(4)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
@@ -27,7 +29,7 @@ def renewal(mac_address: str, address: IPv4Address, server: IPv4Address, timeout
     return _message_type(answer)
 
 
-def _request(transaction: bytes, mac_address: str, address: IPv4Address) -> bytes:
+def _request(transaction: bytes, mac_address: str, address: IpAddress) -> bytes:
     hardware = bytes.fromhex(mac_address.replace(":", ""))
     header = struct.pack("!BBBB4sHH4s12s16s192s", 1, 1, 6, 0, transaction, 0, 0, address.packed, b"", hardware, b"")
     return header + _COOKIE + bytes([53, 1, _REQUEST, 255])

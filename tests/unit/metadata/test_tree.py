@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from metadata import ec2, openstack
-from metadata.guest import Guest
+from metadata.guest import FixedIp, Guest, Subnet
+from metadata.guests import mac_of_link_local
 from metadata.openstack import Cloud
 from metadata.root import root
 from metadata.tree import Secret, Value, find
@@ -150,3 +151,31 @@ def test_a_property_whose_key_is_no_part_of_a_path_is_no_tag(key: str) -> None:
     guest.created.metadata[key] = "value"
     assert "tags/" not in lines("/latest/meta-data", guest)
     assert json.loads(str(read("/openstack/latest/meta_data.json", guest)))["meta"] == {key: "value"}
+
+
+def test_ipv6_is_told_beside_ipv4() -> None:
+    six = Subnet("0197a000-0000-7000-8000-00000000cc06", "fd00:1::/64", "fd00:1::1", dhcp=True, nameservers=())
+    static = replace(six, cidr="fd00:9::/120", gateway="fd00:9::1", dhcp=False)
+    dual = replace(FIRST, fixed_ips=(*FIRST.fixed_ips, FixedIp("fd00:1::f8", six)))
+    only_six = replace(SECOND, fixed_ips=(FixedIp("fd00:9::7", static),))
+    guest = replace(GUEST, nics=(dual, only_six))
+    networks = json.loads(str(read("/openstack/latest/network_data.json", guest)))["networks"]
+    assert [each["type"] for each in networks] == ["ipv4_dhcp", "ipv6_slaac", "ipv6"]
+    assert networks[2]["routes"] == [{"network": "::", "netmask": "::", "gateway": "fd00:9::1"}]
+    of_first = f"/latest/meta-data/network/interfaces/macs/{FIRST.mac_address}"
+    assert read(f"{of_first}/ipv6s", guest) == "fd00:1::f8"
+    assert read(f"{of_first}/local-ipv4s", guest) == "192.168.1.101\n192.168.1.102"
+    assert read("/latest/meta-data/local-ipv4", replace(guest, nics=(only_six,))) == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "mac_address"),
+    [
+        ("fe80::f816:3eff:fe00:1", "fa:16:3e:00:00:01"),
+        ("fe80::1", None),
+        ("fd00::f816:3eff:fe00:1", None),
+        ("10.0.0.9", None),
+    ],
+)
+def test_a_link_s_own_address_tells_who_asks(address: str, mac_address: str | None) -> None:
+    assert mac_of_link_local(address) == mac_address

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
+from net_agent.drivers.linux.dhcp_link import inner_device
 from net_agent.drivers.linux.dnsmasq_config import NetworkPaths, command, files, host_name, pid_marker
-from net_agent.model import Subnet
+from net_agent.model import Route, Subnet
 from tests.unit.net_agent.samples import NETWORK, SUBNET, make_port
 
 PATHS = NetworkPaths(Path("/state/networks/n"))
@@ -83,3 +84,42 @@ def test_the_command_line() -> None:
 
 def test_without_nameservers_nothing_is_forwarded() -> None:
     assert not any(part.startswith("--server") for part in command("dnsmasq", NETWORK, PATHS, "nobody"))
+
+
+SIX = Subnet(
+    "01920000-0000-7000-8000-00000000bb06",
+    IPv6Network("fd00:1::/64"),
+    IPv6Address("fd00:1::1"),
+    IPv6Address("fd00:1::2"),
+    (IPv6Address("fd00:9::53"),),
+)
+
+
+def test_an_ipv6_prefix_is_advertised_by_what_is_no_router() -> None:
+    network = replace(NETWORK, subnets=(SUBNET, SIX))
+    line = command("dnsmasq", network, PATHS, "nobody")
+    assert "--enable-ra" in line and "--dhcp-range=fd00:1::,ra-only,64,86400s" in line
+    assert [part for part in line if part.startswith("--ra-param")] == [
+        f"--ra-param={inner_device(NETWORK.network_id)},mtu:1450,60,0"
+    ]
+    assert {"--listen-address=10.0.0.2", "--listen-address=fd00:1::2", "--server=fd00:9::53"} <= set(line)
+    port = make_port(11, addresses=(IPv4Address("10.0.0.11"), IPv6Address("fd00:1::b")))
+    wanted = files(network, [port])
+    assert "fd00:1" not in wanted.hosts + wanted.options
+    assert "fd00:1::b guest-11.novalocal guest-11\n" in wanted.names
+
+
+def test_without_dhcp_names_and_metadata_are_served_all_the_same() -> None:
+    network = replace(NETWORK, subnets=(replace(SUBNET, no_dhcp=True), replace(SIX, no_dhcp=True)))
+    line = command("dnsmasq", network, PATHS, "nobody")
+    assert not any(part.startswith(("--dhcp-range", "--enable-ra")) for part in line)
+    assert "--listen-address=10.0.0.2" in line
+    wanted = files(network, [make_port(11)])
+    assert (wanted.hosts, wanted.options) == ("", "")
+
+
+def test_host_routes_are_told_beside_the_others() -> None:
+    routed = replace(SUBNET, host_routes=(Route(ip_network("10.9.0.0/16"), ip_address("10.0.0.9")),))
+    options = files(replace(NETWORK, subnets=(routed,)), []).options
+    routes = "169.254.169.254/32,10.0.0.2,10.9.0.0/16,10.0.0.9,0.0.0.0/0,10.0.0.1"
+    assert f",option:classless-static-route,{routes}\n" in options and f",249,{routes}\n" in options

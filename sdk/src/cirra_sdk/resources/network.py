@@ -171,11 +171,12 @@ class Ports(Collection[pb.Port]):
         display_name: str = "",
         fixed_ips: Iterable[pb.FixedIp] = (),
         mac_address: str = "",
+        qos: pb.BandwidthLimits | None = None,
         request_id: str | None = None,
     ) -> pb.Port:
         """With addresses and a MAC of the cloud's choice where none is given. Raises ResourceExhausted."""
         port = pb.Port(
-            display_name=display_name, network=name_of(network), fixed_ips=fixed_ips, mac_address=mac_address
+            display_name=display_name, network=name_of(network), fixed_ips=fixed_ips, mac_address=mac_address, qos=qos
         )
         made: pb.Port = await self._call("CreatePort", port=port, request_id=request_id_or_new(request_id))
         return made

@@ -52,8 +52,10 @@ _CONCERNED = frozenset(
         "PortBindingRemoved",
         "PortDeleted",
         "NetworkCreated",
+        "NetworkUpdated",
         "NetworkDeleted",
         "SubnetCreated",
+        "SubnetUpdated",
         "SubnetDeleted",
     )
 )
@@ -63,7 +65,7 @@ class DocumentsProjection(Projection):
     """Projection `metadata-documents`."""
 
     name = "metadata-documents"
-    version = 2
+    version = 3
     ddl = DDL
     # A guest boots for longer before it asks.
     gather_s = 0.25
@@ -170,6 +172,10 @@ async def _network(connection: asyncpg.Connection, event: RecordedEvent) -> None
         case "NetworkCreated":
             mtu = network.NetworkCreated.FromString(event.data).mtu
             await connection.execute("INSERT INTO networks VALUES ($1, $2)", network_id, mtu)
+        case "NetworkUpdated":
+            updated = network.NetworkUpdated.FromString(event.data)
+            if "mtu" in updated.update_mask.paths:
+                await connection.execute("UPDATE networks SET mtu = $2 WHERE network_id = $1", network_id, updated.mtu)
         case "NetworkDeleted":
             await connection.execute("DELETE FROM subnets WHERE network_id = $1", network_id)
             await connection.execute("DELETE FROM networks WHERE network_id = $1", network_id)
@@ -181,9 +187,23 @@ async def _network(connection: asyncpg.Connection, event: RecordedEvent) -> None
                 network_id,
                 subnet.cidr,
                 subnet.gateway_ip,
-                bool(subnet.dhcp_ip),
+                not subnet.no_dhcp,
                 list(subnet.dns_nameservers),
             )
+        case "SubnetUpdated":
+            await _subnet_updated(connection, network.SubnetUpdated.FromString(event.data))
         case "SubnetDeleted":
             subnet_id = network.SubnetDeleted.FromString(event.data).subnet_id
             await connection.execute("DELETE FROM subnets WHERE subnet_id = $1", subnet_id)
+
+
+async def _subnet_updated(connection: asyncpg.Connection, updated: network.SubnetUpdated) -> None:
+    paths = updated.update_mask.paths
+    if "no_dhcp" in paths:
+        await connection.execute(
+            "UPDATE subnets SET dhcp = $2 WHERE subnet_id = $1", updated.subnet_id, not updated.no_dhcp
+        )
+    if "dns_nameservers" in paths:
+        await connection.execute(
+            "UPDATE subnets SET dns = $2 WHERE subnet_id = $1", updated.subnet_id, list(updated.dns_nameservers)
+        )

@@ -112,10 +112,17 @@ def _interface(guest: Guest, number: int, nic: Nic) -> Directory:
         "owner-id": guest.created.project_id,
         "security-groups": "",
     }
-    if nic.fixed_ips:
-        first = nic.fixed_ips[0].subnet
+    four = [fixed for fixed in nic.fixed_ips if not fixed.is_ipv6]
+    six = [fixed for fixed in nic.fixed_ips if fixed.is_ipv6]
+    if six:
         entries |= {
-            "local-ipv4s": "\n".join(fixed.address for fixed in nic.fixed_ips if fixed.subnet == first),
+            "ipv6s": "\n".join(fixed.address for fixed in six),
+            "subnet-ipv6-cidr-blocks": "\n".join(dict.fromkeys(fixed.subnet.cidr for fixed in six)),
+        }
+    if four:
+        first = four[0].subnet
+        entries |= {
+            "local-ipv4s": "\n".join(fixed.address for fixed in four if fixed.subnet == first),
             "subnet-id": _short_id("subnet", first.subnet_id),
             "subnet-ipv4-cidr-block": first.cidr,
         }

@@ -27,6 +27,10 @@ class FixedIp:
     address: str
     subnet: Subnet
 
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.address
+
 
 @dataclass(frozen=True, slots=True)
 class Nic:
@@ -64,5 +68,5 @@ class Guest:
 
     @property
     def fixed_ip(self) -> str:
-        """The address of the first interface; empty if there is none."""
-        return self.nics[0].fixed_ips[0].address if self.nics and self.nics[0].fixed_ips else ""
+        """The IPv4 address of the first interface; empty if there is none."""
+        return next((fixed.address for nic in self.nics[:1] for fixed in nic.fixed_ips if not fixed.is_ipv6), "")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from cirra.compute.v1 import events_pb2 as compute
+from core import eui64
 from core.eventlog.schema import quote_identifier
 from core.sealing import Keyring
 from metadata.guest import FixedIp, Guest, Nic, Subnet
@@ -28,9 +30,11 @@ SELECT i.instance_id, i.created, i.zone, i.user_data IS NOT NULL AS has_user_dat
         )) ORDER BY n.port_id)
     FROM {schema}.ports n LEFT JOIN {schema}.networks w USING (network_id) WHERE n.instance_id = i.instance_id
 ) AS nics
-FROM {schema}.fixed_ips a JOIN {schema}.ports p USING (port_id) JOIN {schema}.instances i USING (instance_id)
-WHERE a.network_id = $1 AND a.address = $2 AND p.host = $3
+FROM {found} JOIN {schema}.instances i USING (instance_id)
+WHERE p.network_id = $1 AND {key} = $2 AND p.host = $3
 """
+_BY_ADDRESS = {"found": "{schema}.fixed_ips a JOIN {schema}.ports p USING (port_id)", "key": "a.address"}
+_BY_MAC = {"found": "{schema}.ports p", "key": "p.mac"}
 _SECRET = "SELECT {column} FROM {schema}.instances WHERE instance_id = $1"
 
 
@@ -41,13 +45,21 @@ class Guests:
         quoted = quote_identifier(schema)
         self._pool = pool
         self._keyring = keyring
-        self._find = _FIND.format(schema=quoted)
+        self._by_address, self._by_mac = (
+            _FIND.format(schema=quoted, found=by["found"].format(schema=quoted), key=by["key"])
+            for by in (_BY_ADDRESS, _BY_MAC)
+        )
         self._user_data = _SECRET.format(column="user_data", schema=quoted)
         self._password = _SECRET.format(column="password", schema=quoted)
 
     async def find(self, network_id: UUID, address: str, host: str) -> Guest | None:
-        """The guest with that address on that network, if that host is where its port is bound; else None."""
-        row = await self._pool.fetchrow(self._find, network_id, address, host)
+        """The guest with that address on that network, if that host is where its port is bound; else None.
+
+        An IPv6 address that is good on the link alone tells its MAC address: hosts let it pass from that one only.
+        """
+        mac_address = mac_of_link_local(address)
+        query = self._by_address if mac_address is None else self._by_mac
+        row = await self._pool.fetchrow(query, network_id, mac_address or address, host)
         if row is None:
             return None
         created = compute.InstanceCreated.FromString(row["created"])
@@ -70,6 +82,14 @@ class Guests:
     async def _unsealed(self, instance_id: UUID, query: str, message_class: type[Any]) -> Any:
         sealed = await self._pool.fetchval(query, instance_id)
         return await self._keyring.unseal(instance_id, message_class.FromString(sealed or b""))
+
+
+def mac_of_link_local(address: str) -> str | None:
+    """None for any other address, and for one that was not made of a MAC address."""
+    parsed = ip_address(address)
+    if not isinstance(parsed, IPv6Address) or parsed not in eui64.LINK_LOCAL:
+        return None
+    return eui64.mac_of_address(parsed)
 
 
 def _nics(found: Iterable[dict[str, Any]], order: list[str]) -> tuple[Nic, ...]:

@@ -1,12 +1,12 @@
 """network_data.json: a guest's interfaces, networks and name servers, in the schema that Nova publishes. Pure.
 
-As Nova has it, a NIC is told of by its first address.
+As Nova has it, a NIC is told of by its first address of each family.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from typing import Any
 
 from core.ids import tap_device
@@ -15,12 +15,20 @@ from metadata.guest import FixedIp, Guest, Nic, Subnet
 
 def network_data(guest: Guest) -> dict[str, Any]:
     addressed = [nic for nic in guest.nics if nic.fixed_ips]
-    servers = dict.fromkeys(server for nic in addressed for server in nic.fixed_ips[0].subnet.nameservers)
+    told = [(nic, fixed) for nic in addressed for fixed in _first_of_each_family(nic)]
+    servers = dict.fromkeys(server for _, fixed in told for server in fixed.subnet.nameservers)
     return {
         "links": [_link(nic) for nic in addressed],
-        "networks": [_network(number, nic, nic.fixed_ips[0]) for number, nic in enumerate(addressed)],
+        "networks": [_network(number, nic, fixed) for number, (nic, fixed) in enumerate(told)],
         "services": list(map(_dns, servers)),
     }
+
+
+def _first_of_each_family(nic: Nic) -> list[FixedIp]:
+    families: dict[bool, FixedIp] = {}
+    for fixed in nic.fixed_ips:
+        families.setdefault(fixed.is_ipv6, fixed)
+    return list(families.values())
 
 
 def _link(nic: Nic) -> dict[str, Any]:
@@ -34,15 +42,15 @@ def _link(nic: Nic) -> dict[str, Any]:
 
 
 def _network(number: int, nic: Nic, fixed: FixedIp) -> dict[str, Any]:
-    """By DHCP, which tells the rest; or all of it, where there is no DHCP."""
+    """By DHCP or router advertisements, which tell the rest; or all of it, where there is neither."""
     network = {"id": f"network{number}", "link": tap_device(nic.port_id), "network_id": nic.network_id}
     subnet = fixed.subnet
     if subnet.dhcp:
-        return network | {"type": "ipv4_dhcp"}
+        return network | {"type": "ipv6_slaac" if fixed.is_ipv6 else "ipv4_dhcp"}
     return network | {
-        "type": "ipv4",
+        "type": "ipv6" if fixed.is_ipv6 else "ipv4",
         "ip_address": fixed.address,
-        "netmask": str(IPv4Network(subnet.cidr).netmask),
+        "netmask": str(ip_network(subnet.cidr).netmask),
         "routes": list(_default_route(subnet)),
         "services": list(map(_dns, subnet.nameservers)),
     }
@@ -50,7 +58,8 @@ def _network(number: int, nic: Nic, fixed: FixedIp) -> dict[str, Any]:
 
 def _default_route(subnet: Subnet) -> Iterator[dict[str, str]]:
     if subnet.gateway:
-        yield {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": subnet.gateway}
+        anywhere = "::" if ":" in subnet.gateway else "0.0.0.0"
+        yield {"network": anywhere, "netmask": anywhere, "gateway": subnet.gateway}
 
 
 def _dns(server: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Protocol
 
 import structlog
@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from cirra.agent.v1.desired_pb2 import AddressSeen, LeaseSeen
 from net_agent.drivers.base import Lease, Neighbour, NetworkDriver, NetworkFault
-from net_agent.model import Port
+from net_agent.model import IpAddress, Port
 
 _log = structlog.get_logger(__name__)
 # After a restart everything is said anew.
@@ -34,8 +34,8 @@ class GuestObserver:
         self._driver = driver
         self._report = report
         self._interval_s = interval_s
-        self._leased = _Memory()
-        self._seen = _Memory()
+        self._leased = _Memory(_leasable)
+        self._seen = _Memory(lambda port: port.addresses)
 
     async def run(self) -> None:
         while True:
@@ -80,10 +80,17 @@ class GuestObserver:
         self._seen.keep(active)
 
 
-class _Memory:
-    """Which addresses of which ports were told of."""
+def _leasable(port: Port) -> list[IpAddress]:
+    """What DHCP gives it: guests make IPv6 addresses themselves."""
+    subnets = port.network.dhcp_subnets
+    return [address for address in port.addresses if any(address in subnet.cidr for subnet in subnets)]
 
-    def __init__(self) -> None:
+
+class _Memory:
+    """Which addresses of which ports were told of. expected: of a port, those that something will be told of."""
+
+    def __init__(self, expected: Callable[[Port], Iterable[IpAddress]]) -> None:
+        self._expected = expected
         self._addresses: dict[str, set[str]] = {}
         # Ports all of whose addresses were: that is most of them, and each is asked about at each look.
         self._complete: dict[str, Port] = {}
@@ -101,7 +108,7 @@ class _Memory:
 
     def _completes(self, port: Port) -> bool:
         told = self._addresses.get(port.port_id, set())
-        if not told.issuperset(str(address) for address in port.addresses):
+        if not told.issuperset(str(address) for address in self._expected(port)):
             return False
         self._complete[port.port_id] = port
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,10 @@ Network = Annotated[str, typer.Option("--network", help="The network it is on.",
 OfNetwork = Annotated[
     str, typer.Option("--network", help="Those on this network.", autocompletion=names_of("networks"))
 ]
+
+
+def _limit(about: str) -> Any:
+    return typer.Option(metavar="N", min=0, help=about)
 
 
 @command(ports, "create")
@@ -36,16 +40,27 @@ async def create_port(
         ),
     ],
     mac_address: Annotated[str, typer.Option(metavar="MAC", help="The cloud's choice unless told.")] = "",
+    ingress_kbps: Annotated[int, _limit("To the guest, in 1,000 bits a second; 0: unlimited.")] = 0,
+    egress_kbps: Annotated[int, _limit("From the guest, likewise.")] = 0,
+    ingress_burst_kbits: Annotated[int, _limit("1,000 bits at once; 0: what suits the rate.")] = 0,
+    egress_burst_kbits: Annotated[int, _limit("Likewise, from the guest.")] = 0,
 ) -> None:
     """Reserve an address before there is a server for it."""
-    from cirra.network.v1.network_pb2 import FixedIp
+    from cirra.network.v1.network_pb2 import BandwidthLimits, FixedIp
 
+    limits = BandwidthLimits(
+        ingress_kbps=ingress_kbps,
+        egress_kbps=egress_kbps,
+        ingress_burst_kbits=ingress_burst_kbits,
+        egress_burst_kbits=egress_burst_kbits,
+    )
     names = {"subnet": "subnet", "ip": "ip_address", "ip-address": "ip_address"}
     made = await session.client.ports.create(
         network=network,
         display_name=name,
         fixed_ips=[FixedIp(**options.fields(text, "--fixed-ip", names)) for text in fixed_ip],
         mac_address=mac_address,
+        qos=limits if limits != BandwidthLimits() else None,
     )
     session.output.resource(made)
 

@@ -113,6 +113,8 @@ def _port_created(port: pb.Port, event: RecordedEvent, message: events.PortCreat
     port.mac_address = message.mac_address
     port.fixed_ips.extend(message.fixed_ips)
     port.device_id = message.device_id
+    if message.HasField("qos"):
+        port.qos.CopyFrom(message.qos)
     port.status = pb.PORT_STATUS_DOWN
 
 
@@ -154,6 +156,9 @@ def _lease_seen(port: pb.Port, event: RecordedEvent, message: events.PortLeaseSe
 
 @PORT.on(events.PortAddressSeen)
 def _address_seen(port: pb.Port, event: RecordedEvent, message: events.PortAddressSeen) -> None:
+    # One is shown: IPv4, if the guest uses that.
+    if ":" in message.ip_address and port.seen_ip and ":" not in port.seen_ip:
+        return
     port.seen_ip = message.ip_address
     port.seen_time.FromDatetime(event.recorded_at)
 

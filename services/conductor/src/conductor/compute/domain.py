@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cirra.agent.v1 import desired_pb2 as agent
 from conductor.compute.instance import Instance
 from conductor.image.image import Image
+from conductor.network.bandwidth import bandwidth_spec
 from conductor.network.network import Network
 from conductor.network.port import Port
 from core.ids import tap_device
@@ -71,5 +72,6 @@ def port_wish(host: str, port: Port, network: Network, hostname: str, instance_i
             ],
             instance_id=instance_id,
             active=True,
+            bandwidth=bandwidth_spec(port.qos),
         ),
     )

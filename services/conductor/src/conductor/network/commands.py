@@ -140,6 +140,7 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
             fixed_ips=request.port.fixed_ips,
             mac_address=request.port.mac_address,
             display_name=request.port.display_name,
+            qos=request.port.qos if request.port.HasField("qos") else None,
         )
 
         async def once(hints: AddressHints) -> Done:

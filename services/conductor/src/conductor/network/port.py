@@ -71,6 +71,7 @@ class Port(Aggregate, kind="port"):
     fixed_ips: list[public.FixedIp] = field(default_factory=list)
     device_id: str = ""
     owned_by_device: bool = False
+    qos: public.BandwidthLimits = field(default_factory=public.BandwidthLimits)
     bindings: dict[str, Binding] = field(default_factory=dict)
     # Of the newest desired state on any host.
     generation: int = 0
@@ -117,6 +118,7 @@ class Port(Aggregate, kind="port"):
         display_name: str = "",
         device_id: str = "",
         owned_by_device: bool = False,
+        qos: public.BandwidthLimits | None = None,
     ) -> Port:
         """`owned_by_device`: made for the instance `device_id`, and deleted with it."""
         port = cls.new(port_id)
@@ -129,6 +131,7 @@ class Port(Aggregate, kind="port"):
                 fixed_ips=fixed_ips,
                 device_id=device_id,
                 owned_by_device=owned_by_device,
+                qos=qos,
             )
         )
         return port
@@ -284,6 +287,7 @@ class Port(Aggregate, kind="port"):
         self.display_name, self.mac_address = event.display_name, event.mac_address
         self.fixed_ips = list(event.fixed_ips)
         self.device_id, self.owned_by_device = event.device_id, event.owned_by_device
+        self.qos = event.qos
 
     @applies(pb.PortDeviceSet)
     def _device_set(self, event: pb.PortDeviceSet) -> None:

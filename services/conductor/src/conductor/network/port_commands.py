@@ -22,6 +22,7 @@ from uuid import UUID
 from cirra.network.v1 import network_pb2 as public
 from conductor.fields import Fields
 from conductor.network.addresses import Address, choose_address, host_addresses, parse_address
+from conductor.network.bandwidth import check_bandwidth
 from conductor.network.network import Network, address_scope
 from conductor.network.port import Port, mac_scope
 from conductor.network.subnet import Subnet
@@ -58,6 +59,7 @@ class WantedPort:
     display_name: str = ""
     device_id: str = ""
     owned_by_device: bool = False
+    qos: public.BandwidthLimits | None = None
 
 
 @dataclass(slots=True)
@@ -129,6 +131,7 @@ async def new_port(repository: Repository, wanted: WantedPort, hints: AddressHin
         display_name=wanted.display_name,
         device_id=wanted.device_id,
         owned_by_device=wanted.owned_by_device,
+        qos=wanted.qos,
     )
 
 
@@ -141,6 +144,8 @@ def _check(wanted: WantedPort) -> None:
         )
     if len(wanted.fixed_ips) > MAX_FIXED_IPS:
         fields.refuse("fixed_ips", f"give at most {MAX_FIXED_IPS}")
+    if wanted.qos is not None:
+        check_bandwidth(fields, "qos", wanted.qos)
     fields.check()
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import uvloop
 
-from net_agent.metadata_proxy.config import ProxyConfig
+from net_agent.metadata_proxy.config import LISTEN_ADDRESS_IPV6, ProxyConfig
 from net_agent.metadata_proxy.server import MetadataProxy, Sender
 from net_agent.metadata_proxy.upstream import Upstream
 
@@ -36,7 +36,7 @@ def main() -> int:
     try:
         key = Path(config.signing_key).read_bytes()
         upstream = Upstream(config.upstream_url, _tls(config))
-        listener = listen(config)
+        listeners = listen(config)
     except (OSError, ValueError) as error:
         print(f"metadata proxy of network {config.network_id}: {error}", file=sys.stderr)
         return 1
@@ -47,21 +47,27 @@ def main() -> int:
     os.close(ready)
     _detach(config)
     sender = Sender(config.host, config.network_id, key)
-    uvloop.run(_serve(MetadataProxy(sender, upstream, log), listener, lambda: _say_ready(tell_ready)))
+    uvloop.run(_serve(MetadataProxy(sender, upstream, log), listeners, lambda: _say_ready(tell_ready)))
     return 0
 
 
-def listen(config: ProxyConfig) -> socket.socket:
+def listen(config: ProxyConfig) -> list[socket.socket]:
     """A listening socket stays in the namespace it was made in, whoever has it: in, make it, back out."""
+    listeners = []
     with open("/proc/self/ns/net", "rb") as home, open(config.namespace, "rb") as namespace:
         _enter(namespace.fileno())
         try:
-            listener = socket.create_server((config.listen_address, config.listen_port), backlog=_BACKLOG)
-            # Connections inherit it; asyncio sets it only where the socket's protocol was named.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listeners.append(socket.create_server((config.listen_address, config.listen_port), backlog=_BACKLOG))
+            if config.ipv6_interface:
+                scope = socket.if_nametoindex(config.ipv6_interface)
+                place = (LISTEN_ADDRESS_IPV6, config.listen_port, 0, scope)
+                listeners.append(socket.create_server(place, family=socket.AF_INET6, backlog=_BACKLOG))
+            for listener in listeners:
+                # Connections inherit it; asyncio sets it only where the socket's protocol was named.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         finally:
             _enter(home.fileno())
-    return listener
+    return listeners
 
 
 def _enter(descriptor: int) -> None:
@@ -100,14 +106,16 @@ def _detach(config: ProxyConfig) -> None:
         os.setuid(entry.pw_uid)
 
 
-async def _serve(proxy: MetadataProxy, listener: socket.socket, say_ready: Callable[[], None]) -> None:
+async def _serve(proxy: MetadataProxy, listeners: list[socket.socket], say_ready: Callable[[], None]) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    server = await asyncio.start_server(proxy.serve, sock=listener, backlog=_BACKLOG)
-    log(event="listening", address=listener.getsockname()[0], pid=os.getpid())
+    servers = [await asyncio.start_server(proxy.serve, sock=listener, backlog=_BACKLOG) for listener in listeners]
+    for listener in listeners:
+        log(event="listening", address=listener.getsockname()[0], pid=os.getpid())
     say_ready()
     await stopping.wait()
-    server.close()
+    for server in servers:
+        server.close()
     log(event="stopped", pid=os.getpid())
 
 

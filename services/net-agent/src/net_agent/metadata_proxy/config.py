@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 LISTEN_ADDRESS = "169.254.169.254"
+LISTEN_ADDRESS_IPV6 = "fe80::a9fe:a9fe"
 LISTEN_PORT = 80
 
 
@@ -34,6 +35,8 @@ class ProxyConfig:
     log_file: str
     credentials: str = ""
     user: str = ""
+    # The interface in the namespace, where IPv6 is spoken; "" where it isn't.
+    ipv6_interface: str = ""
     listen_address: str = LISTEN_ADDRESS
     listen_port: int = LISTEN_PORT
 

@@ -60,7 +60,8 @@ class MetadataProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a guest, for `asyncio.start_server`."""
-        address = str(writer.get_extra_info("peername")[0])
+        # Without the zone of an address that is good on one link.
+        address = str(writer.get_extra_info("peername")[0]).partition("%")[0]
         full = self._connections.total() >= MAX_CONNECTIONS
         if full or self._connections[address] >= MAX_CONNECTIONS_PER_ADDRESS:
             writer.close()

@@ -80,26 +80,19 @@ class Checker:
     def mtu(self, field: str, octets: int) -> int:
         return self.between(field, octets, _MTU_MIN, _MTU_MAX)
 
-    def ipv4(self, field: str, text: str) -> IPv4Address:
-        address = self.address(field, text)
-        if isinstance(address, IPv4Address):
-            return address
-        self.violate(field, f"{text!r} is not an IPv4 address")
-        return IPv4Address(0)
-
-    def ipv4_network(self, field: str, text: str) -> IPv4Network:
-        network = self.network(field, text)
-        if isinstance(network, IPv4Network):
-            return network
-        self.violate(field, f"{text!r} is not an IPv4 network such as 10.0.0.0/24")
-        return IPv4Network(0)
-
     def address(self, field: str, text: str) -> IpAddress:
         try:
             return ip_address(text)
         except ValueError:
             self.violate(field, f"{text!r} is not an IP address")
             return IPv4Address(0)
+
+    def address_of(self, field: str, text: str, network: IpNetwork) -> IpAddress:
+        """An address of the network's family."""
+        address = self.address(field, text)
+        if address.version != network.version:
+            self.violate(field, f"{text!r} is of another family than {network}")
+        return address
 
     def network(self, field: str, text: str) -> IpNetwork:
         """A single address is a network of one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv6Address
 
 from cirra.agent.v1 import desired_pb2, fabric_pb2
 from net_agent.model.checker import Checker, IpAddress, IpNetwork
@@ -12,6 +12,8 @@ from net_agent.model.checker import Checker, IpAddress, IpNetwork
 DEFAULT_MTU = 1500
 DEFAULT_DNS_DOMAIN = "novalocal"
 METADATA_ADDRESS = IPv4Address("169.254.169.254")
+# 169.254 is a9fe: OpenStack's address of metadata where there is no IPv4, on every link.
+METADATA_ADDRESS_IPV6 = IPv6Address("fe80::a9fe:a9fe")
 
 
 class NetworkKind(Enum):
@@ -33,16 +35,39 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """`dhcp_ip`: where DHCP and metadata answer on every host; None: this subnet has no DHCP."""
+    """`dhcp_ip`: where DHCP, DNS and metadata answer on every host; None: nothing answers there.
+
+    `dns_nameservers`: of either family, as all of it.
+    """
 
     subnet_id: str
-    cidr: IPv4Network
-    gateway_ip: IPv4Address | None
-    dhcp_ip: IPv4Address | None
-    dns_nameservers: tuple[IPv4Address, ...] = ()
+    cidr: IpNetwork
+    gateway_ip: IpAddress | None
+    dhcp_ip: IpAddress | None
+    dns_nameservers: tuple[IpAddress, ...] = ()
     host_routes: tuple[Route, ...] = ()
-    # Guests get no lease, though the address answers for DNS and metadata.
+    # Guests get no lease, or no advertisement, though the address answers for DNS and metadata.
     no_dhcp: bool = False
+
+    @property
+    def leases(self) -> bool:
+        """Guests are given their addresses by DHCP."""
+        return self.cidr.version == 4 and self.dhcp_ip is not None and not self.no_dhcp
+
+    @property
+    def server(self) -> IPv4Address | None:
+        """`dhcp_ip`, as guests that speak IPv4 know it."""
+        return self.dhcp_ip if isinstance(self.dhcp_ip, IPv4Address) else None
+
+    @property
+    def router(self) -> IPv4Address | None:
+        """`gateway_ip`, likewise."""
+        return self.gateway_ip if isinstance(self.gateway_ip, IPv4Address) else None
+
+    @property
+    def slaac(self) -> bool:
+        """Guests make their addresses themselves, of what is advertised (RFC 4862)."""
+        return self.cidr.version == 6 and self.dhcp_ip is not None and not self.no_dhcp
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +89,21 @@ class Network:
     external: bool = False
 
     @property
-    def dhcp_subnets(self) -> tuple[Subnet, ...]:
+    def served_subnets(self) -> tuple[Subnet, ...]:
+        """Those in which something answers guests: DNS and metadata, and mostly DHCP or advertisements."""
         return tuple(subnet for subnet in self.subnets if subnet.dhcp_ip is not None)
+
+    @property
+    def dhcp_subnets(self) -> tuple[Subnet, ...]:
+        return tuple(subnet for subnet in self.subnets if subnet.leases)
+
+    @property
+    def slaac_subnets(self) -> tuple[Subnet, ...]:
+        return tuple(subnet for subnet in self.subnets if subnet.slaac)
+
+    @property
+    def has_ipv6(self) -> bool:
+        return any(subnet.cidr.version == 6 for subnet in self.subnets)
 
 
 def network_from_spec(spec: desired_pb2.NetworkSpec) -> Network:
@@ -96,12 +134,18 @@ def checked_network(spec: desired_pb2.NetworkSpec, check: Checker, field: str) -
 
 
 def _subnet(spec: desired_pb2.SubnetSpec, check: Checker, field: str) -> Subnet:
+    cidr = check.network(f"{field}.cidr", spec.cidr)
+    own = {
+        name: check.address_of(f"{field}.{name}", text, cidr)
+        for name, text in (("gateway_ip", spec.gateway_ip), ("dhcp_ip", spec.dhcp_ip))
+        if text
+    }
     return Subnet(
         subnet_id=check.uuid(f"{field}.subnet_id", spec.subnet_id),
-        cidr=check.ipv4_network(f"{field}.cidr", spec.cidr),
-        gateway_ip=check.ipv4(f"{field}.gateway_ip", spec.gateway_ip) if spec.gateway_ip else None,
-        dhcp_ip=check.ipv4(f"{field}.dhcp_ip", spec.dhcp_ip) if spec.dhcp_ip else None,
-        dns_nameservers=tuple(check.ipv4(f"{field}.dns_nameservers", text) for text in spec.dns_nameservers),
+        cidr=cidr,
+        gateway_ip=own.get("gateway_ip"),
+        dhcp_ip=own.get("dhcp_ip"),
+        dns_nameservers=tuple(check.address(f"{field}.dns_nameservers", text) for text in spec.dns_nameservers),
         host_routes=tuple(checked_route(route, check, f"{field}.host_routes") for route in spec.host_routes),
         no_dhcp=spec.no_dhcp,
     )

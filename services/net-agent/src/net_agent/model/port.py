@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from cirra.agent.v1 import desired_pb2
-from net_agent.model.checker import Checker, IpNetwork
+from net_agent.model.checker import Checker, IpAddress, IpNetwork
 from net_agent.model.network import Network, checked_network, network_to_spec
 
 
@@ -39,7 +38,7 @@ class Port:
     mac_address: str
     device: str
     hostname: str
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[IpAddress, ...]
     network: Network
     active: bool
     instance_id: str = ""
@@ -58,7 +57,7 @@ def port_from_spec(spec: desired_pb2.PortSpec) -> Port:
         mac_address=mac_address,
         device=check.device("port.device", spec.device, "tap"),
         hostname=check.hostname("port.hostname", spec.hostname),
-        addresses=tuple(check.ipv4("port.addresses", entry.ip_address) for entry in spec.addresses),
+        addresses=tuple(check.address("port.addresses", entry.ip_address) for entry in spec.addresses),
         network=checked_network(spec.network, check, "port.network"),
         active=spec.active,
         instance_id=check.uuid("port.instance_id", spec.instance_id) if spec.instance_id else "",

@@ -16,7 +16,7 @@ from net_agent.drivers.linux.dnsmasq_config import host_name
 
 async def dns(path: GuestPath) -> Finding:
     """The guest's own name, asked in its name of the server that DHCP tells it."""
-    server = path.own[1].dhcp_ip if path.own else None
+    server = path.own[1].server if path.own else None
     if path.own is None or server is None:
         return not_applicable("the guest is told of no DNS server of ours")
     if path.voice is None:
@@ -37,8 +37,8 @@ async def dns(path: GuestPath) -> Finding:
 
 async def dns_outside(path: GuestPath) -> Finding:
     """A name of the outside, asked of the same server, which has to ask those that the subnet names."""
-    server = path.own[1].dhcp_ip if path.own else None
-    nameservers = [str(each) for subnet in path.network.dhcp_subnets for each in subnet.dns_nameservers]
+    server = path.own[1].server if path.own else None
+    nameservers = [str(each) for subnet in path.network.served_subnets for each in subnet.dns_nameservers]
     if path.own is None or server is None or not nameservers:
         return not_applicable("the subnets name no DNS servers of the outside")
     if path.voice is None:

@@ -90,7 +90,7 @@ async def address(path: GuestPath) -> Finding:
 async def _guest_answers(path: GuestPath, own: IPv4Address) -> bool:
     """ARP from where DHCP answers: no packet of the guest's is involved but its answer."""
     device = dhcp_link.inner_device(path.network.network_id)
-    asker = path.network.dhcp_subnets[0].dhcp_ip if path.network.dhcp_subnets else None
+    asker = path.network.dhcp_subnets[0].server if path.network.dhcp_subnets else None
 
     def ask() -> bool:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as opened:

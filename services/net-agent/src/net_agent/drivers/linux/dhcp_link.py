@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -16,10 +17,11 @@ from net_agent.drivers.linux.links import (
     delete_link,
     disable_ipv6,
     get_link,
+    have_no_ipv6_address,
     set_link,
     write_sysctl,
 )
-from net_agent.model import METADATA_ADDRESS, Network
+from net_agent.model import METADATA_ADDRESS, METADATA_ADDRESS_IPV6, Network
 
 ROLE = "dhcp"
 
@@ -75,15 +77,17 @@ def ensure_outer(network: Network, namespace: Path) -> None:
 
 def wanted_addresses(network: Network) -> list[str]:
     """In order: the address that answers DHCP first."""
-    own = [f"{subnet.dhcp_ip}/{subnet.cidr.prefixlen}" for subnet in network.dhcp_subnets]
-    return [*own, f"{METADATA_ADDRESS}/32"]
+    own = [f"{subnet.dhcp_ip}/{subnet.cidr.prefixlen}" for subnet in network.served_subnets]
+    metadata = [f"{METADATA_ADDRESS}/32", *([f"{METADATA_ADDRESS_IPV6}/64"] if network.has_ipv6 else [])]
+    return [*own, *metadata]
 
 
-def default_gateway(network: Network) -> str | None:
+def default_gateway(network: Network, version: int = 4) -> str | None:
     """The way of forwarded DNS questions; dnsmasq is the only one in there that goes out, and not to a provider's."""
     if network.physical_network:
         return None
-    return next((str(subnet.gateway_ip) for subnet in network.dhcp_subnets if subnet.gateway_ip), None)
+    of_family = (subnet for subnet in network.served_subnets if subnet.cidr.version == version)
+    return next((str(subnet.gateway_ip) for subnet in of_family if subnet.gateway_ip), None)
 
 
 def ensure_inner(network: Network) -> None:
@@ -97,27 +101,36 @@ def ensure_inner(network: Network) -> None:
         link = get_link(ip, inner_device(network.network_id))
         if loopback is None or link is None:
             raise NetworkFault(f"{inner_device(network.network_id)} is not in its namespace")
+        if network.has_ipv6:
+            have_no_ipv6_address(link.name)
+            # It has the same addresses on every host, and guests see only their host's.
+            write_sysctl(f"net/ipv6/conf/{link.name}/accept_dad", "0")
+        else:
+            disable_ipv6(link.name)
         set_link(ip, loopback, state="up")
         set_link(ip, link, mtu=network.mtu, state="up")
         # A neighbour that was heard of is asked whether it is there after one second, not five.
-        write_sysctl(f"net/ipv4/neigh/{link.name}/delay_first_probe_time", "1")
+        for family in ("ipv4", "ipv6"):
+            write_sysctl(f"net/{family}/neigh/{link.name}/delay_first_probe_time", "1")
         wanted, present = wanted_addresses(network), addresses(ip, link)
         for surplus in sorted(present.difference(wanted)):
             ip.addr("del", index=link.index, address=surplus.split("/")[0], prefixlen=int(surplus.split("/")[1]))
         for text in wanted:
             if text not in present:
                 ip.addr("add", index=link.index, address=text.split("/")[0], prefixlen=int(text.split("/")[1]))
-        _ensure_default_route(ip, link.index, default_gateway(network))
+        _ensure_default_route(ip, link.index, default_gateway(network), socket.AF_INET)
+        if network.has_ipv6:
+            _ensure_default_route(ip, link.index, default_gateway(network, 6), socket.AF_INET6)
 
 
-def _ensure_default_route(ip: IPRoute, index: int, gateway: str | None) -> None:
-    current = next((route.get("gateway") for route in ip.get_default_routes(family=2)), None)
+def _ensure_default_route(ip: IPRoute, index: int, gateway: str | None, family: int) -> None:
+    current = next((route.get("gateway") for route in ip.get_default_routes(family=family)), None)
     if gateway == current:
         return
     if gateway is None:
-        ip.route("del", dst="default", oif=index)
+        ip.route("del", dst="default", oif=index, family=family)
     else:
-        ip.route("replace", dst="default", gateway=gateway, oif=index)
+        ip.route("replace", dst="default", gateway=gateway, oif=index, family=family)
 
 
 def outer_stands(network: Network) -> bool:

@@ -15,7 +15,7 @@ from net_agent.drivers.linux import dhcp_release, dns_probe, dnsmasq_config, pro
 from net_agent.drivers.linux.dnsmasq_config import DnsmasqFiles, NetworkPaths
 from net_agent.drivers.linux.files import can_reach, limit_log, read_text, replace_text
 from net_agent.drivers.linux.leases import LeaseEntry, parse, without
-from net_agent.model import Network, Peer, Port
+from net_agent.model import METADATA_ADDRESS, Network, Peer, Port
 
 _PROGRAM = "dnsmasq"
 _START_TIMEOUT_S = 10.0
@@ -28,7 +28,7 @@ _USERS = ("dnsmasq", "nobody")
 
 
 class Dnsmasq:
-    """All methods run in the network's namespace, and do nothing for a network whose subnets have no DHCP."""
+    """All methods run in the network's namespace, and do nothing for a network in which nothing answers."""
 
     def __init__(self, network: Network, paths: NetworkPaths) -> None:
         self._network = network
@@ -40,7 +40,7 @@ class Dnsmasq:
 
         Neither restarted nor signalled when nothing changed. Raises NetworkFault when it doesn't come up.
         """
-        if not self._network.dhcp_subnets:
+        if not self._network.served_subnets:
             self.stop()
             return
         limit_log(self._paths.log)
@@ -63,7 +63,7 @@ class Dnsmasq:
 
     def serves(self, ports: Sequence[Port], peers: Sequence[Peer]) -> bool:
         """It answers, and has read who these ports and peers are."""
-        if not self._network.dhcp_subnets:
+        if not self._network.served_subnets:
             return True
         pid = self._pid()
         if pid is None or process.command_line(pid) != self._command():
@@ -123,15 +123,13 @@ class Dnsmasq:
         return any(changes)
 
     def _has_read(self, wanted: DnsmasqFiles, timeout_s: float) -> bool:
-        server = self._network.dhcp_subnets[0].dhcp_ip
-        assert server is not None
-        return dns_probe.resolves(wanted.probe_name, server, timeout_s)
+        return dns_probe.resolves(wanted.probe_name, METADATA_ADDRESS, timeout_s)
 
     def _server_of(self, address: IPv4Address) -> IPv4Address:
-        subnets = self._network.dhcp_subnets
-        subnet = next((subnet for subnet in subnets if address in subnet.cidr), subnets[0])
-        assert subnet.dhcp_ip is not None
-        return subnet.dhcp_ip
+        """Any of them, for a lease of a subnet that is no more."""
+        subnets = sorted(self._network.dhcp_subnets, key=lambda subnet: address not in subnet.cidr)
+        servers = (subnet.dhcp_ip for subnet in subnets)
+        return next((server for server in servers if isinstance(server, IPv4Address)), METADATA_ADDRESS)
 
 
 def daemon_user(folder: Path) -> str:

@@ -18,6 +18,8 @@ from net_agent.model import METADATA_ADDRESS, Network, Peer, Port, Subnet
 
 LEASE_TIME_S = 86_400
 _CACHE_ENTRIES = 1_000
+# Between two advertisements that nobody asked for.
+_RA_INTERVAL_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,13 @@ def _option_lines(network: Network, subnet: Subnet) -> list[str]:
     Who takes 121 ignores 3, so the default route is in both. An option 3 without a value keeps dnsmasq from naming
     itself as the router. Where it can't ask others (`_nameservers`), guests are told whom to ask next.
     """
-    routes = f"{METADATA_ADDRESS}/32,{subnet.dhcp_ip}"
+    routes = ",".join(
+        [f"{METADATA_ADDRESS}/32,{subnet.dhcp_ip}", *(f"{it.destination},{it.next_hop}" for it in subnet.host_routes)]
+    )
     if subnet.gateway_ip is not None:
         routes += f",0.0.0.0/0,{subnet.gateway_ip}"
-    own, others = str(subnet.dhcp_ip), subnet.dns_nameservers if network.physical_network else ()
-    servers = ",".join([own, *map(str, others)])
+    others = subnet.dns_nameservers if network.physical_network else ()
+    servers = ",".join([str(subnet.dhcp_ip), *(str(server) for server in others if server.version == 4)])
     values = (
         f"option:router,{subnet.gateway_ip}" if subnet.gateway_ip is not None else "option:router",
         f"option:dns-server,{servers}",
@@ -129,6 +133,8 @@ def command(program: str, network: Network, paths: NetworkPaths, user: str) -> t
         "--no-poll",
         "--bind-interfaces",
         f"--interface={inner_device(network.network_id)}",
+        # Bound once and for all: another address is another command line.
+        *(f"--listen-address={subnet.dhcp_ip}" for subnet in network.served_subnets),
         "--except-interface=lo",
         f"--user={user}",
         f"--pid-file={paths.pid}",
@@ -144,6 +150,7 @@ def command(program: str, network: Network, paths: NetworkPaths, user: str) -> t
         "--dhcp-ignore=tag:!known",
         f"--dhcp-lease-max={_lease_max(network)}",
         *(_range(subnet) for subnet in network.dhcp_subnets),
+        *_advertisements(network),
         *(f"--server={server}" for server in _nameservers(network)),
     )
 
@@ -158,6 +165,20 @@ def _range(subnet: Subnet) -> str:
     return f"--dhcp-range=set:{subnet_tag(subnet)},{cidr.network_address},static,{cidr.netmask},{LEASE_TIME_S}s"
 
 
+def _advertisements(network: Network) -> list[str]:
+    """Of prefixes alone, and of this as the one to ask (RFC 8106): a lifetime of 0 says that it is no router (RFC 4861,
+    section 6.2.3). Where there is one, that says so itself.
+    """
+    if not network.slaac_subnets:
+        return []
+    ranges = (
+        f"--dhcp-range={subnet.cidr.network_address},ra-only,{subnet.cidr.prefixlen},{LEASE_TIME_S}s"
+        for subnet in network.slaac_subnets
+    )
+    device = inner_device(network.network_id)
+    return ["--enable-ra", *ranges, f"--ra-param={device},mtu:{network.mtu},{_RA_INTERVAL_S},0"]
+
+
 def _lease_max(network: Network) -> int:
     return max(1_000, sum(subnet.cidr.num_addresses for subnet in network.dhcp_subnets))
 
@@ -170,5 +191,5 @@ def _nameservers(network: Network) -> list[str]:
     """
     if network.physical_network:
         return []
-    servers = (str(server) for subnet in network.dhcp_subnets for server in subnet.dns_nameservers)
+    servers = (str(server) for subnet in network.served_subnets for server in subnet.dns_nameservers)
     return list(dict.fromkeys(servers))

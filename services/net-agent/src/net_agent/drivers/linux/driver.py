@@ -29,6 +29,7 @@ from net_agent.diagnosis.ground import Ground
 from net_agent.diagnosis.probe.voice import remove_leftovers
 from net_agent.drivers.base import ABSENT, DriverInfo, Faults, Lease, Neighbour, NetworkFault, PortState
 from net_agent.drivers.linux import bridge, tap
+from net_agent.drivers.linux.bandwidths import Bandwidths
 from net_agent.drivers.linux.census import network_parts
 from net_agent.drivers.linux.faults import kernel_faults, noted
 from net_agent.drivers.linux.firewall import Firewall
@@ -78,6 +79,7 @@ class LinuxDriver:
             self._segments,
             Firewall(namespaces, self._segments.joint),
             Taps(namespaces),
+            Bandwidths(namespaces),
             Peers(namespaces, self._links),
             self._services,
             self._routing,

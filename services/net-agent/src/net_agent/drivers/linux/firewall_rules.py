@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core import eui64
 from net_agent.model import Port
 
 FAMILY, TABLE = "bridge", "cirra"
@@ -83,11 +84,12 @@ def base_rules() -> Mapping[str, tuple[Rule, ...]]:
 
 
 def port_rules(port: Port) -> tuple[Rule, ...]:
-    """What a guest may send: frames from its own MAC address, ARP and IPv4 from its own addresses, DHCP as a client.
+    """What a guest may send: frames from its own MAC address, ARP, IPv4 and IPv6 from its own addresses, DHCP as a
+    client.
 
-    Everything else is dropped, IPv6 and tagged frames included. An ARP sender of 0.0.0.0 is a probe (RFC 5227).
+    Everything else is dropped, tagged frames included. An ARP sender of 0.0.0.0 is a probe (RFC 5227).
     """
-    own = [str(address) for address in port.addresses]
+    own = [str(address) for address in port.addresses if address.version == 4]
     unset_or_own = _one_of(["0.0.0.0", *own])
     rules = [
         Rule((_match(_payload("ether", "saddr"), port.mac_address, "!="), *_DROP), "a foreign MAC address"),
@@ -107,8 +109,29 @@ def port_rules(port: Port) -> tuple[Rule, ...]:
     ]
     if own:
         rules.append(Rule((_match(_payload("ip", "saddr"), _one_of(own)), _ACCEPT), "its own addresses"))
+    rules += _ipv6_rules(port)
     rules.append(Rule(_DROP, "anything else"))
     return tuple(rules)
+
+
+def _ipv6_rules(port: Port) -> list[Rule]:
+    """For a port with IPv6 addresses: those, its own on the link, and none at all while it looks whether an address is
+    taken (RFC 4862, section 5.4.2); it is no router and no DHCP server."""
+    own = [str(address) for address in port.addresses if address.version == 6]
+    if not own:
+        return []
+    own.append(str(eui64.address_of_mac(eui64.LINK_LOCAL, port.mac_address)))
+    kind = _payload("icmpv6", "type")
+    neighbours = ["nd-neighbor-solicit", "mld2-listener-report", "mld-listener-report", "mld-listener-done"]
+    return [
+        Rule((_match(kind, {"set": ["nd-router-advert", "nd-redirect"]}), *_DROP), "no guest is a router"),
+        Rule((_match(_payload("udp", "sport"), 547), *_DROP), "no guest is a DHCPv6 server"),
+        Rule(
+            (_match(_payload("ip6", "saddr"), "::"), _match(kind, {"set": neighbours}), _ACCEPT),
+            "looks whether an address is taken",
+        ),
+        Rule((_match(_payload("ip6", "saddr"), _one_of(own)), _ACCEPT), "its own IPv6 addresses"),
+    ]
 
 
 # ---- commands of a transaction

@@ -139,10 +139,11 @@ def delete_link(ip: IPRoute, link: Link) -> None:
 
 
 def addresses(ip: IPRoute, link: Link) -> frozenset[str]:
-    """Its IPv4 addresses as "10.0.0.2/24"."""
+    """Its addresses as "10.0.0.2/24", "fe80::1/64"."""
     return frozenset(
         f"{message.get('local') or message.get('address')}/{message['prefixlen']}"
-        for message in ip.get_addr(family=2, index=link.index)
+        for message in ip.get_addr(index=link.index)
+        if message["index"] == link.index
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from ipaddress import ip_address
+
 from pyroute2 import IPRoute
 
 from net_agent.drivers.linux.links import get_link
@@ -12,13 +15,18 @@ NUD_REACHABLE = 0x02
 
 
 def confirmed_neighbours(device: str) -> frozenset[tuple[str, str]]:
-    """(MAC address, IPv4 address) of the reachable neighbours at a device of the calling thread's namespace."""
+    """(MAC address, address) of the reachable neighbours at a device of the calling thread's namespace.
+
+    An IPv6 address that is good on this link alone is nobody's news: every guest has one.
+    """
     with IPRoute() as ip:
         link = get_link(ip, device)
         if link is None:
             return frozenset()
         return frozenset(
             (message.get("lladdr"), message.get("dst"))
-            for message in ip.get_neighbours(family=2, ifindex=link.index)
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for message in ip.get_neighbours(family=family, ifindex=link.index)
             if message["state"] & NUD_REACHABLE and message["ifindex"] == link.index
+            if not ip_address(message.get("dst")).is_link_local
         )

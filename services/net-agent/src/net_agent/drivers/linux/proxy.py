@@ -63,10 +63,13 @@ class MetadataProxyProcess:
     def argv(self) -> tuple[str, ...]:
         return (sys.executable, "-m", _MODULE, str(self._config_file))
 
-    def ensure(self) -> None:
-        """It runs with this configuration; one that does is left alone. Raises NetworkFault."""
+    def ensure(self, ipv6_interface: str = "") -> None:
+        """It runs with this configuration; one that does is left alone. Raises NetworkFault.
+
+        ipv6_interface: where it listens for IPv6 too; "": nowhere.
+        """
         limit_log(self._log_file)
-        wanted = self._wanted()
+        wanted = self._wanted(ipv6_interface)
         if read_text(self._config_file) != wanted:
             self.stop()
             replace_text(self._config_file, wanted)
@@ -78,12 +81,13 @@ class MetadataProxyProcess:
                     fault.message, reason="METADATA_PROXY_FAILED", remedy=f"see {self._log_file}"
                 ) from fault
 
-    def runs(self) -> bool:
+    def runs(self, ipv6_interface: str = "") -> bool:
         """With this configuration."""
-        return self.pid() is not None and read_text(self._config_file) == self._wanted()
+        return self.pid() is not None and read_text(self._config_file) == self._wanted(ipv6_interface)
 
-    def _wanted(self) -> str:
-        return replace(self._config, credentials=self._identity.credentials()).to_json()
+    def _wanted(self, ipv6_interface: str) -> str:
+        credentials = self._identity.credentials()
+        return replace(self._config, credentials=credentials, ipv6_interface=ipv6_interface).to_json()
 
     def pid(self) -> int | None:
         return process.find(str(self._config_file), self._pid_file)

@@ -41,10 +41,11 @@ class GuestServices:
         path = self._namespaces.path(self._namespace)
         await self._namespaces.on_host(lambda: dhcp_link.ensure_outer(network, path))
         await self._inside(lambda: dhcp_link.ensure_inner(network))
+        ipv6 = self._ipv6_interface(network)
         # Both to their end, whatever becomes of the other: no thread is left at work when the network is let go.
         outcomes = await asyncio.gather(
             self._inside(lambda: self._ensure_dhcp(network, ports, peers)),
-            self._namespaces.on_host(self._proxy.ensure),
+            self._namespaces.on_host(lambda: self._proxy.ensure(ipv6)),
             return_exceptions=True,
         )
         for outcome in outcomes:
@@ -64,8 +65,12 @@ class GuestServices:
             lambda: dhcp_link.inner_stands(network) and Dnsmasq(network, self._paths).serves(ports, peers)
         )
 
-    async def metadata_serves(self) -> bool:
-        if not await self._namespaces.on_host(self._proxy.runs):
+    def _ipv6_interface(self, network: Network) -> str:
+        """Where metadata is asked by IPv6; "": nowhere."""
+        return dhcp_link.inner_device(self._network_id) if network.has_ipv6 else ""
+
+    async def metadata_serves(self, network: Network) -> bool:
+        if not await self._namespaces.on_host(lambda: self._proxy.runs(self._ipv6_interface(network))):
             return False
         return await self._inside_if_there(proxy.listens)
 
@@ -73,7 +78,7 @@ class GuestServices:
         return Dnsmasq.leases_in(self._paths)
 
     async def neighbours(self) -> frozenset[tuple[str, str]]:
-        """(MAC address, IPv4 address) of everyone who lately has confirmed to be there."""
+        """(MAC address, address) of everyone who lately has confirmed to be there."""
         try:
             return await self._inside(lambda: confirmed_neighbours(dhcp_link.inner_device(self._network_id)))
         except FileNotFoundError:
