@@ -15,6 +15,7 @@ from cirra.compute.v1 import events_pb2 as pb
 from cirra.conductor.v1 import commands_pb2_grpc
 from cirra.conductor.v1.sagas_pb2 import InstanceCreateParams, InstanceDeleteParams
 from cirra.identity.v1.identity_pb2 import Principal
+from cirra.network.v1 import network_pb2 as network_api
 from cirra.placement.v1 import scheduling_pb2 as scheduling
 from conductor.access import is_admin, require_owner, require_project
 from conductor.compute import console

@@ -100,7 +100,7 @@ async def _tried(path: GuestPath, target: IPv4Address) -> Finding | None:
 
 
 def _gateway(path: GuestPath) -> IPv4Address | None:
-    return path.own[1].gateway_ip if path.own else None
+    return path.own[1].router if path.own else None
 
 
 def neighbour_state(device: str, address: IPv4Address) -> int:
