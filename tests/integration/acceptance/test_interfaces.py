@@ -98,3 +98,14 @@ async def test_a_delete_takes_all_nics_along(cloud: Cloud, tenant: Tenant, parts
     await client.operations.wait(await client.instances.delete(booted), timeout_s=PATIENCE_S)
     assert [port.uid async for port in client.ports.list(network=parts.network.name)] == [mine.uid]
     assert (await client.ports.get(mine)).device_id == ""
+
+
+async def test_a_port_s_bandwidth_is_told_to_its_host(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
+    limits = network.BandwidthLimits(ingress_kbps=20_000, egress_kbps=10_000, egress_burst_kbits=800)
+    port = await tenant.client.ports.create(network=parts.network, qos=limits)
+    assert port.qos == limits
+    booted = await tenant.boot(parts, nics=[compute.InstanceNic(port=port.name)])
+    told = host_of(cloud, booted.uid).ports[port.uid].port.bandwidth
+    assert (told.ingress_kbps, told.egress_kbps, told.egress_burst_kbits) == (20_000, 10_000, 800)
+    async with refused(cloud, InvalidArgument, "INVALID_ARGUMENT", "port.qos.ingress_kbps"):
+        await tenant.client.ports.create(network=parts.network, qos=network.BandwidthLimits(ingress_kbps=1))
