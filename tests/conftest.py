@@ -1,8 +1,25 @@
 """What every test shares: fixtures of a real NATS and a real Postgres come from `core.testing`.
 
 Every log of the run is searched for secrets (`tests.harness.log_watch`).
+
+`make test` shares the run between processes (pytest-xdist): a file's tests stay together, and so do all those that run
+whole clouds of processes, one after the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
 pytest_plugins = ["core.testing.servers", "tests.harness.log_watch"]
+
+_HERE = Path(__file__).parent
+_CLOUDS = {"chaos", "e2e"}
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        where = item.path.relative_to(_HERE)
+        item.add_marker(pytest.mark.xdist_group("clouds" if where.parts[0] in _CLOUDS else str(where)))

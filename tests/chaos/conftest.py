@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -13,10 +14,22 @@ from tests.chaos.report import Report
 from tests.harness.log_watch import LogWatch
 
 _REPORT = pytest.StashKey[Report]()
+_WORKER = "chaos"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_REPORT] = Report()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output[_WORKER] = session.config.stash[_REPORT].rows
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process that shares the run (pytest-xdist) has ended."""
+    node.config.stash[_REPORT].rows += getattr(node, "workeroutput", {}).get(_WORKER, [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

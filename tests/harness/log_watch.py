@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from core.settings import ServiceSettings
 from tests.harness.planted import CANARY
 
 _WATCH = pytest.StashKey["LogWatch"]()
+_WORKER = "log_watch"
 _FILES = ("*.log", "*.jsonl")
 SHORTEST = 12
 # Tests with one of these run services, and services log.
@@ -108,6 +109,13 @@ class LogWatch:
                 self._seen.add((report.nodeid, title))
                 self.look(text.encode(errors="replace"), f"{title.lower()} of {report.nodeid}")
 
+    def add(self, lines: Mapping[str, int], leaks: Sequence[str], talkative: Iterable[str]) -> None:
+        """What was looked at, and found, by another process of the run."""
+        for kind, count in lines.items():
+            self.lines[kind] += count
+        self.leaks += leaks
+        self.talkative |= set(talkative)
+
     def complaint(self, *, capturing: bool) -> str:
         """Why the run has failed by its logs; empty when it has not."""
         if self.leaks:
@@ -152,10 +160,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    watch = session.config.stash[_WATCH]
-    watch.look_into(_own_folder(session.config))
-    if watch.complaint(capturing=_captures(session.config)) and session.exitstatus in (0, pytest.ExitCode.OK):
+    watch, output = session.config.stash[_WATCH], getattr(session.config, "workeroutput", None)
+    if output is not None or not session.config.getoption("numprocesses", None):  # who has workers runs nothing itself
+        watch.look_into(_own_folder(session.config))
+    if output is not None:
+        output[_WORKER] = (watch.lines, watch.leaks, sorted(watch.talkative))
+    elif watch.complaint(capturing=_captures(session.config)) and session.exitstatus in (0, pytest.ExitCode.OK):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of several processes that share the run (pytest-xdist) has ended: what it has seen counts here."""
+    if _WORKER in (output := getattr(node, "workeroutput", {})):
+        node.config.stash[_WATCH].add(*output[_WORKER])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

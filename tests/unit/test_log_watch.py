@@ -119,3 +119,15 @@ def test_no_test_makes_folders_that_nobody_searches() -> None:
     makes = re.compile(r"\b(mkdtemp|TemporaryDirectory)\b")
     found = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py") if makes.search(path.read_text())}
     assert found == own
+
+
+def test_what_several_processes_have_seen_is_put_together(folder: Path) -> None:
+    body = """
+@pytest.mark.parametrize("number", range(4))
+def test_clean(cloud, number):
+    print("a line")
+"""
+    code, output = run(folder, body, "--numprocesses", "2")
+    assert (code, "logs: 4 lines and 0 in files, no secret in them" in output) == (0, True), output
+    code, output = run(folder, body + "def test_leak():\n    print(SECRET)\n", "--numprocesses", "2")
+    assert (code, "secrets are in the logs" in output, "::test_leak" in output) == (1, True, True), output
