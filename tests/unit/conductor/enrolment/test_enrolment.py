@@ -32,8 +32,9 @@ def test_only_the_hash_is_kept_and_it_is_secret() -> None:
     assert sensitive_paths(EnrolmentTokenIssued.DESCRIPTOR)
 
 
-@pytest.mark.parametrize("text", ["", ".", "x.y", "AAAA.AAAA", f"{TOKEN.text.partition('.')[0]}.!!", "ä.ö"])
+@pytest.mark.parametrize("text", ["", ".", "x.y", "AAAA.AAAA", "{id}.!!", "ä.ö"])
 def test_what_is_no_token_is_refused_like_a_wrong_one(text: str) -> None:
+    text = text.replace("{id}", TOKEN.text.partition(".")[0])
     with pytest.raises(Unauthenticated) as caught:
         make().admit("h1", EnrolmentToken.parse(text), NOW)
     assert caught.value.reason == "ENROLMENT_TOKEN_INVALID"
