@@ -8,12 +8,17 @@ whole clouds of processes, one after the other.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["core.testing.servers", "tests.harness.log_watch"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what is in the background so, and programs that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _HERE = Path(__file__).parent
 _CLOUDS = {"chaos", "e2e"}
