@@ -24,6 +24,7 @@ _HERE = Path(__file__).parent
 _CLOUDS = {"chaos", "e2e"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         where = item.path.relative_to(_HERE)
