@@ -46,7 +46,7 @@ env: setup ## Print variables that let cirra and virsh find it: eval "$$(make -s
 ##@ Check
 .PHONY: test
 test: setup ## Unit, contract and integration tests, and the demo as a smoke test
-	@$(BIN)/pytest $(TESTS) -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/pytest $(TESTS) -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadscope $(PYTEST_ARGS)
 
 .PHONY: e2e
 e2e: setup ## End-to-end tests of one area: make e2e NAME=smoke

@@ -9,8 +9,7 @@ whole clouds of processes, one after the other.
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,12 +19,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what is in the background so, and programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_HERE = Path(__file__).parent
-_CLOUDS = {"chaos", "e2e"}
+_CLOUDS = ("tests/chaos/", "tests/e2e/")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    for item in items:
-        where = item.path.relative_to(_HERE)
-        item.add_marker(pytest.mark.xdist_group("clouds" if where.parts[0] in _CLOUDS else str(where)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    from xdist.scheduler import LoadScopeScheduling  # only where a run is shared
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "clouds" if nodeid.startswith(_CLOUDS) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
