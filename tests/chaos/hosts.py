@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +69,23 @@ class SimulatedHost:
         return Contents(
             running=frozenset(folder.name for folder in folders if _runs(folder / "simulated.json")),
             folders=frozenset(folder.name for folder in folders),
-            ports=frozenset(path.stem for path in (self._state / "simulated-network").glob("*.port")),
+            ports=_ports(self._state / "simulated-network" / "specs.db"),
         )
 
     def guest(self, uid: str) -> str:
         """A guest as the simulated hypervisor keeps it: its process, how often it was started, its state."""
         return (self._state / "instances" / uid / "simulated.json").read_text()
+
+
+def _ports(specs: Path) -> frozenset[str]:
+    if not specs.exists():
+        return frozenset()
+    # A reader waits while the agent checkpoints.
+    with closing(sqlite3.connect(f"{specs.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'specs'").fetchone():
+            return frozenset()  # begun this moment
+        rows = connection.execute("SELECT object_id FROM specs WHERE kind = 'port'")
+        return frozenset(port_id for (port_id,) in rows)
 
 
 def _runs(guest: Path) -> bool:
