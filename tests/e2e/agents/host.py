@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from core.ids import dhcp_namespace
+from core.ids import dhcp_namespace, parse_uuid
 from core.testing.faults.processes import kill, paused
 from deployment.libvirtd import PrivateLibvirtd
 from deployment.status import Status
@@ -127,8 +127,9 @@ class Host:
         for name in await self.wired():
             # The other half of a veth pair may have gone with the first.
             await self.cloud.machine.run("ip", "link", "del", name)
-        for network in self.cloud.layout.networks.iterdir():
-            await self.cloud.machine.run("ip", "netns", "del", dhcp_namespace(network.name))
+        for folder in self.cloud.layout.networks.iterdir():
+            if parse_uuid(folder.name):
+                await self.cloud.machine.run("ip", "netns", "del", dhcp_namespace(folder.name))
         await self.cloud.machine.checked("nft", "flush", "ruleset")
         for entry in (self.cloud.layout.libvirt / "run").iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
