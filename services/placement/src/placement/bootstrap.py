@@ -27,13 +27,11 @@ from placement.scheduling.service import SchedulingServicer
 from placement.settings import PlacementSettings
 
 CONSUMER = "placement"
-# The view of the hosts is a hint, and knows this replica's own claims at once.
-NEWS_LATE_S = 0.05
 SCHEMA = "placement"
 
 
 async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
-    plane = await open_plane(lifetime, "placement", settings, news_late_s=NEWS_LATE_S)
+    plane = await open_plane(lifetime, "placement", settings)
     bus = plane.bus
     await ensure_streams(bus, settings=stream_settings(settings))
     await ensure_report_consumer(bus, CONSUMER, FACTS)
