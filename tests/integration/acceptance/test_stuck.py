@@ -18,6 +18,7 @@ from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import compute_pb2 as compute
 from cirra.operations.v1 import operations_pb2 as operations
 from cirra_sdk.errors import FailedPrecondition, InvalidArgument, OperationFailed, PermissionDenied
+from core.ids import last_segment
 from tests.harness.cloud import Cloud, Parts, Tenant
 from tests.harness.control_plane import PATIENCE_S
 from tests.harness.instance_sagas import reconcile
@@ -43,10 +44,9 @@ async def hosts_that_look(cloud: Cloud) -> AsyncIterator[None]:
 
     async def nothing_there() -> bool:
         await reconcile(cloud.plane, cloud.hosts)
-        wanted = {instance.uid async for instance in cloud.admin.instances.list(all_projects=True) if instance.host}
-        return all(host.domains.keys() <= wanted for host in cloud.hosts) and not (
-            not wanted and any(host.ports for host in cloud.hosts)
-        )
+        wanted = [each async for each in cloud.admin.instances.list(all_projects=True) if each.host]
+        guests, ports = {each.uid for each in wanted}, {last_segment(nic.port) for each in wanted for nic in each.nics}
+        return all(set(host.domains) <= guests and set(host.ports) <= ports for host in cloud.hosts)
 
     await until(nothing_there)
 
