@@ -50,6 +50,8 @@ class StepPrinter:
         for step in operation.steps:
             key = (step.step, step.item, step.attempt)
             state = enum_text(step, "state")
+            if state == "UNDONE" and step.HasField("error") and self._told.get(key) not in ("FAILED", "UNDONE"):
+                self._console.print(step_line(step, "FAILED"))  # both came in one change
             if state != self._told.get(key) and state != "RUNNING":
                 self._console.print(step_line(step))
             self._told[key] = state
@@ -61,13 +63,13 @@ class StepPrinter:
             self._console.print(f"{operation.kind}: done in {took}")
 
 
-def step_line(step: OperationStep) -> Text:
-    """A mark, the step, how long it took, what it did or why it failed."""
+def step_line(step: OperationStep, state: str = "") -> Text:
+    """A mark, the step, how long it took, what it did or why it failed. `state`: another than its last one."""
     from rich.text import Text
 
     from cirra_sdk.cli.plain import enum_text
 
-    state = enum_text(step, "state")
+    state = state or enum_text(step, "state")
     mark, style = _MARKS.get(state, (" ", ""))
     took = duration_text(milliseconds(step.start_time, step.end_time)) if step.HasField("end_time") else ""
     told = step.detail
