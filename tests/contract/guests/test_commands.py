@@ -44,8 +44,10 @@ def test_a_tool_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) 
         run(["sh", "-c", script], timeout_s=0.5, remedy="")
     assert time.monotonic() - started < 10
     child = int(pid_file.read_text())
-    # Killed: gone, or a zombie that waits for its new parent.
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    # Its kill was sent before; that it is carried out takes the kernel a moment.
+    while _runs(child):
+        assert time.monotonic() - started < 10, "the tool's child outlived it"
+        time.sleep(0.01)
 
 
 @pytest.mark.root
@@ -67,3 +69,11 @@ def test_what_is_contained_dies_with_its_runner(tmp_path: Path) -> None:
         gone, alive = psutil.wait_procs(descendants, timeout=10)
     assert gone
     assert alive == []
+
+
+def _runs(pid: int) -> bool:
+    """Neither gone, nor a zombie that waits for its new parent."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
