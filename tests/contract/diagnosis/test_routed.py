@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cirra.agent.v1.desired_pb2 import Failure, ObjectFault
 from cirra.agent.v1.diagnosis_pb2 import (
     PATH_HOP_STATE_BROKEN,
     PATH_HOP_STATE_NOT_APPLICABLE,
@@ -179,6 +180,9 @@ BREAKAGES: dict[str, tuple[Break, str, str]] = {
     "the leg off its bridge": (_command("ip", "link", "set", "{leg}", "nomaster"), "way-out", "WAY_OUT_BROKEN"),
     "no host address": (_no_host_address, "translation", "NO_HOST_ADDRESS"),
     "uplink down": (_command("ip", "link", "set", "uplink1", "down"), "external-uplink", "UPLINK_DOWN"),
+    "uplink off its bridge": (
+        _command("ip", "link", "set", "uplink1", "nomaster"), "external-uplink", "UPLINK_OFF_BRIDGE",
+    ),
     "cable pulled": (_command("ip", "link", "set", "provider1", "down"), "external-uplink", "UPLINK_NO_CARRIER"),
     "provider's router gone": (
         _command("ip", "addr", "del", "203.0.113.1/24", "dev", "provider1"), "next-hop", "NEXT_HOP_SILENT",
@@ -208,3 +212,15 @@ async def test_a_breakage_is_named(routed: Routed, breakage: str) -> None:
     found = await broken(routed)
     assert (found.name, found.reason) == (hop, reason), found
     assert found.observed and found.remedy
+
+
+async def test_why_an_uplink_is_off_its_bridge_is_told(routed: Routed) -> None:
+    await routed.site.command("ip", "link", "set", "uplink1", "nomaster")
+    await routed.site.command("ip", "addr", "add", "192.0.2.1/24", "dev", "uplink1")
+    faults = await routed.site.linux.driver.heal()
+    fault = faults["network", OUTSIDE.network_id]
+    failure = Failure(reason=fault.reason, message=fault.message, remedy=fault.remedy)
+    routed.site.faults = [ObjectFault(kind="network", object_id=OUTSIDE.network_id, failure=failure)]
+    found = await broken(routed)
+    assert (found.name, found.reason) == ("external-uplink", "UPLINK_OFF_BRIDGE")
+    assert fault.message in found.observed and found.remedy == fault.remedy

@@ -179,13 +179,28 @@ async def test_clients_beyond_an_uplink_are_not_answered(linux: LinuxHost) -> No
     await linux.command(*command)
 
 
-async def test_an_interface_that_the_host_needs_is_not_taken(linux: LinuxHost) -> None:
-    await linux.command("ip", "addr", "add", "192.0.2.1/24", "dev", "uplink1")
+@pytest.mark.parametrize("address", ["192.0.2.1/24", "2001:db8::1/64"])
+async def test_an_interface_that_the_host_needs_is_not_taken(linux: LinuxHost, address: str) -> None:
+    await linux.command("ip", "addr", "add", address, "dev", "uplink1")
     port = make_port(make_network(physical_network="physnet1"), 11)
     with pytest.raises(NetworkFault) as refused:
         await linux.driver.plug(port)
     assert refused.value.reason == "UPLINK_IN_USE" and refused.value.reschedule
-    assert "192.0.2.1" in await linux.command("ip", "addr", "show", "uplink1")
+    assert address in await linux.command("ip", "addr", "show", "uplink1")
+
+
+async def test_an_uplink_that_was_up_before_is_taken(linux: LinuxHost) -> None:
+    """With the link-local address that the kernel gives whatever is up."""
+    await linux.command("ip", "link", "set", "provider1", "up")
+    await linux.command("ip", "link", "set", "uplink1", "up")
+    await until(lambda: _has_link_local(linux, "uplink1"))
+    port = make_port(make_network(physical_network="physnet1"), 11)
+    await linux.driver.plug(port)
+    assert (await linux.driver.observe(port.port_id)).wired
+
+
+async def _has_link_local(linux: LinuxHost, device: str) -> bool:
+    return "fe80::" in await linux.command("ip", "-6", "addr", "show", device)
 
 
 @pytest.mark.parametrize(

@@ -101,13 +101,17 @@ async def test_many_guests_at_once(world: World, tmp_path: Path) -> None:
 
 async def test_a_replica_may_go_and_its_tokens_stay(world: World, guest: GuestOf, network: GuestNetwork) -> None:
     """The last one here: it ends a replica."""
+    await asyncio.to_thread(network.proxy.ensure, "", f"{guest.address} {guest.uid}\n")
     granted = await network.ask(guest.address, "/latest/api/token", method="PUT", headers={TTL: "60"})
     await world.plane.metadatas[0].close()
     for _ in range(6):
         answer = await network.ask(guest.address, ME, headers={TOKEN: granted.text})
         assert (answer.status, answer.text) == (200, f"i-{guest.uid[-8:]}")
     await world.plane.metadatas[1].close()
-    away = await network.ask(guest.address, ME)
+    remembered = await network.ask(guest.address, ME, headers={TOKEN: granted.text})
+    assert (remembered.status, remembered.text) == (200, f"i-{guest.uid[-8:]}")
+    assert not any("cirra" in name.lower() for name in remembered.headers)
+    away = await network.ask(guest.address, MY_USER_DATA)
     assert (away.status, away.headers["retry-after"]) == (503, "5")
     # For those who look at what is left: somebody keeps the documents up to date.
     await world.plane.start_metadata()

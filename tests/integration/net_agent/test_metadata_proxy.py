@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 
 from net_agent.metadata_proxy import server, upstream
+from net_agent.metadata_proxy.memory import Memory
 from net_agent.metadata_proxy.server import MetadataProxy, Sender
 from net_agent.metadata_proxy.upstream import Upstream
 from tests.contract.network.metadata_service import MetadataService
@@ -30,11 +31,11 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def proxied(serve: Serve) -> AsyncIterator[int]:
+async def proxied(serve: Serve, memory: Memory | None = None) -> AsyncIterator[int]:
     """The port of a proxy in front of a service."""
     async with listening(serve) as service_port:
         to_service = Upstream(f"http://127.0.0.1:{service_port}", None)
-        proxy = MetadataProxy(Sender("h1", "n1", b"key"), to_service, ignore)
+        proxy = MetadataProxy(Sender("h1", "n1", b"key"), to_service, memory or Memory(lambda address: ""), ignore)
         async with listening(proxy.serve) as port:
             yield port
         to_service.close()
@@ -197,7 +198,7 @@ async def proxied_by(*services: Serve) -> AsyncIterator[int]:
         ports = [await stack.enter_async_context(listening(serve)) for serve in services]
         to_services = Upstream(",".join(f"http://127.0.0.1:{port}" for port in ports), None)
         stack.callback(to_services.close)
-        proxy = MetadataProxy(Sender("h1", "n1", b"key"), to_services, ignore)
+        proxy = MetadataProxy(Sender("h1", "n1", b"key"), to_services, Memory(lambda address: ""), ignore)
         yield await stack.enter_async_context(listening(proxy.serve))
 
 
@@ -316,3 +317,36 @@ async def test_a_head_without_a_body() -> None:
         answers = await send(port, request("/a", method="HEAD") + request("/b", "Connection: close"))
     assert answers.count(b"HTTP/1.1 200") == 2 and answers.count(service.answer) == 1
     assert service.connections == 2
+
+
+ANSWERED = b"HTTP/1.1 200 OK\r\nX-Cirra-Instance: one\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize("failing", [b"", b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", None])
+async def test_who_was_answered_is_answered_again_while_the_service_is_away(
+    monkeypatch: pytest.MonkeyPatch, failing: bytes | None
+) -> None:
+    """It hangs up, can't say, or (None) says nothing; whose the answer is, no guest is told."""
+    monkeypatch.setattr(server, "SPARED_S", 0.1)
+    monkeypatch.setattr(upstream, "RESPONSE_TIMEOUT_S", 0.2)
+    finished, owner = asyncio.Event(), "one"
+    said: bytes | None = ANSWERED
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if said is None:
+            await finished.wait()
+        else:
+            writer.write(said)
+        writer.close()
+
+    async with proxied(serve, Memory(lambda address: owner)) as port:
+        assert (await send(port, request("/a"))).endswith(b"\r\n\r\nok")
+        said = failing
+        again = await send(port, request("/a"))
+        assert again.startswith(b"HTTP/1.1 200 OK") and again.endswith(b"\r\n\r\nok")
+        assert b"cirra" not in again.lower()
+        assert (await send(port, request("/b"))).startswith(b"HTTP/1.1 50")
+        owner = "another"
+        assert (await send(port, request("/a"))).startswith(b"HTTP/1.1 50"), "the address is another's now"
+        finished.set()

@@ -113,7 +113,8 @@ class MetadataApp:
         if isinstance(content, Secret):
             content = await self._open_secret(guest.instance_id, content)
         self._fetches.happened(guest.instance_id, asker.host, path, request.headers.get("user-agent", ""))
-        return Answer(200, content.encode() if isinstance(content, str) else content, _content_type(path))
+        whose = {proof.INSTANCE_HEADER: str(guest.instance_id)}
+        return Answer(200, content.encode() if isinstance(content, str) else content, _content_type(path), whose)
 
     async def _post_password(self, request: Request, asker: _Asker) -> Answer:
         """Once; by custom encrypted with the public key of the guest's key pair."""

@@ -13,6 +13,8 @@ HOST_HEADER = "x-cirra-host"
 NETWORK_HEADER = "x-cirra-network"
 ADDRESS_HEADER = "x-cirra-address"
 SIGNATURE_HEADER = "x-cirra-signature"
+# Of an answer: whose it is, so that a proxy gives it to nobody else when it has to answer by itself.
+INSTANCE_HEADER = "x-cirra-instance"
 
 MAX_TTL_S = 21600
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import uvloop
 
 from net_agent.metadata_proxy.config import LISTEN_ADDRESS_IPV6, ProxyConfig
+from net_agent.metadata_proxy.memory import GuestsFile, Memory
 from net_agent.metadata_proxy.server import MetadataProxy, Sender
 from net_agent.metadata_proxy.upstream import Upstream
 
@@ -36,6 +37,7 @@ def main() -> int:
     try:
         key = Path(config.signing_key).read_bytes()
         upstream = Upstream(config.upstream_url, _tls(config))
+        memory = Memory(GuestsFile(Path(config.guests_file)).who_has if config.guests_file else lambda address: "")
         listeners = listen(config)
     except (OSError, ValueError) as error:
         print(f"metadata proxy of network {config.network_id}: {error}", file=sys.stderr)
@@ -47,7 +49,7 @@ def main() -> int:
     os.close(ready)
     _detach(config)
     sender = Sender(config.host, config.network_id, key)
-    uvloop.run(_serve(MetadataProxy(sender, upstream, log), listeners, lambda: _say_ready(tell_ready)))
+    uvloop.run(_serve(MetadataProxy(sender, upstream, memory, log), listeners, lambda: _say_ready(tell_ready)))
     return 0
 
 

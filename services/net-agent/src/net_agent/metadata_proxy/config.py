@@ -20,6 +20,7 @@ class ProxyConfig:
     certificate, private_key, authority: PEM files of the host's TLS identity; unused with http.
     signing_key: the file with the host's metadata key (raw octets).
     credentials: a digest of what is in those files: a host with a new identity gets new proxies.
+    guests_file: who has which address (`memory.GuestsFile`); "": nothing is remembered.
     user: who it becomes once it listens; "" to stay who it is.
     """
 
@@ -34,6 +35,7 @@ class ProxyConfig:
     pid_file: str
     log_file: str
     credentials: str = ""
+    guests_file: str = ""
     user: str = ""
     # The interface in the namespace, where IPv6 is spoken; "" where it isn't.
     ipv6_interface: str = ""

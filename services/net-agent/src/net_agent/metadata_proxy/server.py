@@ -13,6 +13,7 @@ import h11
 
 from net_agent.metadata_proxy import signing
 from net_agent.metadata_proxy.connection import Answer, Question
+from net_agent.metadata_proxy.memory import Memory
 from net_agent.metadata_proxy.upstream import Upstream, UpstreamAway
 
 MAX_HEAD_OCTETS = 16_384
@@ -24,6 +25,8 @@ MAX_CONNECTIONS_PER_ADDRESS = 16
 REQUEST_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 10.0
 RETRY_AFTER_S = 5
+# How long the service is waited for by who can be answered without it: tiny clients give up after five seconds.
+SPARED_S = 2.0
 # h11 looks at the limit after each read: the smaller, the closer it is kept.
 _READ_OCTETS = 4_096
 
@@ -52,9 +55,10 @@ class Sender:
 
 
 class MetadataProxy:
-    def __init__(self, sender: Sender, upstream: Upstream, log: Log) -> None:
+    def __init__(self, sender: Sender, upstream: Upstream, memory: Memory, log: Log) -> None:
         self._sender = sender
         self._upstream = upstream
+        self._memory = memory
         self._log = log
         self._connections: Counter[str] = Counter()
 
@@ -88,12 +92,27 @@ class MetadataProxy:
         started = time.monotonic()
         try:
             headers = self._headers(request, address, method, target)
-            answer = await self._upstream.ask(address, Question(request.method, request.target, headers, body))
+            answer = await self._ask(address, Question(request.method, request.target, headers, body))
         except UpstreamAway as error:
             self._log(event="the metadata service is away", error=str(error), address=address, path=target)
             raise _Refused(503, "the metadata service is away", retry_after_s=RETRY_AFTER_S) from error
         took_ms = round((time.monotonic() - started) * 1000, 1)
         self._log(event="request", address=address, method=method, path=target, status=answer.status, ms=took_ms)
+        return answer
+
+    async def _ask(self, address: str, question: Question) -> Answer:
+        """The service's answer, or its last one while it is away or can't say. Raises UpstreamAway."""
+        patience_s = SPARED_S if self._memory.knows(address, question) else None
+        try:
+            async with asyncio.timeout(patience_s):
+                answer = await self._upstream.ask(address, question)
+        except (UpstreamAway, TimeoutError) as error:
+            if (former := self._memory.recall(address, question)) is None:
+                raise UpstreamAway(str(error) or f"no answer within {patience_s} s") from error
+            return former
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return self._memory.recall(address, question) or answer
+        self._memory.note(address, question, answer)
         return answer
 
     def _headers(self, request: h11.Request, address: str, method: str, target: str) -> signing.Headers:
@@ -159,7 +178,7 @@ class _Client:
         return bytes(body)
 
     async def _pass_on(self, answer: Answer) -> None:
-        headers = signing.end_to_end(answer.headers)
+        headers = signing.without_forgeries(signing.end_to_end(answer.headers))
         if answer.body and not any(name.lower() == b"content-length" for name, _ in headers):
             headers.append((b"Content-Length", str(len(answer.body)).encode()))
         await self._send(

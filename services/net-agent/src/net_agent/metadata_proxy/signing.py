@@ -14,6 +14,8 @@ HOST_HEADER = b"X-Cirra-Host"
 NETWORK_HEADER = b"X-Cirra-Network"
 ADDRESS_HEADER = b"X-Cirra-Address"
 SIGNATURE_HEADER = b"X-Cirra-Signature"
+# Of an answer: whose it is. Guests are not told.
+INSTANCE_HEADER = b"X-Cirra-Instance"
 
 # What only we may say; `_` is folded to `-`, as servers of the CGI tradition do.
 _FORGEABLE = (b"x-cirra-", b"x-forwarded-", b"forwarded")
@@ -52,4 +54,5 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 def without_forgeries(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Without those that only hosts and the service may say."""
     return [(name, value) for name, value in headers if not name.lower().replace(b"_", b"-").startswith(_FORGEABLE)]

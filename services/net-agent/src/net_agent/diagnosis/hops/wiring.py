@@ -103,11 +103,18 @@ async def uplink_of(path: GuestPath, network: Network) -> Finding:
     if not link.up:
         return broken("UPLINK_DOWN", f"{name} is down", f"ip link set {name} up, and see who took it down")
     if bridge_link is not None and (joint is None or joint.master != bridge_link.index):
-        seen = f"{path.ground.joint_of(network)} is not on {bridge_link.name}"
-        return broken("UPLINK_OFF_BRIDGE", seen, _RECONCILE)
+        return _off_bridge(path, network, f"{path.ground.joint_of(network)} is not on {bridge_link.name}")
     if not await path.on_host(lambda: _has_carrier(name)):
         return broken("UPLINK_NO_CARRIER", f"{name} has no carrier", "see to its cable and the switch's port")
     if link.mtu < network.mtu:
         seen = f"{name} carries {link.mtu} octets, the network {network.mtu}"
         return broken("UPLINK_MTU_TOO_SMALL", seen, f"ip link set {name} mtu {network.mtu}, on the switch as well")
     return ok(f"{name} is up, has a carrier, MTU {link.mtu}")
+
+
+def _off_bridge(path: GuestPath, network: Network, seen: str) -> Finding:
+    """The net-agent may know why it can't put it there."""
+    failures = (it.failure for it in path.faults if (it.kind, it.object_id) == ("network", network.network_id))
+    if (failure := next(failures, None)) is None:
+        return broken("UPLINK_OFF_BRIDGE", seen, _RECONCILE)
+    return broken("UPLINK_OFF_BRIDGE", f"{seen}: {failure.message}", failure.remedy or _RECONCILE)

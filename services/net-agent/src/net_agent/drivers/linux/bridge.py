@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_interface
 
 from pyroute2 import IPRoute
 
@@ -75,7 +76,7 @@ def enslave_uplink(network: Network, uplink: str) -> None:
                 remedy=f"one flat network has {network.physical_network} to itself: use another, or a VXLAN network",
                 reschedule=True,
             )
-        if link.master is None and addresses(ip, link):
+        if link.master is None and any(not _kernels_own(address) for address in addresses(ip, link)):
             # As a bridge port it would lose them: this may be how the host is reached.
             raise NetworkFault(
                 f"{uplink} has addresses of the host",
@@ -84,6 +85,12 @@ def enslave_uplink(network: Network, uplink: str) -> None:
                 reschedule=True,
             )
         set_link(ip, link, master=bridge.index, state="up")
+
+
+def _kernels_own(address: str) -> bool:
+    """Given to every interface that is up (RFC 4862, section 5.3): it tells of no use that somebody has for it."""
+    interface = ip_interface(address)
+    return interface.version == 6 and interface.is_link_local
 
 
 def require_uplink(ip: IPRoute, network: Network, uplink: str) -> Link:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import pwd
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from core import eui64
 from net_agent.drivers.base import NetworkFault
 from net_agent.drivers.linux import process
 from net_agent.drivers.linux.files import limit_log, read_text, replace_text
 from net_agent.metadata_proxy.config import LISTEN_ADDRESS, LISTEN_PORT, ProxyConfig
+from net_agent.model import Port
 
 _MODULE = "net_agent.metadata_proxy"
 _START_TIMEOUT_S = 30.0
@@ -45,6 +47,7 @@ class MetadataProxyProcess:
         self._config_file = folder / "metadata-proxy.json"
         self._pid_file = folder / "metadata-proxy.pid"
         self._log_file = folder / "metadata-proxy.log"
+        self._guests_file = folder / "metadata-guests"
         self._config = ProxyConfig(
             host=identity.host,
             network_id=network_id,
@@ -56,6 +59,7 @@ class MetadataProxyProcess:
             signing_key=str(identity.signing_key),
             pid_file=str(self._pid_file),
             log_file=str(self._log_file),
+            guests_file=str(self._guests_file),
             user=_USER if any(entry.pw_name == _USER for entry in pwd.getpwall()) else "",
         )
 
@@ -63,12 +67,13 @@ class MetadataProxyProcess:
     def argv(self) -> tuple[str, ...]:
         return (sys.executable, "-m", _MODULE, str(self._config_file))
 
-    def ensure(self, ipv6_interface: str = "") -> None:
+    def ensure(self, ipv6_interface: str = "", guests: str = "") -> None:
         """It runs with this configuration; one that does is left alone. Raises NetworkFault.
 
-        ipv6_interface: where it listens for IPv6 too; "": nowhere.
+        ipv6_interface: where it listens for IPv6 too; "": nowhere. guests: see `guests_of`.
         """
         limit_log(self._log_file)
+        replace_text(self._guests_file, guests)
         wanted = self._wanted(ipv6_interface)
         if read_text(self._config_file) != wanted:
             self.stop()
@@ -81,9 +86,10 @@ class MetadataProxyProcess:
                     fault.message, reason="METADATA_PROXY_FAILED", remedy=f"see {self._log_file}"
                 ) from fault
 
-    def runs(self, ipv6_interface: str = "") -> bool:
+    def runs(self, ipv6_interface: str = "", guests: str = "") -> bool:
         """With this configuration."""
-        return self.pid() is not None and read_text(self._config_file) == self._wanted(ipv6_interface)
+        told = read_text(self._config_file) == self._wanted(ipv6_interface) and read_text(self._guests_file) == guests
+        return told and self.pid() is not None
 
     def _wanted(self, ipv6_interface: str) -> str:
         credentials = self._identity.credentials()
@@ -94,6 +100,17 @@ class MetadataProxyProcess:
 
     def stop(self) -> None:
         process.stop(str(self._config_file), self._pid_file)
+
+
+def guests_of(ports: Sequence[Port]) -> str:
+    """What is in the file of guests: the addresses by which they ask, with the instances that they are of."""
+    lines = [
+        f"{address} {port.instance_id}\n"
+        for port in ports
+        if port.active and port.instance_id
+        for address in (*port.addresses, eui64.address_of_mac(eui64.LINK_LOCAL, port.mac_address))
+    ]
+    return "".join(sorted(lines))
 
 
 def listens(read: Callable[[], str] = lambda: Path("/proc/thread-self/net/tcp").read_text()) -> bool:

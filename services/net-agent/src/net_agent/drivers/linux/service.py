@@ -41,11 +41,11 @@ class GuestServices:
         path = self._namespaces.path(self._namespace)
         await self._namespaces.on_host(lambda: dhcp_link.ensure_outer(network, path))
         await self._inside(lambda: dhcp_link.ensure_inner(network))
-        ipv6 = self._ipv6_interface(network)
+        ipv6, guests = self._ipv6_interface(network), proxy.guests_of(ports)
         # Both to their end, whatever becomes of the other: no thread is left at work when the network is let go.
         outcomes = await asyncio.gather(
             self._inside(lambda: self._ensure_dhcp(network, ports, peers)),
-            self._namespaces.on_host(lambda: self._proxy.ensure(ipv6)),
+            self._namespaces.on_host(lambda: self._proxy.ensure(ipv6, guests)),
             return_exceptions=True,
         )
         for outcome in outcomes:
@@ -69,8 +69,9 @@ class GuestServices:
         """Where metadata is asked by IPv6; "": nowhere."""
         return dhcp_link.inner_device(self._network_id) if network.has_ipv6 else ""
 
-    async def metadata_serves(self, network: Network) -> bool:
-        if not await self._namespaces.on_host(lambda: self._proxy.runs(self._ipv6_interface(network))):
+    async def metadata_serves(self, network: Network, ports: Sequence[Port]) -> bool:
+        ipv6, guests = self._ipv6_interface(network), proxy.guests_of(ports)
+        if not await self._namespaces.on_host(lambda: self._proxy.runs(ipv6, guests)):
             return False
         return await self._inside_if_there(proxy.listens)
 

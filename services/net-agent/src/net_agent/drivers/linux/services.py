@@ -60,7 +60,7 @@ class Services:
         dhcp = links.is_on(outer_device(network.network_id), network.bridge) and await services.dhcp_serves(
             network, ports, peers
         )
-        metadata = await services.metadata_serves(network)
+        metadata = await services.metadata_serves(network, ports)
         wrong = {"DHCP does not answer": dhcp, "the metadata proxy does not listen": metadata}
         return [text for text, right in wrong.items() if not right]
 
