@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from core import eui64
 from core.ids import uuid7
 from net_agent.drivers.linux.proxy import guests_of
 from net_agent.metadata_proxy import memory
 from net_agent.metadata_proxy.connection import Answer, Question
 from net_agent.metadata_proxy.memory import GuestsFile, Memory
-from tests.contract.network.hosts import make_network, make_port
+from tests.unit.net_agent.samples import make_port
 
 ADDRESS, INSTANCE, ANOTHER = "10.0.0.5", str(uuid7()), str(uuid7())
 
@@ -92,14 +93,14 @@ def test_who_has_an_address_is_read_anew_each_time(tmp_path: Path) -> None:
 
 
 def test_guests_are_known_by_all_that_they_ask_from(tmp_path: Path) -> None:
-    network = make_network()
     ports = [
-        make_port(network, 11, instance_id=INSTANCE),
-        make_port(network, 12, instance_id=ANOTHER, active=False),
-        make_port(network, 13),
+        make_port(11, instance_id=INSTANCE),
+        make_port(12, instance_id=ANOTHER, active=False),
+        make_port(13, instance_id=""),
     ]
+    own = [str(each) for each in (*ports[0].addresses, eui64.address_of_mac(eui64.LINK_LOCAL, ports[0].mac_address))]
     (tmp_path / "guests").write_text(guests_of(ports))
     file = GuestsFile(tmp_path / "guests")
-    assert file.who_has("10.77.0.11") == file.who_has("fe80::f816:3eff:fe00:b") == INSTANCE
-    assert file.who_has("10.77.0.12") == "", "it runs elsewhere"
-    assert guests_of(ports).count("\n") == 2
+    assert [file.who_has(address) for address in own] == [INSTANCE, INSTANCE]
+    assert file.who_has(str(ports[1].addresses[0])) == "", "it runs elsewhere"
+    assert guests_of(ports).count("\n") == len(own)
