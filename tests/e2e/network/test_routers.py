@@ -51,7 +51,6 @@ async def _subnet(tenant: Tenant, network: Network) -> Subnet:
     return subnet
 
 
-@pytest.mark.slow
 async def test_a_guest_gets_out_and_is_reached(testbed: Testbed, tenant: Tenant) -> None:
     user = tenant.user
     [instance] = await _boot(testbed, tenant, [tenant.network], "reached")
