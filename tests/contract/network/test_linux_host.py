@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from core.ids import dhcp_namespace
+from core.ids import dhcp_namespace, uuid7
 from net_agent.drivers.base import ABSENT, NetworkFault
 from net_agent.drivers.linux.dhcp_link import outer_device
 from net_agent.drivers.linux.files import read_text
@@ -56,6 +56,18 @@ async def test_what_breaks_is_seen_and_repaired(linux: LinuxHost, breakage: str)
     assert (await linux.driver.observe(port.port_id)).wired
     guest = await linux.guest(port)
     assert await guest.dhcp() is not None
+
+
+async def test_ports_of_one_network_that_come_while_others_do_are_each_seen_wired(linux: LinuxHost) -> None:
+    """What one that came after it still lacks is not lacking to a port."""
+    network = make_network()
+
+    async def plug(number: int) -> tuple[str, ...]:
+        await asyncio.sleep(number / 40)
+        return (await linux.driver.plug(make_port(network, number, instance_id=str(uuid7())))).lacking
+
+    lacking = await asyncio.gather(*(plug(number) for number in range(11, 61)))
+    assert not any(lacking), lacking
 
 
 async def test_repair_of_one_port_leaves_the_rest_alone(linux: LinuxHost) -> None:

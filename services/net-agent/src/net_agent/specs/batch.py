@@ -29,11 +29,22 @@ class Batch(Generic[K, R]):
         self._lock = asyncio.Lock()
         self._gathering: _Flight[K, R] | None = None
         self._tasks: set[asyncio.Task[R]] = set()
+        self._begun = 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._tasks)
+
+    @property
+    def begun(self) -> int:
+        """How many runs there have been, that under way and the next one, if it has been asked for, among them."""
+        return self._begun
 
     async def ask(self, keys: Iterable[K]) -> R:
         """What the run that took these keys along returned, or raised."""
         if self._gathering is None:
             flight = self._gathering = _Flight[K, R]()
+            self._begun += 1
             flight.task = asyncio.create_task(self._fly(flight))
             self._tasks.add(flight.task)
             flight.task.add_done_callback(self._landed)
@@ -48,6 +59,11 @@ class Batch(Generic[K, R]):
         """Returns when nothing is under way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def landed(self) -> None:
+        """Returns when what is under way now, or asked for, is done."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
 
     async def _fly(self, flight: _Flight[K, R]) -> R:
         async with self._lock:

@@ -116,7 +116,18 @@ class LinuxDriver:
         for fault in (faults.get(key), faults.get(network_key)):
             if fault is not None:
                 raise fault
-        return await self.observe(port.port_id)
+        return await self._settled(port)
+
+    async def _settled(self, port: Port) -> PortState:
+        """As it is observed while nothing is under way with its network: what a port that comes meanwhile still lacks
+        there is not lacking to this one."""
+        lane = self._lanes[port.network.network_id]
+        while True:
+            quiet, begun = not lane.busy, lane.begun
+            state = await self.observe(port.port_id)
+            if state.wired or (quiet and lane.begun == begun):
+                return state
+            await lane.landed()
 
     async def unplug(self, port_id: str) -> None:
         last = self._specs.leave(("port", port_id))
