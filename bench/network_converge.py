@@ -1,6 +1,9 @@
-"""What a change of a network costs the control plane: commands sent, and CPU, from the log to the hosts' commands.
+"""What a change of a network costs the control plane, and how long a host takes to follow it.
 
     python -m bench.network_converge [--ports N] [--hosts N] [--others N]
+
+First `bench._port_wired`: from a port's creation to its being wired on a real host. Then commands sent, and CPU, from
+the log to the hosts' commands:
 
 Own servers, nothing else on them. N ports of one VXLAN network are on HOSTS simulated hosts: their bindings are
 appended as sagas do, the relay, the projection `conductor-fabric` and its teller do the rest, and a command for each
@@ -15,9 +18,10 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +31,8 @@ import psutil
 import structlog
 from google.protobuf.message import Message
 
+from bench._port_wired import Spread
+from bench._port_wired import measure as measure_wired
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.network.v1 import events_pb2 as network
 from cirra.network.v1 import network_pb2 as public
@@ -169,7 +175,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def measure(ports: int, having: int, others: int) -> dict[str, object]:
+async def measure(ports: int, having: int, others: int, wired: Mapping[str, Spread]) -> dict[str, object]:
     async with AsyncExitStack() as stack:
         cloud = await opened(stack, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         network_id, made = new_network(1)
@@ -192,8 +198,13 @@ async def measure(ports: int, having: int, others: int) -> dict[str, object]:
         beside = await cost_of_changes(cloud, network_id, having, ports + CHANGES)
     return {
         "bench": "network-converge",
-        "baseline": {"messages": alone.messages, "cpu_ms": round(alone.cpu_ms, 1), "ms": round(alone.median_ms, 1)},
+        "baseline": {"messages": alone.messages, "cpu_ms": round(alone.cpu_ms, 1), "ms": round(alone.median_ms, 1)}
+        | {"plug_ms": wired["plug"].p50},
         "figures": {
+            "wired_p50_ms": wired["one"].p50,
+            "wired_p99_ms": wired["one"].p99,
+            "burst_wired_p50_ms": wired["burst"].p50,
+            "burst_wired_p99_ms": wired["burst"].p99,
             "messages": beside.messages,
             "cpu_ms": round(beside.cpu_ms, 1),
             "ms": round(beside.median_ms, 1),
@@ -204,6 +215,7 @@ async def measure(ports: int, having: int, others: int) -> dict[str, object]:
         "ratio": {
             "messages": round(beside.messages / alone.messages, 3),
             "cpu": round(beside.cpu_ms / alone.cpu_ms, 2),
+            "wired": round(wired["one"].p50 / wired["plug"].p50, 2),
         },
     }
 
@@ -223,7 +235,9 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=1000)
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    print(json.dumps(asyncio.run(measure(options.ports, options.hosts, options.others))))
+    wired = asyncio.run(measure_wired())
+    print({name: f"{each.p50} ms, {each.p99} ms at most of 99 %" for name, each in wired.items()}, file=sys.stderr)
+    print(json.dumps(asyncio.run(measure(options.ports, options.hosts, options.others, wired))))
 
 
 if __name__ == "__main__":

@@ -161,7 +161,8 @@ class ServiceTable:
 def agent_programs(
     layout: Layout, cell: str, host: str, libvirt_uri: str, inherited: Mapping[str, str]
 ) -> list[Program]:
-    """The agents of *host*, whose identity and things are in *layout*."""
+    """The agents of *host*, whose identity and things are in *layout*. What is inherited for one agent alone, such as
+    `CIRRA_NET_AGENT_DRIVER`, is that agent's `CIRRA_DRIVER`."""
     common = {
         **inherited,
         "CIRRA_HOST_DIRECTORY": str(layout.host),
@@ -170,7 +171,14 @@ def agent_programs(
         "CIRRA_REPLICA": host,
     }
     specific = {"compute-agent": {"CIRRA_LIBVIRT_URI": libvirt_uri}}
-    return [_program(layout, agent, agent, common | specific.get(agent, {})) for agent in AGENTS]
+    return [
+        _program(layout, agent, agent, common | _own(agent, inherited) | specific.get(agent, {})) for agent in AGENTS
+    ]
+
+
+def _own(agent: str, inherited: Mapping[str, str]) -> dict[str, str]:
+    prefix = f"CIRRA_{agent.replace('-', '_').upper()}_"
+    return {f"CIRRA_{name.removeprefix(prefix)}": it for name, it in inherited.items() if name.startswith(prefix)}
 
 
 def _program(layout: Layout, service: str, name: str, environment: Mapping[str, str]) -> Program:

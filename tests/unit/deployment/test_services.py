@@ -114,3 +114,10 @@ def test_a_further_hosts_agents_are_as_this_hosts_own() -> None:
         assert program.environment.keys() == own[name].environment.keys() - {"PATH", "CIRRA_LOG_LEVEL"}
         assert program.environment["GRPC_ENABLE_FORK_SUPPORT"] == "0"
         assert program.environment["CIRRA_HOST_DIRECTORY"] == "/var/lib/cirra/host"
+
+
+def test_an_agent_can_be_told_apart_from_the_others() -> None:
+    inherited = {"CIRRA_DRIVER": "simulated", "CIRRA_NET_AGENT_DRIVER": "linux"}
+    made = agent_programs(Layout(ROOT), "c", "h1", "qemu:///system", inherited)
+    drivers = {program.name: program.environment["CIRRA_DRIVER"] for program in made}
+    assert drivers == {"compute-agent": "simulated", "net-agent": "linux", "block-agent": "simulated"}
