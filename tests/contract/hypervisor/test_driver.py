@@ -227,7 +227,8 @@ async def test_a_crash_is_told_at_once_and_repaired(rig: Rig) -> None:
 
     told = asyncio.create_task(wait_for_crash())
     rig.crash(instance_id)
-    assert (await asyncio.wait_for(told, PATIENCE_S)).disk_present
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await told).disk_present
     assert (await rig.handler.ensure(desired(rig, instance_id, 2))).state == DOMAIN_STATE_RUNNING
     assert rig.process(instance_id) not in (0, process)
 

@@ -161,7 +161,8 @@ async def test_libvirtd_killed_and_back_the_guest_has_not_noticed(libvirt_rig: L
     waiting = asyncio.create_task(libvirt_rig.handler.ensure(desired(libvirt_rig, instance_id, 2)))
     await asyncio.sleep(0)
     await asyncio.to_thread(libvirt_rig.libvirtd.start)
-    assert (await asyncio.wait_for(waiting, PATIENCE_S)).state == DOMAIN_STATE_RUNNING
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await waiting).state == DOMAIN_STATE_RUNNING
     assert libvirt_rig.process(instance_id) == process
     assert await libvirt_rig.handler.known_objects() == {instance_id}
 
@@ -181,7 +182,8 @@ async def test_what_happens_while_libvirtd_is_away_is_told_when_it_is_back(libvi
 
     told = asyncio.create_task(wait_for_change())
     await asyncio.to_thread(libvirt_rig.libvirtd.start)
-    await asyncio.wait_for(told, PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        await told
 
 
 @pytest.fixture

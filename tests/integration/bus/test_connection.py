@@ -26,7 +26,8 @@ class Inbox:
         await self.messages.put(message)
 
     async def next(self) -> Msg:
-        return await asyncio.wait_for(self.messages.get(), 20)
+        async with asyncio.timeout(20):
+            return await self.messages.get()
 
 
 async def test_it_waits_for_a_server_that_starts_later(tmp_path: Path) -> None:
@@ -37,7 +38,8 @@ async def test_it_waits_for_a_server_that_starts_later(tmp_path: Path) -> None:
     await asyncio.sleep(0.5)
     assert not connecting.done()
     async with server:
-        bus = await asyncio.wait_for(connecting, 10)
+        async with asyncio.timeout(10):
+            bus = await connecting
         assert bus.connected
         await bus.close()
 
@@ -48,13 +50,15 @@ async def test_it_reconnects_and_says_so(own_nats: EmbeddedNats, own_bus: Bus) -
     stop_listening = own_bus.on_connected(lambda: connections.messages.put_nowait(Msg(own_bus.nc)))
     await own_nats.restart()
     await connections.next()
-    await asyncio.wait_for(own_bus.wait_connected(), 10)
+    async with asyncio.timeout(10):
+        await own_bus.wait_connected()
     assert await own_bus.publish("greetings", b"hello again", {"a": "b"})
     message = await inbox.next()
     assert (message.data, message.headers) == (b"hello again", {"a": "b"})
     stop_listening()
     await own_nats.restart()
-    await asyncio.wait_for(own_bus.wait_connected(), 10)
+    async with asyncio.timeout(10):
+        await own_bus.wait_connected()
     assert connections.messages.empty()
 
 
@@ -65,7 +69,8 @@ async def test_nothing_is_buffered_while_the_server_is_away(own_nats: EmbeddedNa
     await eventually(lambda: asyncio.sleep(0, result=not own_bus.connected), 10)
     assert not await own_bus.publish("news", b"lost")
     await own_nats.start()
-    await asyncio.wait_for(own_bus.wait_connected(), 10)
+    async with asyncio.timeout(10):
+        await own_bus.wait_connected()
     assert await own_bus.publish("news", b"heard")
     assert (await inbox.next()).data == b"heard"
 
@@ -77,7 +82,8 @@ async def test_a_connection_that_the_server_ends_for_good_is_replaced(own_nats: 
     before = own_bus.nc
     own_bus.on_connected(connected.set)
     await before._process_err("'User Authentication Expired'")
-    await asyncio.wait_for(connected.wait(), 10)
+    async with asyncio.timeout(10):
+        await connected.wait()
     assert own_bus.nc is not before
     assert await own_bus.publish("news", b"still here")
     assert (await inbox.next()).data == b"still here"
@@ -109,7 +115,8 @@ async def test_publishing_waits_for_the_server(own_nats: EmbeddedNats, own_bus: 
     await asyncio.sleep(0.3)
     assert not publishing.done()
     await own_nats.start()
-    assert await asyncio.wait_for(publishing, 20) == 1
+    async with asyncio.timeout(20):
+        assert await publishing == 1
     assert (await own_bus.js.stream_info(own_bus.subjects.reports_stream)).state.messages == 1
 
 

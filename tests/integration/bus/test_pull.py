@@ -174,7 +174,8 @@ async def test_one_key_is_handled_serially_and_in_order_others_meanwhile(bus: Bu
         assert busy[key] == 1, "two of one key at once"
         if most_at_once == 2:
             gate.set()
-        await asyncio.wait_for(gate.wait(), 10)  # the first of one key waits until the other key runs too
+        async with asyncio.timeout(10):
+            await gate.wait()  # the first of one key waits until the other key runs too
         busy[key] -= 1
         await collector(received)
 
@@ -241,7 +242,8 @@ async def test_a_loop_that_ends_gives_its_messages_back_at_once(bus: Bus) -> Non
 
     await report(bus, "x")
     async with running(PullLoop(bus, bus.subjects.reports_stream, CONSUMER, never_ends)):
-        await asyncio.wait_for(started.wait(), 10)
+        async with asyncio.timeout(10):
+            await started.wait()
     collector = Collector()
     async with running(PullLoop(bus, bus.subjects.reports_stream, CONSUMER, collector)):
         await collector.until_all("x", timeout_s=5)  # the acknowledgement would be due only after 30 s

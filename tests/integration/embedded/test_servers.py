@@ -95,7 +95,8 @@ async def test_a_frozen_postgres_answers_nobody_until_it_is_resumed(postgres: Em
     done, _ = await asyncio.wait([answer], timeout=0.3)
     assert not done
     postgres.resume()
-    assert await asyncio.wait_for(answer, timeout=10) == 1
+    async with asyncio.timeout(10):
+        assert await answer == 1
     await connection.close()
 
 

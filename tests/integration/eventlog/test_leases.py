@@ -111,7 +111,8 @@ async def test_a_checked_write_stops_a_takeover_but_not_a_renewal(log: EventLog,
         transaction = connection.transaction()
         await transaction.start()
         await leases.check(connection, lease)
-        assert await asyncio.wait_for(leases.renew(lease), timeout=2)
+        async with asyncio.timeout(2):
+            assert await leases.renew(lease)
         await run_out(log)
         takeover = asyncio.create_task(leases.acquire("relay", "b", LONG))
         done, _ = await asyncio.wait((takeover,), timeout=0.3)
@@ -143,7 +144,8 @@ async def test_holding_waits_for_the_holder_before(leases: Leases) -> None:
     await asyncio.sleep(0.3)
     assert not entered.is_set()
     await leases.release(first)
-    assert await asyncio.wait_for(holding, timeout=5) == 2
+    async with asyncio.timeout(5):
+        assert await holding == 2
 
 
 async def test_losing_it_is_told_and_ends_the_work(log: EventLog, leases: Leases) -> None:
@@ -152,7 +154,8 @@ async def test_losing_it_is_told_and_ends_the_work(log: EventLog, leases: Leases
         await run_out(log)
         thief = await acquired(leases, "b")
         with pytest.raises(LeaseLost):
-            await asyncio.wait_for(work, timeout=5)
+            async with asyncio.timeout(5):
+                await work
         assert held.lost.is_set()
     assert await leases.renew(thief), "the end of the lost holding must not release the new one"
 
@@ -173,7 +176,8 @@ async def test_cut_off_from_postgres_it_is_lost_in_time(log: EventLog, leases: L
     async def until_lost(held: HeldLease) -> float:
         clock = asyncio.get_running_loop().time
         started = clock()
-        await asyncio.wait_for(held.lost.wait(), timeout=10)
+        async with asyncio.timeout(10):
+            await held.lost.wait()
         return clock() - started
 
     async with leases.hold("relay", "a", SHORT) as held, log.pool.acquire() as connection, connection.transaction():

@@ -52,7 +52,8 @@ async def test_a_client_that_stops_before_the_end_of_its_request_holds_no_lock(
         unanswered = asyncio.create_task(stopped.append(new_append()))
         await plan.harmed.wait()
         assert await other.wait_beyond(1, timeout=2)
-        assert (await asyncio.wait_for(other.append(new_append()), timeout=2)).last_position == 3
+        async with asyncio.timeout(2):
+            assert (await other.append(new_append())).last_position == 3
         assert not unanswered.done()
         unanswered.cancel()
 

@@ -65,7 +65,8 @@ async def test_waiting_ends_with_an_append_of_another_replica(open_log: OpenLog)
     assert not await reader.wait_beyond(0, timeout=0.3)
     waiting = asyncio.create_task(reader.wait_beyond(0, timeout=10))
     await writer.append(new_append())
-    assert await asyncio.wait_for(waiting, timeout=5)
+    async with asyncio.timeout(5):
+        assert await waiting
     assert await reader.wait_beyond(0, timeout=0)
 
 

@@ -92,7 +92,8 @@ async def test_a_projector_that_lost_its_lease_unawares_changes_nothing(
     async with running(first):
         assert await first.wait_for(await append(log), timeout=20)
         slow = await append(log, payload="slow")
-        await asyncio.wait_for(paused.reached_slow.wait(), 20)
+        async with asyncio.timeout(20):
+            await paused.reached_slow.wait()
         await log.pool.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE state = 'idle in transaction' AND query LIKE '%INSERT INTO listed%'"
@@ -151,7 +152,8 @@ async def test_a_rebuild_equals_what_was_there(
     async with running(projector):
         assert await projector.wait_for(await append(log, 3_000, per_append=1000), timeout=30)
         live = await rows(log, schema)
-        done = await asyncio.wait_for(projector.rebuild(reports.append), 60)
+        async with asyncio.timeout(60):
+            done = await projector.rebuild(reports.append)
         assert await rows(log, schema) == live
         assert await projector.wait_for(await append(log, 10), timeout=20)
     assert (done.position, done.target, reports[-1]) == (3_000, 3_000, done)
@@ -165,7 +167,8 @@ async def test_a_rebuild_by_a_tool_while_another_replica_runs(
     service, tool = Listing(), Listing()
     async with running(live := make_projector(service, "service")):
         assert await live.wait_for(await append(log, 500), timeout=20)
-        await asyncio.wait_for(make_projector(tool, "tool").rebuild(), 60)
+        async with asyncio.timeout(60):
+            await make_projector(tool, "tool").rebuild()
         assert (len(service.applied), tool.applied) == (1_000, [])
         await assert_equals_log(log, schema)
 
@@ -173,7 +176,8 @@ async def test_a_rebuild_by_a_tool_while_another_replica_runs(
 async def test_a_rebuild_by_a_tool_while_nobody_runs(log: EventLog, make_projector: MakeProjector, schema: str) -> None:
     """Neither relay nor projectors run: the log is enough."""
     await append(log, 500)
-    done = await asyncio.wait_for(make_projector().rebuild(), 60)
+    async with asyncio.timeout(60):
+        done = await make_projector().rebuild()
     assert done.position == 500
     await assert_equals_log(log, schema)
 
@@ -230,7 +234,8 @@ async def test_waiters_hear_of_a_halt(log: EventLog, relay: Relay, make_projecto
         waiting = asyncio.create_task(projector.wait_for(3, timeout=60))
         await append(log, payload="poison")
         with pytest.raises(ProjectionHalted):
-            await asyncio.wait_for(waiting, 10)
+            async with asyncio.timeout(10):
+                await waiting
 
 
 async def test_a_restart_with_mended_code_goes_on(

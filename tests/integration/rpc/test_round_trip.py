@@ -307,7 +307,8 @@ async def test_a_stream_that_is_given_up_stops_at_the_server(cell: Cell) -> None
     watch = stub(events_pb2_grpc.EventServiceStub, over).WatchEvents(events_pb2.WatchEventsRequest(resource="endless"))
     async with aclosing(aiter(watch)) as events:
         assert (await anext(events)).position == 1
-    await asyncio.wait_for(cell.events.stopped.wait(), 5)
+    async with asyncio.timeout(5):
+        await cell.events.stopped.wait()
 
 
 async def test_an_upload_streams_and_may_be_refused_in_the_middle(cell: Cell) -> None:

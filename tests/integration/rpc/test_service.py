@@ -74,7 +74,8 @@ class Service:
 
     async def ended(self) -> tuple[int, list[str], list[dict[str, str]]]:
         """Exit code, lines of output, lines of log."""
-        out, err = await asyncio.wait_for(self.process.communicate(), PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            out, err = await self.process.communicate()
         assert self.process.returncode is not None
         return self.process.returncode, out.decode().splitlines(), [json.loads(line) for line in err.splitlines()]
 
@@ -151,7 +152,8 @@ async def test_what_can_not_be_wired_ends_with_an_error(start: Start) -> None:
 async def test_a_signal_ends_a_bootstrap_that_waits(start: Start) -> None:
     service = await start(CIRRA_CELL="waiting")
     assert service.process.stdout is not None
-    assert await asyncio.wait_for(service.process.stdout.readline(), PATIENCE_S) == b"waiting\n"
+    async with asyncio.timeout(PATIENCE_S):
+        assert await service.process.stdout.readline() == b"waiting\n"
     service.process.send_signal(signal.SIGINT)
     code, _, log = await service.ended()
     assert code == 0
@@ -174,7 +176,8 @@ async def test_metrics_are_served(start: Start) -> None:
     assert service.process.stderr is not None
     address = ""
     while not address:
-        line = json.loads(await asyncio.wait_for(service.process.stderr.readline(), PATIENCE_S))
+        async with asyncio.timeout(PATIENCE_S):
+            line = json.loads(await service.process.stderr.readline())
         address = line["address"] if line["message"] == "metrics" else ""
     async with httpx.AsyncClient() as client:
         answer = await client.get(f"http://{address}/metrics")

@@ -193,7 +193,8 @@ async def test_a_connection_ends_when_its_token_expires(world: World, tmp_path: 
 
     await nats.connect(world.cell.nats_url, user_credentials=path, allow_reconnect=False, closed_cb=on_close)
     assert not ended.is_set()
-    await asyncio.wait_for(ended.wait(), timeout=10)
+    async with asyncio.timeout(10):
+        await ended.wait()
 
 
 async def test_nobody_connects_without_a_token(world: World) -> None:

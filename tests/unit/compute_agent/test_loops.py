@@ -46,7 +46,8 @@ async def run(
         )
     )
     try:
-        await asyncio.wait_for(until.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await until.wait()
     finally:
         task.cancel()
 
