@@ -116,10 +116,15 @@ class ChaosCloud:
         self.postgres = EmbeddedPostgres(self.layout.postgres)
         tls = TlsFiles.in_folder(self.layout.tls(secrets.NATS_SERVER))
         self.nats = EmbeddedNats(self.layout.nats, keys=secrets.nats_keys(self.layout, config), tls=tls)
+        self._stack.push_async_callback(self._stop_servers)
         for server in (self.postgres, self.nats):
             reserve_port(server.folder)
             await server.start()
-            self._stack.push_async_callback(server.stop)
+
+    async def _stop_servers(self) -> None:
+        """Those that there are by then: a standby may have taken the place of Postgres."""
+        await self.nats.stop()
+        await self.postgres.stop()
 
     async def _start(self, parts: Sequence[Process | SimulatedHost]) -> None:
         """All at once, as they are stopped in the end."""

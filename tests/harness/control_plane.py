@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -58,12 +57,16 @@ class ControlPlane(Replicas):
         self.make_secrets()
         log = await EventLog.open(self.cell.dsn, schema=f"{self.cell.name}_log")
         self._stack.push_async_callback(log.close)
-        master = base64.b64decode((self.folder / "master").read_text())
-        self.repository = Repository(log, Keyring(log.pool, f"{self.cell.name}_log", master), current_context)
+        self.repository = Repository(log, Keyring(log.pool, log.schema, self.master_key), current_context)
         for _ in range(placements):
             await self.start_placement()
         for _ in range(conductors):
             await self.start_conductor()
+
+    def new_keyring(self) -> Keyring:
+        """As a service has it that starts now: with the master key and the keys that there are, and no other."""
+        log = self.repository.log
+        return Keyring(log.pool, log.schema, self.master_key)
 
     def dial(self, addresses: list[str]) -> grpc.aio.Channel:
         """A channel that is closed with the control plane."""

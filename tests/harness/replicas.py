@@ -22,6 +22,7 @@ from conductor.bootstrap import bootstrap as conductor_bootstrap
 from conductor.settings import ConductorSettings
 from core.natsauth.keys import NatsKeys
 from core.pki.authority import Authority
+from core.sealing import decode_master_key
 from core.service import Lifetime
 from core.testing.servers import Cell
 from metadata.bootstrap import bootstrap as metadata_bootstrap
@@ -67,6 +68,16 @@ class Replicas:
     def token_key_file(self) -> Path:
         """What access tokens are signed with."""
         return self.folder / "token.pem"
+
+    @property
+    def master_key(self) -> bytes:
+        """What wraps the keys of sealed fields."""
+        return decode_master_key((self.folder / "master").read_text())
+
+    @property
+    def metadata_key(self) -> bytes:
+        """What the keys of hosts' metadata proxies derive from."""
+        return base64.b64decode((self.folder / "metadata").read_text())
 
     @property
     def blob_folder(self) -> Path:

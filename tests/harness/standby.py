@@ -22,6 +22,14 @@ class Standby(EmbeddedPostgres):
             self._pid_file_line(1) == str(pid) and self._pid_file_line(8) == "standby"
         )
 
+    async def take_over(self, primary: EmbeddedPostgres) -> None:
+        """The primary is gone for good: with what it has, the standby is found at the primary's address from now on."""
+        await primary.kill()
+        await self.stop()
+        (self.folder / "port").write_text(str(primary.port))
+        await self.start()
+        await self.promote()
+
     async def promote(self) -> None:
         """Returns once it takes writes, on a timeline of its own."""
         connection = await asyncpg.connect(self.dsn)

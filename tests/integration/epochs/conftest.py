@@ -1,4 +1,4 @@
-"""A log on a Postgres that has a standby, reached as services reach it: by an address that survives the failover."""
+"""A log on a Postgres that has a standby, which will be found at the same address."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from core.embedded.nats import EmbeddedNats
 from core.embedded.postgres import EmbeddedPostgres
 from core.eventlog import EventLog, Leases
 from core.relay import Relay
-from core.testing.faults.link import TcpLink
 from tests.harness.standby import Standby, make_standby, until_caught_up
+
+PATIENCE_S = 30.0
 
 
 @dataclass(slots=True)
 class Failover:
-    """`link`: leads to the primary, then to whoever was promoted."""
-
     primary: EmbeddedPostgres
     standby: Standby
-    link: TcpLink
     bus: Bus
     cell: str
 
     @property
     def dsn(self) -> str:
-        return self.link.url(self.primary.dsn)
+        """Of the primary, then of whoever was promoted."""
+        return self.primary.dsn
 
     async def follow(self) -> None:
         """The standby gets all that there is, and stays up to date."""
@@ -40,12 +39,14 @@ class Failover:
 
     async def promote(self) -> None:
         """The primary is gone for good; the standby, with what it has, is the log now."""
-        await self.primary.kill()
-        await self.standby.start()
-        await self.standby.promote()
-        self.link.lead_to(self.standby.port)
-        if self.link.connections:
-            self.link.reset()
+        await self.standby.take_over(self.primary)
+
+
+async def until_epoch(log: EventLog, epoch: int) -> None:
+    """Returns once the log is known to be whole, in that epoch."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (await log.is_verified() and (await log.head()).epoch == epoch):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -68,11 +69,10 @@ async def failover(cell_name: str, tmp_path: Path) -> AsyncIterator[Failover]:
         primary = EmbeddedPostgres(tmp_path / "primary", durable=False)
         await stack.enter_async_context(primary)
         nats = await stack.enter_async_context(EmbeddedNats(tmp_path / "nats"))
-        link = await stack.enter_async_context(TcpLink(primary.port))
         # Before there is anything in it: what the standby is to lack comes later.
         standby = await make_standby(primary, tmp_path / "standby")
         stack.push_async_callback(standby.stop)
         bus = await connect(nats.url, cell=cell_name, name="test")
         stack.push_async_callback(bus.close)
         await ensure_streams(bus)
-        yield Failover(primary, standby, link, bus, cell_name)
+        yield Failover(primary, standby, bus, cell_name)

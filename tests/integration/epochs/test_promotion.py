@@ -19,10 +19,8 @@ from core.sealing import Keyring
 from core.testing.invariants import CellUnderCheck, ReadModel, lasting_violations
 from placement.hosts.host import Host
 from tests.integration.bus.journal import assert_mirrors, until_stream_at
-from tests.integration.epochs.conftest import Failover, relaying
+from tests.integration.epochs.conftest import PATIENCE_S, Failover, relaying, until_epoch
 from tests.integration.epochs.hosts_model import HostsModel
-
-PATIENCE_S = 30.0
 
 
 async def enrol(repository: Repository, *numbers: int) -> int:
@@ -39,12 +37,6 @@ async def enrol(repository: Repository, *numbers: int) -> int:
 
 def repository_of(log: EventLog) -> Repository:
     return Repository(log, Keyring(log.pool, log.schema, bytes(32)), current_context)
-
-
-async def until_epoch(log: EventLog, epoch: int) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not (await log.is_verified() and (await log.head()).epoch == epoch):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
 
 
 async def raised(log: EventLog) -> list[tuple[RecordedEvent, EpochRaised]]:

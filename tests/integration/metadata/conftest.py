@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +13,11 @@ import pytest_asyncio
 
 from core.eventlog.types import RecordedEvent
 from core.saga.state import SagaStatus
-from core.sealing import decode_master_key
 from core.testing.servers import Cell
 from tests.harness.control_plane import ControlPlane, Prepared, control_plane
 from tests.harness.fake_host import FakeHost
 from tests.harness.invariants import check_invariants
-from tests.integration.metadata.proxy import Proxy
+from tests.harness.metadata_proxy import Proxy
 
 HOSTS = ("host-1", "host-2")
 USER_DATA = b"#!/bin/sh\n\x00\xff\x1f\x8b binary \xc3\xa9\n"
@@ -49,15 +47,6 @@ class World:
     plane: ControlPlane
     prepared: Prepared
     replicas: tuple[str, ...]
-
-    @property
-    def master_key(self) -> bytes:
-        """That of the hosts' keys."""
-        return base64.b64decode((self.plane.folder / "metadata").read_text())
-
-    @property
-    def sealing_key(self) -> bytes:
-        return decode_master_key((self.plane.folder / "master").read_text())
 
     async def events(self, guest: GuestOf) -> Sequence[RecordedEvent]:
         """Of the instance, as the log has them."""
@@ -96,7 +85,7 @@ async def proxy_at(world: World, guest: GuestOf) -> AsyncIterator[Callable[..., 
     async with httpx.AsyncClient(timeout=10) as client:
 
         def proxy(replica: int, host: str = guest.host) -> Proxy:
-            return Proxy(world.replicas[replica], world.master_key, host, client)
+            return Proxy(world.replicas[replica], world.plane.metadata_key, host, client)
 
         yield proxy
 

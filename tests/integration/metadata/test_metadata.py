@@ -16,10 +16,9 @@ from cirra.identity.v1.identity_pb2 import ROLE_MEMBER, Principal
 from core.errors import InvalidArgument, NotFound
 from core.rpc.context import acting_as
 from core.saga.state import SagaStatus
-from core.sealing import Keyring
 from tests.harness.control_plane import ADMIN, PATIENCE_S
+from tests.harness.metadata_proxy import Proxy
 from tests.integration.metadata.conftest import USER_DATA, GuestOf, World
-from tests.integration.metadata.proxy import Proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -195,9 +194,8 @@ async def test_a_deleted_guest_is_nobody_and_its_secrets_cant_be_opened(
     async with asyncio.timeout(PATIENCE_S):
         while (await proxy.ask("/latest/meta-data/", guest)).status_code != 404:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.05)
-    keyring = Keyring(world.plane.repository.log.pool, f"{world.plane.cell.name}_log", world.sealing_key)
     [posted] = [event for event in await world.events(guest) if event.type.endswith("InstancePasswordPosted")]
-    opened = await keyring.open(posted.aggregate_id, InstancePasswordPosted.FromString(posted.data))
+    opened = await world.plane.new_keyring().open(posted.aggregate_id, InstancePasswordPosted.FromString(posted.data))
     assert (opened.destroyed, opened.message.password) == (True, b"")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness.metadata_proxy import Proxy
 from tests.integration.metadata.conftest import GuestOf, World
-from tests.integration.metadata.proxy import Proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

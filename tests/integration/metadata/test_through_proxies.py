@@ -34,7 +34,7 @@ async def network(world: World, guest: GuestOf, tmp_path: Path) -> AsyncIterator
 
 def identity(world: World, folder: Path, guest: GuestOf) -> ProxyIdentity:
     key = folder / "metadata.key"
-    key.write_bytes(host_key(world.master_key, guest.host))
+    key.write_bytes(host_key(world.plane.metadata_key, guest.host))
     urls = ",".join(f"http://{address}" for address in world.replicas)
     return ProxyIdentity(guest.host, urls, Path(), Path(), Path(), key)
 

@@ -53,7 +53,7 @@ async def still(module_cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> 
             await plane.start_metadata()
         await plane.add_host(FakeHost("host-1", module_cell))
         await plane.hosts_are_up("host-1")
-        accepted = await (await plane.prepare()).create()
+        accepted = await (await plane.prepare()).create(user_data=b"#!")
         await plane.ended(accepted.operation_id)
         async with under_check(plane) as checked:
             assert len(checked.read_models) == len(READ_MODELS)
@@ -260,7 +260,13 @@ async def test_what_a_deleted_instance_leaves_is_named(still: Still) -> None:
     instance.delete("")
     await still.plane.repository.save(instance)
     found = await violations(still.checked)
-    texts = [str(violation) for violation in found if violation.invariant in (Invariant.CLAIM, Invariant.PORT)]
-    assert len(texts) == 2
+    left = (Invariant.CLAIM, Invariant.PORT, Invariant.SECRET)
+    texts = [str(violation) for violation in found if violation.invariant in left]
+    assert len(texts) == 3
     assert any("is held, and the instance is gone" in text for text in texts)
     assert any("lives on, and its instance" in text for text in texts)
+    assert any("can still be opened" in text for text in texts)
+    at_rest = await violations(still.checked, resting=True)
+    assert Invariant.SECRET not in _named(at_rest), "who has stopped may have had it still to do"
+    await still.plane.repository.destroy_secrets(instance.id)
+    assert Invariant.SECRET not in _named(await violations(still.checked))

@@ -21,6 +21,7 @@ from core.testing.invariants_holdings import holding_violations
 from core.testing.invariants_hosts import HostUnderCheck, file_violations, host_violations
 from core.testing.invariants_log import all_events, constraint_differences, gaps, stream_differences
 from core.testing.invariants_models import ReadModel, abandoned_sagas, rebuild_differences
+from core.testing.invariants_secrets import surviving_keys
 from core.testing.invariants_violation import Invariant, Violation
 
 __all__ = [
@@ -76,6 +77,8 @@ async def violations(cell: CellUnderCheck, *, resting: bool = False) -> list[Vio
         found += await abandoned_sagas(cell.log, events, cell.runner_lease)
     if asked & HOLDINGS:
         found += await holding_violations(cell.log, events)
+    if Invariant.SECRET in asked and not resting:
+        found += await surviving_keys(cell.log, events)
     if not resting:
         for host in cell.hosts:
             found += await host_violations(host, events)

@@ -18,6 +18,7 @@ class Invariant(Enum):
     PORT = "a port's device lives; an address or MAC in use has a living port"
     USAGE = "what is counted is what there is"
     HOST = "a host has the guests and ports that were made there, and nothing else"
+    SECRET = "of what is deleted, the key of its secrets is gone"
     FILE = "an image that is active has its blob, whole"
 
 

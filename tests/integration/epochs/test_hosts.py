@@ -1,16 +1,14 @@
-"""An older backup of Postgres is restored while guests run: real services, real agents on simulated drivers.
+"""The log loses its last events while guests run: real services, real agents on simulated drivers.
 
-One story, told once: it takes a whole cloud. A was there before the backup, B came after it, C went after it, D was
-being built when it was made.
+One story, told once for each way to lose them: it takes a whole cloud. A was there before what is lost, B came in it,
+C went in it, D was being built when it began.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -28,7 +26,8 @@ from tests.chaos.cloud import CELL, HOSTS, PATIENCE_S, ChaosCloud, chaos_cloud
 from tests.chaos.hosts import SimulatedHost
 from tests.harness.invariants import cell_under_check, require_sound
 from tests.harness.log_watch import LogWatch
-from tests.harness.standby import base_backup
+from tests.integration.epochs.conftest import until_epoch
+from tests.integration.epochs.losses import Loss, promotion, restore
 
 Found = set[tuple[str, str, str]]
 """Kind of difference, kind of object, id."""
@@ -58,22 +57,26 @@ async def cloud(log_watch: LogWatch) -> AsyncIterator[ChaosCloud]:
             yield running
 
 
-async def test_a_restore_of_an_older_backup_touches_no_guest(cloud: ChaosCloud) -> None:
+@pytest.mark.parametrize("losing", [restore, promotion])
+async def test_lost_events_touch_no_guest(cloud: ChaosCloud, losing: Loss) -> None:
     a, c = await booted(cloud, "a"), await booted(cloud, "c")
-    backup, building = await backed_up_amid_a_build(cloud)
-    d = await finished(cloud, building)
-    b = await booted(cloud, "b")
-    await cloud.customer.clients[0].operations.wait(
-        await cloud.customer.clients[0].instances.delete(c.instance), timeout_s=PATIENCE_S
-    )
-    before = {host.name: processes(host) for host in cloud.hosts}
-    assert {uid for running in before.values() for uid in running} == {a.uid, b.uid, d.uid}
-    log = await restored(cloud, backup)
+    building = await wanted_and_not_built(cloud, "d")
+    async with losing(cloud) as lose:
+        for host in cloud.hosts:
+            host.compute.let_up()
+        d = await finished(cloud, building)
+        b = await booted(cloud, "b")
+        await deleted(cloud, c)
+        before = {host.name: processes(host) for host in cloud.hosts}
+        assert {uid for running in before.values() for uid in running} == {a.uid, b.uid, d.uid}
+        await cloud.log.close()
+        await lose()
+    log = await EventLog.open(cloud.postgres.dsn, schema=f"{CELL}_log")
     try:
-        assert (await log.head()).epoch == 2
+        await until_epoch(log, 2)
         expected = b.differ("UNKNOWN") | c.differ("MISSING")
         expected |= {("POWER", "domain", d.uid), ("GENERATION_AHEAD", "domain", d.uid)}
-        assert await listed(cloud, complete=True) == expected
+        assert await listed(cloud) == expected
         await nothing_moves_yet(cloud, building)
         assert {host.name: processes(host) for host in cloud.hosts} == before
         await accepted(cloud)
@@ -109,21 +112,22 @@ async def finished(cloud: ChaosCloud, operation: Operation) -> Guest:
     return Guest(instance)
 
 
-async def backed_up_amid_a_build(cloud: ChaosCloud) -> tuple[Path, Operation]:
-    """A backup made when a guest was to be built, and no agent had done it yet."""
+async def deleted(cloud: ChaosCloud, guest: Guest) -> None:
+    client = cloud.customer.clients[0]
+    await client.operations.wait(await client.instances.delete(guest.instance), timeout_s=PATIENCE_S)
+
+
+async def wanted_and_not_built(cloud: ChaosCloud, name: str) -> Operation:
+    """A guest is to be built, and no agent has done it yet: all are down."""
     for host in cloud.hosts:
         host.compute.keep_down()
         await host.compute.kill()
-    operation = await cloud.customer.create(cloud.customer.clients[0], "d")
+    operation = await cloud.customer.create(cloud.customer.clients[0], name)
     uid = operation.target.rpartition("/")[2]
     async with asyncio.timeout(PATIENCE_S):
         while not await _wanted(cloud, uid):  # noqa: ASYNC110 - a database is asked
             await asyncio.sleep(0.05)
-    backup = cloud.layout.root / "backup"
-    await base_backup(cloud.postgres, backup)
-    for host in cloud.hosts:
-        host.compute.let_up()
-    return backup, operation
+    return operation
 
 
 async def _wanted(cloud: ChaosCloud, uid: str) -> bool:
@@ -134,24 +138,12 @@ async def _wanted(cloud: ChaosCloud, uid: str) -> bool:
     )
 
 
-async def restored(cloud: ChaosCloud, backup: Path) -> EventLog:
-    """The control plane and Postgres stop, an older Postgres starts, and so does the control plane. Hosts go on."""
-    await asyncio.gather(*(process.stop() for process in cloud.services.values()))
-    await cloud.log.close()
-    await cloud.postgres.stop()
-    await asyncio.to_thread(shutil.rmtree, cloud.postgres.data)
-    await asyncio.to_thread(backup.rename, cloud.postgres.data)
-    await cloud.postgres.start()
-    await asyncio.gather(*(process.start() for process in cloud.services.values()))
-    return await EventLog.open(cloud.postgres.dsn, schema=f"{CELL}_log")
-
-
 def processes(host: SimulatedHost) -> Mapping[str, str]:
     """Instance → its guest as the simulated hypervisor keeps it: process, number of starts, state."""
     return {uid: host.guest(uid) for uid in host.contents().running}
 
 
-async def listed(cloud: ChaosCloud, *, complete: bool) -> Found:
+async def listed(cloud: ChaosCloud) -> Found:
     """What differs on all hosts, once their agents have told."""
     found: Found = set()
     for name in HOSTS:
@@ -204,7 +196,7 @@ async def in_error(cloud: ChaosCloud, guest: Guest) -> None:
 
 
 async def old_commands_are_refused(cloud: ChaosCloud, guest: Guest) -> None:
-    """One that was sent before the restore and comes after it, with a number above all."""
+    """One that was sent before the loss and comes after it, with a number above all."""
     [host] = [host for host in cloud.hosts if guest.uid in processes(host)]
     before = processes(host)[guest.uid]
     old = DesiredObject(
