@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from uuid import UUID
 
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import compute_pb2 as public
 from cirra.conductor.v1.sagas_pb2 import HostClaimed, InstanceCreateParams
-from cirra.network.v1 import network_pb2 as network_api
 from cirra.operations.v1.operations_pb2 import OperationError
 from cirra.placement.v1 import scheduling_pb2 as scheduling
 from conductor.compute import teardown
 from conductor.compute.abandonment import give_back
-from conductor.compute.domain import domain_spec, domain_wish, port_wish
+from conductor.compute.domain import domain_wish
 from conductor.compute.instance import Instance
-from conductor.compute.opening import recalled, wished
-from conductor.hosts.settle import Answered, told_and_done
-from conductor.image.image import Image
-from conductor.network.network import Network
+from conductor.compute.opening import recalled
+from conductor.compute.steps import (
+    domain_told,
+    instance_id_of,
+    port_bound_to,
+    port_told,
+    services_of,
+    specified,
+    turn_of,
+)
 from conductor.network.port import Port
-from conductor.services import Services
-from conductor.turn import Turn
 from core.errors import CirraError
 from core.saga import Abandoned, Saga, Step, StepContext, StepError, Together, taken_at_start
 from core.saga.engine import CANCELLED
@@ -39,7 +40,7 @@ async def give_up(ctx: Context) -> None:
     Its addresses were taken with it: those are free again also when no step of theirs has begun.
     """
     for port_id in ctx.params.port_ids:
-        await teardown.release_port(_services(ctx), port_id, ctx.params.instance_id)
+        await teardown.release_port(services_of(ctx), port_id, ctx.params.instance_id)
 
     def decide(instance: Instance) -> None:
         task_id = str(ctx.saga_id)
@@ -50,11 +51,11 @@ async def give_up(ctx: Context) -> None:
             instance.fail(task_id, _fault(ctx.error))
         instance.end_task(task_id)
 
-    await _services(ctx).repository.change(Instance, _instance_id(ctx), decide)
+    await services_of(ctx).repository.change(Instance, instance_id_of(ctx), decide)
 
 
 async def free_port(ctx: Context) -> None:
-    await teardown.release_port(_services(ctx), ctx.item, ctx.params.instance_id)
+    await teardown.release_port(services_of(ctx), ctx.item, ctx.params.instance_id)
 
 
 async def claim_host(ctx: Context) -> Together:
@@ -63,7 +64,7 @@ async def claim_host(ctx: Context) -> Together:
     request.attempt = ctx.attempt
     request.excluded_hosts.extend(claimed.host for claimed in ctx.earlier_results("claim_host", HostClaimed))
     try:
-        response = await _services(ctx).placement.Claim(request)
+        response = await services_of(ctx).placement.Claim(request)
     except CirraError as error:
         if error.retryable:
             raise
@@ -71,8 +72,8 @@ async def claim_host(ctx: Context) -> Together:
     claimed = HostClaimed(
         host=response.host, virt_type=response.virt_type, availability_zone=response.availability_zone
     )
-    instance = await recalled(ctx, Instance, _instance_id(ctx))
-    instance.assign_host(_turn(ctx), claimed.host, claimed.virt_type, claimed.availability_zone)
+    instance = await recalled(ctx, Instance, instance_id_of(ctx))
+    instance.assign_host(turn_of(ctx), claimed.host, claimed.virt_type, claimed.availability_zone)
     ctx.describe(f"on {claimed.host}")
     return Together((instance,), claimed)
 
@@ -83,42 +84,24 @@ async def release_claim(ctx: Context) -> None:
     ctx.on_host(host)
     failed = bool(host) and ctx.error is not None and ctx.error.reason != CANCELLED
     await teardown.release_claim(
-        _services(ctx), ctx.params.instance_id, _turn(ctx), host, up_to=ctx.attempt, build_failed=failed
+        services_of(ctx), ctx.params.instance_id, turn_of(ctx), host, up_to=ctx.attempt, build_failed=failed
     )
 
 
 async def wish_port(ctx: Context) -> tuple[Port]:
     """The port as it shall be bound."""
-    host = _host(ctx)
-    instance = await recalled(ctx, Instance, _instance_id(ctx))
-    port = await recalled(ctx, Port, UUID(ctx.item))
-    network = await recalled(ctx, Network, UUID(port.network_id))
-    wish = port_wish(host, port, network, instance.hostname, ctx.params.instance_id)
-    port.bind(host, network_api.PORT_BINDING_STATE_ACTIVE, wish, _turn(ctx))
-    return (port,)
+    return await port_bound_to(ctx, ctx.item, _host(ctx))
 
 
 async def bind_port(ctx: Context) -> Together:
-    services, host = _services(ctx), _host(ctx)
-    ctx.on_host(host)
-    port = await wished(ctx, wish_port)
-    answered = await told_and_done(
-        services,
-        port.bindings[host].desired,
-        Port,
-        lambda it: it.observation(host),
-        lambda facts: facts.wired,
-        Port.observe,
-    )
-    ctx.describe(f"{', '.join(fixed.ip_address for fixed in port.fixed_ips)} on {host}")
-    return answered.together
+    return await port_told(ctx, wish_port, _host(ctx))
 
 
 async def unbind_port(ctx: Context) -> None:
     claimed = ctx.find_result("claim_host", HostClaimed)
     if claimed is not None:
         ctx.on_host(claimed.host)
-        await teardown.unbind_port(_services(ctx), ctx.item, _turn(ctx), claimed.host)
+        await teardown.unbind_port(services_of(ctx), ctx.item, turn_of(ctx), claimed.host)
 
 
 async def wish_off(ctx: Context) -> tuple[Instance]:
@@ -127,7 +110,8 @@ async def wish_off(ctx: Context) -> tuple[Instance]:
 
 async def build(ctx: Context) -> Together:
     """Disk and domain, not started: the one step that may create a disk."""
-    answered = await _tell_domain(ctx, wish_off, agent.DOMAIN_STATE_SHUTOFF)
+    ctx.on_host(_host(ctx))
+    answered = await domain_told(ctx, wish_off, lambda facts: facts.state == agent.DOMAIN_STATE_SHUTOFF)
     said = answered.aggregate.observation
     ctx.describe("image from the host's cache" if said is not None and said.facts.image_cached else "image downloaded")
     return answered.together
@@ -137,7 +121,7 @@ async def remove_domain(ctx: Context) -> None:
     claimed = ctx.find_result("claim_host", HostClaimed)
     if claimed is not None:
         ctx.on_host(claimed.host)
-        await teardown.remove_domain(_services(ctx), ctx.params.instance_id, _turn(ctx), claimed.host)
+        await teardown.remove_domain(services_of(ctx), ctx.params.instance_id, turn_of(ctx), claimed.host)
 
 
 async def wish_on(ctx: Context) -> tuple[Instance]:
@@ -145,13 +129,14 @@ async def wish_on(ctx: Context) -> tuple[Instance]:
 
 
 async def start(ctx: Context) -> Together:
-    return (await _tell_domain(ctx, wish_on, agent.DOMAIN_STATE_RUNNING)).together
+    ctx.on_host(_host(ctx))
+    return (await domain_told(ctx, wish_on, lambda facts: facts.state == agent.DOMAIN_STATE_RUNNING)).together
 
 
 async def abandon(ctx: Context) -> Abandoned:
     """The instance comes to rest in ERROR with the cause. Past the pivot its guest runs, and keeps what it has."""
     task_id = str(ctx.saga_id)
-    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    instance = await services_of(ctx).repository.load(Instance, instance_id_of(ctx))
     if instance.task_id != task_id:
         return Abandoned()  # its last undo has done all, and only could not say so
     ports: tuple[Port, ...] = ()
@@ -161,7 +146,7 @@ async def abandon(ctx: Context) -> Abandoned:
         claimed = ctx.find_result("claim_host", HostClaimed)
         host = claimed.host if claimed is not None else ""
         given = await give_back(
-            _services(ctx), ctx.params.instance_id, ctx.params.port_ids, _turn(ctx), host, up_to=ctx.attempt
+            services_of(ctx), ctx.params.instance_id, ctx.params.port_ids, turn_of(ctx), host, up_to=ctx.attempt
         )
         instance, ports, left = given.instance, given.ports, given.left
     instance.fail(task_id, _fault_of_abandoned(ctx))
@@ -170,7 +155,7 @@ async def abandon(ctx: Context) -> Abandoned:
 
 
 async def activate(ctx: Context) -> Together:
-    instance = await recalled(ctx, Instance, _instance_id(ctx))
+    instance = await recalled(ctx, Instance, instance_id_of(ctx))
     instance.activate(str(ctx.saga_id))
     return Together((instance,))
 
@@ -195,43 +180,9 @@ INSTANCE_CREATE = Saga(
 
 async def _wish_domain(ctx: Context, power: agent.DesiredPower.ValueType, *, create: bool) -> tuple[Instance]:
     """The domain as its host shall have it."""
-    instance = await recalled(ctx, Instance, _instance_id(ctx))
-    image = await recalled(ctx, Image, UUID(instance.image_id))
-    ports = [await recalled(ctx, Port, UUID(port_id)) for port_id in ctx.params.port_ids]
-    networks = [await recalled(ctx, Network, UUID(port.network_id)) for port in ports]
-    spec = domain_spec(instance, image, list(zip(ports, networks, strict=True)), power)
-    instance.desire_domain(_turn(ctx), domain_wish(_host(ctx), spec, create=create))
+    instance, spec = await specified(ctx, power)
+    instance.desire_domain(turn_of(ctx), domain_wish(_host(ctx), spec, create=create))
     return (instance,)
-
-
-async def _tell_domain(
-    ctx: Context, wish: Callable[[Context], Awaitable[tuple[Instance]]], wanted: agent.DomainState.ValueType
-) -> Answered[Instance]:
-    """Makes the domain so on its host, and waits until the host has said that it is."""
-    ctx.on_host(_host(ctx))
-    instance = await wished(ctx, wish)
-    assert instance.domain is not None
-    return await told_and_done(
-        _services(ctx),
-        instance.domain,
-        Instance,
-        lambda it: it.observation,
-        lambda facts: facts.state == wanted,
-        Instance.observe_domain,
-    )
-
-
-def _services(ctx: Context) -> Services:
-    services: Services = ctx.services
-    return services
-
-
-def _instance_id(ctx: Context) -> UUID:
-    return UUID(ctx.params.instance_id)
-
-
-def _turn(ctx: Context) -> Turn:
-    return Turn(str(ctx.saga_id), ctx.attempt)
 
 
 def _host(ctx: Context) -> str:

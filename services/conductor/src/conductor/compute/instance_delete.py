@@ -9,9 +9,8 @@ from cirra.conductor.v1.sagas_pb2 import InstanceDeleteParams
 from conductor.compute import teardown
 from conductor.compute.abandonment import give_back
 from conductor.compute.instance import Instance
+from conductor.compute.steps import instance_id_of, services_of, turn_of
 from conductor.network.port import Port
-from conductor.services import Services
-from conductor.turn import Turn
 from core.errors import FailedPrecondition
 from core.saga import Abandoned, Saga, SagaRun, Step, StepContext, StepError
 from core.saga.state import SagaStatus
@@ -25,7 +24,7 @@ async def stop_running_task(ctx: Context) -> None:
     """A create that is under way is cancelled; past its pivot, it is waited for."""
     if not ctx.params.running_task_id:
         return
-    repository, saga_id = _services(ctx).repository, UUID(ctx.params.running_task_id)
+    repository, saga_id = services_of(ctx).repository, UUID(ctx.params.running_task_id)
     await repository.change(SagaRun, saga_id, lambda run: run.request_cancel("the instance is deleted"))
 
     async def ended() -> bool | None:
@@ -36,48 +35,48 @@ async def stop_running_task(ctx: Context) -> None:
             )
         return run.status.ended or None
 
-    await _services(ctx).changes.until(saga_id, ended)
+    await services_of(ctx).changes.until(saga_id, ended)
 
 
 async def take_over(ctx: Context) -> None:
-    await _services(ctx).repository.change(
-        Instance, _instance_id(ctx), lambda it: it.start_task("instance-delete", str(ctx.saga_id))
+    await services_of(ctx).repository.change(
+        Instance, instance_id_of(ctx), lambda it: it.start_task("instance-delete", str(ctx.saga_id))
     )
 
 
 async def remove_domain(ctx: Context) -> None:
-    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    instance = await services_of(ctx).repository.load(Instance, instance_id_of(ctx))
     if instance.host:
         ctx.on_host(instance.host)
-        gone = await teardown.remove_domain(_services(ctx), ctx.params.instance_id, _turn(ctx), instance.host)
+        gone = await teardown.remove_domain(services_of(ctx), ctx.params.instance_id, turn_of(ctx), instance.host)
         ctx.describe(f"on {instance.host}" if gone else f"{instance.host} is down: pending there")
 
 
 async def unbind_port(ctx: Context) -> None:
-    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
-    port = await _services(ctx).repository.load(Port, UUID(ctx.item))
+    instance = await services_of(ctx).repository.load(Instance, instance_id_of(ctx))
+    port = await services_of(ctx).repository.load(Port, UUID(ctx.item))
     # A task that the delete has cancelled may have given a port back, which is another's by now.
     if instance.host and port.device_id in ("", ctx.params.instance_id):
         ctx.on_host(instance.host)
-        await teardown.unbind_port(_services(ctx), ctx.item, _turn(ctx), instance.host)
+        await teardown.unbind_port(services_of(ctx), ctx.item, turn_of(ctx), instance.host)
 
 
 async def release_port(ctx: Context) -> None:
-    await teardown.release_port(_services(ctx), ctx.item, ctx.params.instance_id)
+    await teardown.release_port(services_of(ctx), ctx.item, ctx.params.instance_id)
 
 
 async def release_claim(ctx: Context) -> None:
-    services, instance_id = _services(ctx), ctx.params.instance_id
-    instance = await services.repository.load(Instance, _instance_id(ctx))
+    services, instance_id = services_of(ctx), ctx.params.instance_id
+    instance = await services.repository.load(Instance, instance_id_of(ctx))
     host = _last_host(instance)
     ctx.on_host(host)
-    await teardown.release_claim(services, instance_id, _turn(ctx), host, up_to=teardown.ANY_ATTEMPT)
+    await teardown.release_claim(services, instance_id, turn_of(ctx), host, up_to=teardown.ANY_ATTEMPT)
 
 
 async def settle(ctx: Context) -> None:
-    repository = _services(ctx).repository
-    await repository.change(Instance, _instance_id(ctx), lambda it: it.delete(str(ctx.saga_id)))
-    await repository.destroy_secrets(_instance_id(ctx))
+    repository = services_of(ctx).repository
+    await repository.change(Instance, instance_id_of(ctx), lambda it: it.delete(str(ctx.saga_id)))
+    await repository.destroy_secrets(instance_id_of(ctx))
 
 
 async def abandon(ctx: Context) -> Abandoned:
@@ -85,8 +84,8 @@ async def abandon(ctx: Context) -> Abandoned:
 
     Raises FailedPrecondition while another task has it: what that holds can't be given back under its feet.
     """
-    services, task_id = _services(ctx), str(ctx.saga_id)
-    instance = await services.repository.load(Instance, _instance_id(ctx))
+    services, task_id = services_of(ctx), str(ctx.saga_id)
+    instance = await services.repository.load(Instance, instance_id_of(ctx))
     if instance.deleted:
         return Abandoned()
     if instance.task_id not in ("", task_id):
@@ -100,7 +99,7 @@ async def abandon(ctx: Context) -> Abandoned:
         services,
         ctx.params.instance_id,
         ctx.params.port_ids,
-        _turn(ctx),
+        turn_of(ctx),
         _last_host(instance),
         up_to=teardown.ANY_ATTEMPT,
     )
@@ -129,16 +128,3 @@ INSTANCE_DELETE = Saga(
 def _last_host(instance: Instance) -> str:
     """Where it is or was: once it has left its host, its domain still tells."""
     return instance.host or (instance.domain.host if instance.domain is not None else "")
-
-
-def _services(ctx: Context) -> Services:
-    services: Services = ctx.services
-    return services
-
-
-def _turn(ctx: Context) -> Turn:
-    return Turn(str(ctx.saga_id), ctx.attempt)
-
-
-def _instance_id(ctx: Context) -> UUID:
-    return UUID(ctx.params.instance_id)

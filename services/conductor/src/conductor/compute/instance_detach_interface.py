@@ -5,16 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from cirra.agent.v1 import desired_pb2 as agent
 from cirra.conductor.v1.sagas_pb2 import InterfaceParams
 from conductor.compute import nics, teardown
 from conductor.compute.abandonment import release
 from conductor.compute.instance import Instance
-from conductor.compute.opening import recalled, wished
-from conductor.hosts.settle import told_and_done
+from conductor.compute.opening import recalled
+from conductor.compute.steps import instance_id_of, nics_told, services_of, turn_of
 from conductor.network.port import Port
-from conductor.services import Services
-from conductor.turn import Turn
 from core.saga import Abandoned, Saga, Step, StepContext, Together, taken_at_start
 
 Context = StepContext[InterfaceParams]
@@ -24,47 +21,35 @@ _FORWARD = "after the pivot"
 
 async def give_back(ctx: Context) -> None:
     """The guest shall keep the NIC."""
-    await _services(ctx).repository.change(
-        Instance, _instance_id(ctx), lambda it: nics.give_up(it, _turn(ctx), ctx.params, attached=False)
+    await services_of(ctx).repository.change(
+        Instance, instance_id_of(ctx), lambda it: nics.give_up(it, turn_of(ctx), ctx.params, attached=False)
     )
 
 
 async def wish_no_nic(ctx: Context) -> tuple[Instance]:
-    instance = await recalled(ctx, Instance, _instance_id(ctx))
+    instance = await recalled(ctx, Instance, instance_id_of(ctx))
     kept = [nic for nic in ctx.params.earlier_nics if nic.port_id != ctx.params.port_id]
-    nics.desire_nics(instance, _turn(ctx), kept)
+    nics.desire_nics(instance, turn_of(ctx), kept)
     return (instance,)
 
 
 async def unplug(ctx: Context) -> Together:
-    instance = await wished(ctx, wish_no_nic)
-    ctx.on_host(instance.host)
-    assert instance.domain is not None
-    answered = await told_and_done(
-        _services(ctx),
-        instance.domain,
-        Instance,
-        lambda it: it.observation,
-        lambda facts: facts.state != _ABSENT,
-        Instance.observe_domain,
-    )
-    ctx.describe(f"on {instance.host}")
-    return answered.together
+    return await nics_told(ctx, wish_no_nic)
 
 
 async def unbind_port(ctx: Context) -> None:
-    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    instance = await services_of(ctx).repository.load(Instance, instance_id_of(ctx))
     ctx.on_host(instance.host)
     if instance.task_id == str(ctx.saga_id):
-        await teardown.unbind_port(_services(ctx), ctx.params.port_id, _turn(ctx), instance.host)
+        await teardown.unbind_port(services_of(ctx), ctx.params.port_id, turn_of(ctx), instance.host)
 
 
 async def release_port(ctx: Context) -> None:
-    await teardown.release_port(_services(ctx), ctx.params.port_id, ctx.params.instance_id)
+    await teardown.release_port(services_of(ctx), ctx.params.port_id, ctx.params.instance_id)
 
 
 async def settle(ctx: Context) -> Together:
-    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    instance = await services_of(ctx).repository.load(Instance, instance_id_of(ctx))
     nics.forget(instance, ctx.params.port_id)
     instance.power_done(str(ctx.saga_id))
     return Together((instance,))
@@ -72,18 +57,18 @@ async def settle(ctx: Context) -> Together:
 
 async def abandon(ctx: Context) -> Abandoned:
     """Before the guest has released it, it keeps the NIC; after that the port is given back without waiting."""
-    instance = await _services(ctx).repository.load(Instance, _instance_id(ctx))
+    instance = await services_of(ctx).repository.load(Instance, instance_id_of(ctx))
     if ctx.error is not None:
-        nics.give_up(instance, _turn(ctx), ctx.params, attached=False)
+        nics.give_up(instance, turn_of(ctx), ctx.params, attached=False)
         return Abandoned((instance,))
     if instance.task_id != str(ctx.saga_id):
         return Abandoned()
     nics.forget(instance, ctx.params.port_id)
     instance.power_done(str(ctx.saga_id))
-    port = await _services(ctx).repository.load(Port, UUID(ctx.params.port_id))
+    port = await services_of(ctx).repository.load(Port, UUID(ctx.params.port_id))
     if port.deleted or port.device_id != ctx.params.instance_id:
         return Abandoned((instance,))
-    return Abandoned((instance, port), tuple(release(port, _turn(ctx))))
+    return Abandoned((instance, port), tuple(release(port, turn_of(ctx))))
 
 
 INSTANCE_DETACH_INTERFACE = Saga(
@@ -105,18 +90,3 @@ INSTANCE_DETACH_INTERFACE = Saga(
     ),
     abandon=abandon,
 )
-
-_ABSENT = agent.DOMAIN_STATE_ABSENT
-
-
-def _services(ctx: Context) -> Services:
-    services: Services = ctx.services
-    return services
-
-
-def _instance_id(ctx: Context) -> UUID:
-    return UUID(ctx.params.instance_id)
-
-
-def _turn(ctx: Context) -> Turn:
-    return Turn(str(ctx.saga_id), ctx.attempt)

@@ -7,20 +7,14 @@ before; its host learns of that by desired state, so that giving up waits for no
 from __future__ import annotations
 
 from datetime import timedelta
-from uuid import UUID
 
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.conductor.v1.sagas_pb2 import InstancePowerParams
-from conductor.compute.domain import domain_spec, domain_wish
+from conductor.compute.domain import domain_wish
 from conductor.compute.instance import Instance
-from conductor.compute.opening import recalled, wished
+from conductor.compute.opening import recalled
+from conductor.compute.steps import domain_told, instance_id_of, services_of, specified, turn_of
 from conductor.compute.wishes import set_power
-from conductor.hosts.settle import told_and_done
-from conductor.image.image import Image
-from conductor.network.network import Network
-from conductor.network.port import Port
-from conductor.services import Services
-from conductor.turn import Turn
 from core.saga import Abandoned, Saga, Step, StepContext, Together, taken_at_start
 
 Context = StepContext[InstancePowerParams]
@@ -45,61 +39,39 @@ def power_saga(name: str, step: str) -> Saga[InstancePowerParams]:
 
 async def wish(ctx: Context) -> tuple[Instance]:
     """The guest defined anew from what it is made of now, and on, off or booted anew as wanted."""
-    instance = await recalled(ctx, Instance, UUID(ctx.params.instance_id))
-    image = await recalled(ctx, Image, UUID(instance.image_id))
-    ports = [await recalled(ctx, Port, UUID(port_id)) for port_id in ctx.params.port_ids]
-    networks = [await recalled(ctx, Network, UUID(port.network_id)) for port in ports]
     wanted = ctx.params.wanted
-    spec = domain_spec(instance, image, list(zip(ports, networks, strict=True)), wanted.power)
+    instance, spec = await specified(ctx, wanted.power)
     set_power(spec, wanted)
-    instance.desire_domain(Turn(str(ctx.saga_id), ctx.attempt), domain_wish(instance.host, spec, create=False))
+    instance.desire_domain(turn_of(ctx), domain_wish(instance.host, spec, create=False))
     return (instance,)
 
 
 async def make_so(ctx: Context) -> Together:
-    instance = await wished(ctx, wish)
-    ctx.on_host(instance.host)
-    assert instance.domain is not None
     on = ctx.params.wanted.power == agent.DESIRED_POWER_ON
     state = agent.DOMAIN_STATE_RUNNING if on else agent.DOMAIN_STATE_SHUTOFF
-    answered = await told_and_done(
-        ctx.services,
-        instance.domain,
-        Instance,
-        lambda it: it.observation,
-        lambda facts: facts.state == state,
-        Instance.observe_domain,
-    )
-    ctx.describe(f"on {instance.host}")
+    answered = await domain_told(ctx, wish, lambda facts: facts.state == state)
+    ctx.describe(f"on {answered.aggregate.host}")
     return answered.together
 
 
 async def settle(ctx: Context) -> Together:
-    instance = await recalled(ctx, Instance, UUID(ctx.params.instance_id))
+    instance = await recalled(ctx, Instance, instance_id_of(ctx))
     instance.power_done(str(ctx.saga_id))
     return Together((instance,))
 
 
 async def give_back(ctx: Context) -> None:
     """As it was to be before; one append, so that nothing of this task comes after it."""
-    services: Services = ctx.services
-    await services.repository.change(
-        Instance,
-        UUID(ctx.params.instance_id),
-        lambda it: it.power_back(str(ctx.saga_id), ctx.params.earlier),
+    await services_of(ctx).repository.change(
+        Instance, instance_id_of(ctx), lambda it: it.power_back(str(ctx.saga_id), ctx.params.earlier)
     )
 
 
 async def abandon(ctx: Context) -> Abandoned:
     """The task ends; before its effect the guest shall be as it was, after it the guest is as wanted."""
-    instance = await _instance(ctx)
+    instance = await services_of(ctx).repository.load(Instance, instance_id_of(ctx))
     if ctx.error is None:
         instance.power_done(str(ctx.saga_id))
     else:
         instance.power_back(str(ctx.saga_id), ctx.params.earlier)
     return Abandoned((instance,))
-
-
-async def _instance(ctx: Context) -> Instance:
-    services: Services = ctx.services
-    return await services.repository.load(Instance, UUID(ctx.params.instance_id))
