@@ -1,13 +1,9 @@
-"""The sagas that plug and unplug NICs, on a stage like those of `instance_sagas`."""
+"""The sagas that plug and unplug NICs, on their stages."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 from uuid import UUID
 
 from cirra.compute.v1 import compute_pb2 as compute
@@ -21,11 +17,8 @@ from core.rpc.context import acting_as
 from core.saga import SagaRun
 from core.saga.state import SagaStatus
 from core.testing.sagas import Interposed
-from core.testing.servers import Cell
-from tests.harness.control_plane import ADMIN, PATIENCE_S, ControlPlane, Prepared, control_plane
-from tests.harness.fake_host import FakeHost
-from tests.harness.instance_sagas import HOSTS, WINDOW_S, InstanceStage
-from tests.harness.invariants import check_invariants
+from tests.harness.control_plane import ADMIN, PATIENCE_S
+from tests.harness.stages import InstanceStage, Setting, uid_of
 
 INTERFACE_SAGAS = (INSTANCE_ATTACH_INTERFACE, INSTANCE_DETACH_INTERFACE)
 
@@ -33,10 +26,8 @@ INTERFACE_SAGAS = (INSTANCE_ATTACH_INTERFACE, INSTANCE_DETACH_INTERFACE)
 class InterfaceStage(InstanceStage):
     """An instance with one NIC, and a second one that comes or goes, whose port was made for it."""
 
-    def __init__(
-        self, plane: ControlPlane, hosts: Sequence[FakeHost], prepared: Prepared, kit: Interposed[Any]
-    ) -> None:
-        super().__init__(plane, hosts, prepared, kit)
+    def __init__(self, setting: Setting, kit: Interposed[Any]) -> None:
+        super().__init__(setting, kit)
         # By instance: its second port.
         self._ports: dict[str, str] = {}
 
@@ -88,13 +79,13 @@ class AttachStage(InterfaceStage):
         return UUID((await self.attach(await self.active())).operation_id)
 
     async def require_done(self, run: SagaRun) -> None:
-        await self.require_with(_uid(run))
+        await self.require_with(uid_of(run))
 
     async def require_clean(self, run: SagaRun) -> None:
-        await self.require_without(_uid(run))
+        await self.require_without(uid_of(run))
 
     async def require_abandoned(self, run: SagaRun) -> None:
-        await (self.require_with(_uid(run)) if run.error is None else self.require_without(_uid(run)))
+        await (self.require_with(uid_of(run)) if run.error is None else self.require_without(uid_of(run)))
 
 
 class DetachStage(InterfaceStage):
@@ -110,38 +101,21 @@ class DetachStage(InterfaceStage):
         return UUID(accepted.operation_id)
 
     async def require_done(self, run: SagaRun) -> None:
-        await self.require_without(_uid(run))
+        await self.require_without(uid_of(run))
 
     async def require_clean(self, run: SagaRun) -> None:
-        await self.require_with(_uid(run))
+        await self.require_with(uid_of(run))
 
     async def require_abandoned(self, run: SagaRun) -> None:
-        await (self.require_without(_uid(run)) if run.error is None else self.require_with(_uid(run)))
+        await (self.require_without(uid_of(run)) if run.error is None else self.require_with(uid_of(run)))
 
 
-Stage = AttachStage | DetachStage
+def interface_kits() -> list[Interposed[Any]]:
+    """In the order of `INTERFACE_SAGAS`."""
+    return [Interposed(saga) for saga in INTERFACE_SAGAS]
 
 
-@asynccontextmanager
-async def interface_plane(cell: Cell, folder: Path, *, conductors: int = 2) -> AsyncIterator[dict[str, Stage]]:
-    """As `interposed_plane`, for these sagas: saga's name → its stage."""
-    kits: dict[str, Interposed[Any]] = {saga.name: Interposed(saga) for saga in INTERFACE_SAGAS}
-    async with AsyncExitStack() as stack:
-        for name, kit in kits.items():
-            constant = name.replace("-", "_").upper()
-            for module in ("conductor.bootstrap", "conductor.compute.interface_commands"):
-                stack.enter_context(patch(f"{module}.{constant}", kit.saga))
-        plane = await stack.enter_async_context(control_plane(cell, folder, conductors=conductors, window_s=WINDOW_S))
-        hosts = [await plane.add_host(FakeHost(name, cell)) for name in HOSTS]
-        await plane.hosts_are_up(*HOSTS)
-        prepared = await plane.prepare()
-        attach, detach = (kits[saga.name] for saga in INTERFACE_SAGAS)
-        yield {
-            attach.original.name: AttachStage(plane, hosts, prepared, attach),
-            detach.original.name: DetachStage(plane, hosts, prepared, detach),
-        }
-        await check_invariants(plane)
-
-
-def _uid(run: SagaRun) -> str:
-    return run.target.rpartition("/")[2]
+def interface_stages(setting: Setting, kits: list[Interposed[Any]]) -> dict[str, AttachStage | DetachStage]:
+    """Saga's name → its stage."""
+    attach, detach = kits
+    return {attach.original.name: AttachStage(setting, attach), detach.original.name: DetachStage(setting, detach)}

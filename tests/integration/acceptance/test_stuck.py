@@ -21,8 +21,8 @@ from cirra_sdk.errors import FailedPrecondition, InvalidArgument, OperationFaile
 from core.ids import last_segment
 from tests.harness.cloud import Cloud, Parts, Tenant
 from tests.harness.control_plane import PATIENCE_S
-from tests.harness.instance_sagas import reconcile
 from tests.harness.replicas import ADMIN_PASSWORD
+from tests.harness.stages import reconcile
 from tests.integration.acceptance.refusals import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

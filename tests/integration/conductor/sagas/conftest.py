@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from core.testing.servers import Cell
-from tests.harness.instance_sagas import CreateStage, DeleteStage, interposed_plane
+from tests.harness.instance_sagas import CreateStage, DeleteStage, create_and_delete
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -16,7 +16,7 @@ async def stages(
     module_cell: Cell, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[CreateStage, DeleteStage]]:
     """For the tests of a module: they don't meet, each has an instance of its own."""
-    async with interposed_plane(module_cell, tmp_path_factory.mktemp("plane")) as both:
+    async with create_and_delete(module_cell, tmp_path_factory.mktemp("plane")) as both:
         yield both
 
 

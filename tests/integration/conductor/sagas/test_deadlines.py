@@ -15,7 +15,7 @@ from core.saga.state import SagaStatus
 from core.testing.sagas import At, Moment, Plan, begun, held
 from core.testing.servers import Cell
 from tests.harness.fake_host import FakeHost
-from tests.harness.instance_sagas import CreateStage, DeleteStage, interposed_plane
+from tests.harness.instance_sagas import CreateStage, DeleteStage, create_and_delete
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,7 +29,7 @@ async def stages(
     module_cell: Cell, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[CreateStage, DeleteStage]]:
     """As elsewhere, but every step is given a few seconds only."""
-    async with interposed_plane(module_cell, tmp_path_factory.mktemp("plane"), deadline=DEADLINE) as both:
+    async with create_and_delete(module_cell, tmp_path_factory.mktemp("plane"), deadline=DEADLINE) as both:
         yield both
 
 

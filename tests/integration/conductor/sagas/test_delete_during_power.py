@@ -15,7 +15,7 @@ from core.saga.state import SagaStatus
 from core.testing.sagas import At, Interposed, Moment, Plan, begun, can_cancel, held
 from core.testing.servers import Cell
 from tests.harness.control_plane import PATIENCE_S
-from tests.harness.instance_sagas import POWER_SAGAS, PowerStage, power_plane
+from tests.harness.power_sagas import POWER_SAGAS, PowerStage, power_plane
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -26,7 +26,7 @@ from core.testing.sagas import (
     wakes_in_next_attempt,
 )
 from core.testing.servers import Cell
-from tests.harness.instance_sagas import CreateStage, interposed_plane
+from tests.harness.instance_sagas import CreateStage, create_and_delete
 
 SAGAS = (INSTANCE_CREATE,)
 POINTS = Interposed(INSTANCE_CREATE).points()
@@ -66,7 +66,7 @@ async def test_a_guest_that_runs_is_kept_when_its_create_is_given_up(create: Cre
 
 
 async def test_crashes_at_each_step(cell: Cell, tmp_path: Path) -> None:
-    async with interposed_plane(cell, tmp_path, conductors=1) as (create, _):
+    async with create_and_delete(cell, tmp_path, conductors=1) as (create, _):
         await crashes(create, POINTS)
         await crashes_undoing(create, LAST, UNDOING)
 

@@ -9,7 +9,7 @@ import pytest
 from conductor.compute.instance_delete import INSTANCE_DELETE
 from core.testing.sagas import At, Interposed, Moment, cancels, crashes, fails, repeats_dos, resolves
 from core.testing.servers import Cell
-from tests.harness.instance_sagas import DeleteStage, interposed_plane
+from tests.harness.instance_sagas import DeleteStage, create_and_delete
 
 SAGAS = (INSTANCE_DELETE,)
 POINTS = Interposed(INSTANCE_DELETE).points()
@@ -34,7 +34,7 @@ async def test_a_cancel_is_refused(delete: DeleteStage, at: At) -> None:
 
 
 async def test_crashes_at_each_step(cell: Cell, tmp_path: Path) -> None:
-    async with interposed_plane(cell, tmp_path, conductors=1) as (_, delete):
+    async with create_and_delete(cell, tmp_path, conductors=1) as (_, delete):
         await crashes(delete, POINTS)
 
 

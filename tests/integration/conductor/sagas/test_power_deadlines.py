@@ -13,7 +13,7 @@ from core.ids import last_segment
 from core.saga.state import SagaStatus
 from core.testing.sagas import At, Moment, Plan, begun, held
 from core.testing.servers import Cell
-from tests.harness.instance_sagas import POWER_SAGAS, PowerStage, power_plane
+from tests.harness.power_sagas import POWER_SAGAS, PowerStage, power_plane
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
