@@ -5,7 +5,6 @@ After every test that uses it, its invariants hold: log, stream, read models, cl
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -16,16 +15,14 @@ import pytest_asyncio
 
 from tests.e2e.cloud import Cloud, running_cloud
 from tests.harness.log_watch import LogWatch
+from tests.harness.root import require_root
 
 _CHECK_TIMEOUT_S = 60.0
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def cloud(log_watch: LogWatch) -> AsyncIterator[Cloud]:
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("end-to-end tests need root: guests, bridges, namespaces")
-        pytest.skip("needs root: guests, bridges, namespaces")
+    require_root("guests, bridges, namespaces")
     with log_watch.folder("cirra-e2e-") as state_dir:
         async with running_cloud(state_dir) as running:
             for path in running.layout.secrets.iterdir():

@@ -5,7 +5,6 @@ After every test that uses it, the invariants of its cloud hold (tests/e2e/conft
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -16,6 +15,7 @@ from deployment.demo.key import new_key
 from deployment.demo.tenant import Tenant, make_tenant
 from tests.e2e.cloud import Cloud
 from tests.harness.log_watch import LogWatch
+from tests.harness.root import require_root
 from tests.testbed.testbed import Testbed, running_testbed
 
 HOSTS = 3
@@ -25,10 +25,7 @@ _SETTINGS = {"CIRRA_HEARTBEAT_WINDOW_S": "4", "CIRRA_MASS_OUTAGE_HOSTS": "3"}
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def testbed(log_watch: LogWatch) -> AsyncIterator[Testbed]:
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("end-to-end tests need root: namespaces, guests, bridges")
-        pytest.skip("needs root: namespaces, guests, bridges")
+    require_root("namespaces, guests, bridges")
     with log_watch.folder("cirra-e2e-") as state_dir:
         async with running_testbed(state_dir, HOSTS, _SETTINGS) as made:
             yield made

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from core.embedded.server import LOOPBACK
+from core.embedded.server import LOOPBACK, port_is_free
 from core.errors import CirraError
 from core.pki.files import write_private
 from deployment.layout import Layout
@@ -159,7 +159,7 @@ def with_ports(config: Config, names: list[str]) -> Config:
         port = config.ports.get(name)
         ports[name] = (
             port
-            if port is not None and _is_free(config.address, port)
+            if port is not None and port_is_free(config.address, port)
             else _choose(config.address, set(ports.values()))
         )
     return dataclasses.replace(config, ports=ports)
@@ -182,17 +182,6 @@ def host_name(hostname: str) -> str:
 def _choose(address: str, taken: set[int]) -> int:
     for _ in range(_PORT_ATTEMPTS):
         port = random.choice(_PORTS)
-        if port not in taken and _is_free(address, port):
+        if port not in taken and port_is_free(address, port):
             return port
     raise CirraError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {address}", reason="NO_FREE_PORT")
-
-
-def _is_free(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        # As the servers do: connections in TIME_WAIT don't keep a port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-        return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,6 +13,7 @@ from deployment.demo.tenant import Tenant, make_tenant
 from tests.e2e.agents.host import COMMANDS_MAX_AGE_S, DataDisk, Host
 from tests.e2e.cloud import Cloud, running_cloud
 from tests.harness.log_watch import LogWatch
+from tests.harness.root import require_root
 
 # What an agent finds out by itself, it finds out soon; that a host is silent, late: parts that are killed again and
 # again are started again after pauses that grow, and there is no other host to take over.
@@ -28,10 +28,7 @@ _SETTINGS = {
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def host(log_watch: LogWatch) -> AsyncIterator[Host]:
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("end-to-end tests need root: guests, bridges, mounts")
-        pytest.skip("needs root: guests, bridges, mounts")
+    require_root("guests, bridges, mounts")
     with log_watch.folder("cirra-e2e-") as state_dir:
         boot_id_file = state_dir / "boot-id"
         boot_id_file.write_text("first boot\n")

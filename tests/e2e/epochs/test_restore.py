@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from deployment.demo.userdata import user_data
 from deployment.servers import servers
 from tests.e2e.cloud import Cloud, running_cloud
 from tests.harness.log_watch import LogWatch
+from tests.harness.root import require_root
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -31,10 +31,7 @@ _SETTINGS = {"CIRRA_DIFFERENCE_INTERVAL_S": "0.5", "CIRRA_FULL_INTERVAL_S": "2"}
 
 @pytest_asyncio.fixture
 async def cloud(log_watch: LogWatch) -> AsyncIterator[Cloud]:
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("end-to-end tests need root: guests, bridges, namespaces")
-        pytest.skip("needs root: guests, bridges, namespaces")
+    require_root("guests, bridges, namespaces")
     with log_watch.folder("cirra-e2e-") as state_dir:
         async with running_cloud(state_dir, _SETTINGS) as running:
             yield running

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import os
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -26,6 +25,7 @@ from deployment.demo.tenant import Tenant, make_tenant
 from tests.e2e.cloud import Cloud, running_cloud
 from tests.e2e.metadata.image import forced
 from tests.harness.log_watch import LogWatch
+from tests.harness.root import require_root
 
 MAX_USER_DATA_BYTES = 65_536
 PROPERTIES = {"role": "web", "owner": "Zoë"}
@@ -78,10 +78,7 @@ async def cloud_with_vendor_data(log_watch: LogWatch) -> AsyncIterator[Cloud]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def vendor_cloud(log_watch: LogWatch) -> AsyncIterator[Cloud]:
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("end-to-end tests need root: guests, bridges, namespaces")
-        pytest.skip("needs root: guests, bridges, namespaces")
+    require_root("guests, bridges, namespaces")
     async with cloud_with_vendor_data(log_watch) as running:
         yield running
 

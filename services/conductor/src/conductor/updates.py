@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-
 from conductor.fields import Fields
 from core.aggregate import Aggregate
 from core.errors import Conflict
 from core.eventlog.log import EventLog
+from core.masks import check_mask
 
-
-def check_mask(fields: Fields, paths: Iterable[str], updatable: Collection[str], *, map_field: str = "") -> None:
-    """`map_field`: a field whose keys may be named one by one, as in "metadata.KEY"."""
-    known = ", ".join((*updatable, f"{map_field}.KEY") if map_field else updatable)
-    named = list(paths)
-    if not named:
-        fields.refuse("update_mask", f"it is empty: name some of {known}")
-    for path in named:
-        if path not in updatable and not (map_field and path.startswith(f"{map_field}.")):
-            fields.refuse("update_mask", f"{path!r} can't be set: give some of {known}")
+__all__ = ["check_etag", "check_mask", "require_unchanged"]
 
 
 def check_etag(fields: Fields, etag: str) -> None:

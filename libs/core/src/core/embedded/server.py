@@ -87,7 +87,7 @@ class EmbeddedServer(ABC):
                 return await self._wait_ready()
             except ServerFailed:
                 # Somebody may have taken the port between our look and the server's.
-                if attempt == _PORT_ATTEMPTS or _port_is_free(self.address, self.port):
+                if attempt == _PORT_ATTEMPTS or port_is_free(self.address, self.port):
                     raise
 
     def adopt(self) -> bool:
@@ -150,7 +150,7 @@ class EmbeddedServer(ABC):
 
     def _choose_port(self) -> None:
         recorded = self.folder / "port"
-        if not (recorded.exists() and _port_is_free(self.address, int(recorded.read_text()))):
+        if not (recorded.exists() and port_is_free(self.address, int(recorded.read_text()))):
             recorded.write_text(str(free_port(self.address)))
 
     def _log_tail(self) -> str:
@@ -166,7 +166,8 @@ def free_port(address: str = LOOPBACK) -> int:
         return port
 
 
-def _port_is_free(address: str, port: int) -> bool:
+def port_is_free(address: str, port: int) -> bool:
+    """Nobody listens there at this moment."""
     with socket.socket() as probe:
         # As the servers do: connections in TIME_WAIT don't keep a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

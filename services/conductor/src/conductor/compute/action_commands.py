@@ -22,6 +22,7 @@ from conductor.fields import Fields, uid
 from conductor.requests import Done, Requests, command, load_live
 from conductor.updates import check_etag, check_mask, require_unchanged
 from core.ids import uuid7
+from core.masks import masked_map
 from core.repository import Repository, again_on_conflict
 from core.saga import Saga, SagaEngine
 
@@ -136,15 +137,7 @@ class ActionCommands(CatalogCommands):
 def update(instance: Instance, request: public.UpdateInstanceRequest) -> None:
     """As the mask says (AIP-134, AIP-161)."""
     wanted, paths = request.instance, frozenset(request.update_mask.paths)
-    metadata = dict(wanted.metadata) if "metadata" in paths else dict(instance.metadata)
-    for path in paths:
-        key = path.removeprefix("metadata.")
-        if key == path:
-            continue
-        if key in wanted.metadata:
-            metadata[key] = wanted.metadata[key]
-        else:
-            metadata.pop(key, None)
+    metadata = masked_map("metadata", paths, instance.metadata, wanted.metadata)
     fields = Fields("instance.")
     fields.texts("metadata", metadata)  # what there is and what comes, together
     fields.check()

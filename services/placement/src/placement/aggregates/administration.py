@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -18,6 +18,7 @@ from core.errors import AlreadyExists, FailedPrecondition, FieldViolation, Inval
 from core.eventlog.errors import UniqueViolation
 from core.fields import Fields
 from core.ids import host_aggregate_id, last_segment, parse_uuid, uuid7
+from core.masks import check_mask, masked_map
 from core.repository import Repository, Saved, again_on_conflict
 from core.rpc.context import require_principal
 from placement.aggregates.aggregate import NAMES, HostAggregate
@@ -28,6 +29,7 @@ _REQUESTS = UUID("7d0e6f1c-2a0e-5a3c-9a44-0f6a3c7a9b21")
 _RATIO_FIELDS = ("vcpu_allocation_ratio", "memory_allocation_ratio", "disk_allocation_ratio")
 _RESERVED_FIELDS = ("reserved_vcpus", "reserved_memory_mib", "reserved_disk_gib")
 HOST_PATHS = tuple(f"inventory.{name}" for name in (*_RATIO_FIELDS, *_RESERVED_FIELDS))
+AGGREGATE_PATHS = ("display_name", "availability_zone", "metadata")
 
 
 class HostAdministration(administration_pb2_grpc.HostAdministrationServiceServicer):
@@ -75,7 +77,9 @@ class HostAdministration(administration_pb2_grpc.HostAdministrationServiceServic
     async def UpdateAggregate(
         self, request: aggregates.UpdateAggregateRequest, context: grpc.aio.ServicerContext
     ) -> api.Written:
-        _check_mask(request.update_mask.paths)
+        fields = Fields()
+        check_mask(fields, request.update_mask.paths, AGGREGATE_PATHS, map_field="metadata")
+        fields.check()
 
         def decide(aggregate: HostAggregate) -> Iterable[str]:
             before = aggregate.membership
@@ -172,43 +176,21 @@ class HostAdministration(administration_pb2_grpc.HostAdministrationServiceServic
 
 def _check_host(request: public.UpdateHostRequest) -> None:
     fields, inventory = Fields(), request.host.inventory
-    if not request.update_mask.paths:
-        fields.refuse("update_mask", f"it is empty: name some of {', '.join(HOST_PATHS)}")
-    for path in request.update_mask.paths:
+    check_mask(fields, request.update_mask.paths, HOST_PATHS)
+    for path in filter(HOST_PATHS.__contains__, request.update_mask.paths):
         name = path.removeprefix("inventory.")
-        if path not in HOST_PATHS:
-            fields.refuse("update_mask", f"{path!r} can't be set: give some of {', '.join(HOST_PATHS)}")
-        elif name in _RATIO_FIELDS and not 0 <= getattr(inventory, name) <= MAX_RATIO:
+        if name in _RATIO_FIELDS and not 0 <= getattr(inventory, name) <= MAX_RATIO:
             fields.refuse(f"host.{path}", f"give 0 (none of its own) to {MAX_RATIO:g}")
         elif name in _RESERVED_FIELDS:
             fields.between(f"host.{path}", getattr(inventory, name), 0, MAX_AMOUNT)
     fields.check()
 
 
-def _check_mask(paths: Sequence[str]) -> None:
-    fields = Fields()
-    if not paths:
-        fields.refuse("update_mask", "it is empty: name display_name, availability_zone, metadata or metadata.KEY")
-    for path in paths:
-        if path not in ("display_name", "availability_zone", "metadata") and not path.startswith("metadata."):
-            fields.refuse("update_mask", f"{path!r}: give display_name, availability_zone, metadata or metadata.KEY")
-    fields.check()
-
-
 def _updated(aggregate: HostAggregate, request: aggregates.UpdateAggregateRequest) -> tuple[str, str, dict[str, str]]:
-    """Name, zone and metadata as the mask says (AIP-161)."""
+    """Name, zone and metadata as the mask says."""
     wanted, paths = request.aggregate, frozenset(request.update_mask.paths)
-    metadata = dict(wanted.metadata) if "metadata" in paths else dict(aggregate.metadata)
-    for path in paths:
-        key = path.removeprefix("metadata.")
-        if key == path:
-            continue
-        if key in wanted.metadata:
-            metadata[key] = wanted.metadata[key]
-        else:
-            metadata.pop(key, None)
     return (
         wanted.display_name if "display_name" in paths else aggregate.display_name,
         wanted.availability_zone if "availability_zone" in paths else aggregate.availability_zone,
-        metadata,
+        masked_map("metadata", paths, aggregate.metadata, wanted.metadata),
     )
