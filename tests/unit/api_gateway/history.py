@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from google.protobuf.message import Message
 
+from api_gateway.views.fold import Fold
+from api_gateway.views.view import Row, View
 from core.eventlog.types import RecordedEvent
 
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
@@ -46,3 +49,10 @@ class History:
     def add_all(self, aggregate_type: str, aggregate_id: UUID, *messages: Message) -> None:
         for message in messages:
             self.add(aggregate_type, aggregate_id, message)
+
+
+def row_of(history: History, view: View[Any], uid: UUID | str) -> Row[Any]:
+    """What the events have made of the thing."""
+    row = Fold().apply_all(history.events).get(view, str(uid))
+    assert row is not None
+    return row

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from api_gateway.events.timeline import timeline
 from api_gateway.views.floating_ip import FLOATING_IP
-from api_gateway.views.fold import Fold
 from api_gateway.views.instance import INSTANCE, with_addresses
 from api_gateway.views.network import PORT
 from api_gateway.views.placement import HOST
 from api_gateway.views.router import ROUTER
-from api_gateway.views.view import Row, View
 from cirra.agent.v1.desired_pb2 import Failure
 from cirra.compute.v1 import compute_pb2 as compute
 from cirra.compute.v1 import events_pb2 as compute_events
@@ -23,18 +19,7 @@ from cirra.network.v1 import events_pb2 as events
 from cirra.network.v1 import floating_ip_pb2, network_pb2, router_pb2
 from cirra.placement.v1.events_pb2 import HostEnrolled
 from core.ids import host_aggregate_id
-from tests.unit.api_gateway.history import History
-
-
-@pytest.fixture
-def history() -> History:
-    return History()
-
-
-def _row(history: History, view: View[Any], uid: UUID | str) -> Row[Any]:
-    row = Fold().apply_all(history.events).get(view, str(uid))
-    assert row is not None
-    return row
+from tests.unit.api_gateway.history import History, row_of
 
 
 def test_a_router(history: History) -> None:
@@ -51,7 +36,7 @@ def test_a_router(history: History) -> None:
             update_mask=FieldMask(paths=["routes"]),
         ),
     )
-    router = _row(history, ROUTER, uid).resource
+    router = row_of(history, ROUTER, uid).resource
     assert (router.name, router.display_name) == (f"projects/p1/routers/{uid}", "edge")
     assert [each.ip_address for each in router.interfaces] == ["10.0.0.1", "10.0.1.1"]
     assert router.external_gateway.enable_snat and ROUTER.columns(router).about == "ext"
@@ -70,11 +55,11 @@ def test_a_router(history: History) -> None:
         events.RouterInterfaceRemoved(subnet_id="s1"),
         events.RouterUpdated(display_name="border", update_mask=FieldMask(paths=["display_name"])),
     )
-    router = _row(history, ROUTER, uid).resource
+    router = row_of(history, ROUTER, uid).resource
     assert [each.subnet for each in router.interfaces] == ["s2"] and router.display_name == "border"
     assert not router.external_gateway.enable_snat and len(router.routes) == 1
     history.add_all("router", uid, events.RouterGatewayCleared(network_id="ext"), events.RouterDeleted())
-    row = _row(history, ROUTER, uid)
+    row = row_of(history, ROUTER, uid)
     assert row.deleted and not row.resource.HasField("external_gateway")
 
 
@@ -85,18 +70,18 @@ def test_a_floating_ip_is_called_by_its_address(history: History) -> None:
         uid,
         events.FloatingIpCreated(project_id="p1", network_id="ext", subnet_id="s9", floating_ip_address="203.0.113.7"),
     )
-    found = _row(history, FLOATING_IP, uid).resource
+    found = row_of(history, FLOATING_IP, uid).resource
     columns = FLOATING_IP.columns(found)
     assert found.name == f"projects/p1/floatingIps/{uid}"
     assert (columns.display_name, columns.parent, columns.about) == ("203.0.113.7", "ext", "")
     assert columns.state == "FLOATING_IP_STATUS_DOWN"
     association = events.FloatingIpAssociated(port_id="web", fixed_ip_address="10.0.0.5", router_id="r1")
     history.add("floating_ip", uid, association)
-    found = _row(history, FLOATING_IP, uid).resource
+    found = row_of(history, FLOATING_IP, uid).resource
     assert (found.port, found.fixed_ip_address, found.router) == ("web", "10.0.0.5", "r1")
     assert found.status == floating_ip_pb2.FLOATING_IP_STATUS_ACTIVE and FLOATING_IP.columns(found).about == "web"
     history.add_all("floating_ip", uid, events.FloatingIpDisassociated(), events.FloatingIpDeleted())
-    row = _row(history, FLOATING_IP, uid)
+    row = row_of(history, FLOATING_IP, uid)
     assert row.deleted and (row.resource.port, row.resource.router) == ("", "")
 
 
@@ -113,9 +98,9 @@ def test_a_port_and_its_instance_show_what_leads_to_them(history: History) -> No
         events.PortFloatingIpAdded(floating_ip=other),
         events.PortFloatingIpRemoved(floating_ip_id="f1"),
     )
-    row = _row(history, PORT, port)
+    row = row_of(history, PORT, port)
     assert [each.floating_ip_address for each in row.resource.floating_ips] == ["203.0.113.8"]
-    shown = with_addresses(_row(history, INSTANCE, uid), {str(port): row})
+    shown = with_addresses(row_of(history, INSTANCE, uid), {str(port): row})
     assert list(shown.nics[0].floating_ips) == ["203.0.113.8"]
 
 
@@ -130,12 +115,12 @@ def test_a_host_shows_what_it_is_on_external_networks(history: History) -> None:
             host="h1", network_id="ext", failure=Failure(reason="EXHAUSTED", message="none is free")
         ),
     )
-    [gateway] = _row(history, HOST, host).resource.gateways
+    [gateway] = row_of(history, HOST, host).resource.gateways
     assert (gateway.ip_address, gateway.fault) == ("", "EXHAUSTED: none is free")
     history.add(
         "host_gateway", uid, events.HostGatewayAddressAllocated(host="h1", network_id="ext", ip_address="203.0.113.3")
     )
-    [gateway] = _row(history, HOST, host).resource.gateways
+    [gateway] = row_of(history, HOST, host).resource.gateways
     assert (gateway.ip_address, gateway.fault, gateway.mac_address) == ("203.0.113.3", "", "fa:16:3e:00:00:01")
     history.add_all(
         "host_gateway",
@@ -143,4 +128,4 @@ def test_a_host_shows_what_it_is_on_external_networks(history: History) -> None:
         events.HostGatewayAddressReleased(host="h1", network_id="ext"),
         events.HostGatewayClosed(host="h1", network_id="ext"),
     )
-    assert not _row(history, HOST, host).resource.gateways
+    assert not row_of(history, HOST, host).resource.gateways

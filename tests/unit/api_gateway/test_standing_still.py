@@ -6,8 +6,6 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
-
 from api_gateway.views.fold import Fold
 from api_gateway.views.instance import INSTANCE
 from api_gateway.views.operation import OPERATION
@@ -17,11 +15,6 @@ from cirra.compute.v1 import events_pb2 as compute_events
 from cirra.operations.v1 import events_pb2 as saga
 from cirra.operations.v1 import operations_pb2 as operations
 from tests.unit.api_gateway.history import History
-
-
-@pytest.fixture
-def history() -> History:
-    return History()
 
 
 def _resource(history: History, view: View[Any], uid: UUID) -> Any:
