@@ -189,83 +189,56 @@ async def test_one_router_of_several_subnets_is_where_any_of_them_is(
     await way_gone(cloud, tenant, parts, way)
 
 
-async def test_what_can_t_be(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
-    client = tenant.client
+async def test_what_routers_can_t_do(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
     way = await way_out(cloud, tenant, parts)
+    routers = tenant.client.routers
+    second = await routers.create("second")
+    overlapping = await tenant.prepare(cidr="10.0.0.0/25")
+    async with refused(cloud, AlreadyExists, "SUBNET_ALREADY_ROUTED", "subnet"):
+        await routers.add_interface(second, parts.subnet)
+    async with refused(cloud, FailedPrecondition, "SUBNETS_OVERLAP", "subnet", says="10.0.0.0/25"):
+        await routers.add_interface(way.router, overlapping.subnet)
+    field, says = "external_gateway.network", "administrators make them"
+    async with refused(cloud, FailedPrecondition, "NETWORK_NOT_EXTERNAL", field, says=says):
+        await routers.set_gateway(second, parts.network)
+    async with refused(cloud, FailedPrecondition, "ROUTER_IN_USE", says="remove its interfaces"):
+        await routers.delete(way.router)
+    async with refused(cloud, InvalidArgument, "INVALID_ARGUMENT", "router.routes[0].next_hop", says="in reach"):
+        await routers.update(way.router, routes=[("10.9.0.0/16", "192.0.2.1")])
+    await routers.delete(second)
+    await way_gone(cloud, tenant, parts, way)
+
+
+async def test_what_floating_ips_can_t_do(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
+    way = await way_out(cloud, tenant, parts)
+    client, floating_ips = tenant.client, tenant.client.floating_ips
     port = await client.ports.create(network=parts.network)
-    floating = await client.floating_ips.create(way.external, port=port)
-    second = await client.routers.create("second")
+    floating = await floating_ips.create(way.external, port=port)
     lonely = await tenant.prepare(cidr="10.7.0.0/24")
     far = await client.ports.create(network=lonely.network)
-    overlapping = await tenant.prepare(cidr="10.0.0.0/25")
-    routers: Any = client.routers
-    for act, kind, reason, field, says in (
-        (lambda: routers.add_interface(second, parts.subnet), AlreadyExists, "SUBNET_ALREADY_ROUTED", "subnet", ""),
-        (
-            lambda: routers.add_interface(way.router, overlapping.subnet),
-            FailedPrecondition,
-            "SUBNETS_OVERLAP",
-            "subnet",
-            "10.0.0.0/25",
-        ),
-        (
-            lambda: routers.set_gateway(second, parts.network),
-            FailedPrecondition,
-            "NETWORK_NOT_EXTERNAL",
-            "external_gateway.network",
-            "administrators make them",
-        ),
-        (lambda: routers.delete(way.router), FailedPrecondition, "ROUTER_IN_USE", "", "remove its interfaces"),
-        (
-            lambda: routers.clear_gateway(way.router),
-            FailedPrecondition,
-            "ROUTER_IN_USE_BY_FLOATING_IP",
-            "",
-            "disassociate",
-        ),
-        (
-            lambda: client.floating_ips.associate(floating, far),
-            FailedPrecondition,
-            "EXTERNAL_NETWORK_NOT_REACHABLE",
-            "port",
-            "add-interface",
-        ),
-        (
-            lambda: client.floating_ips.create(way.external, floating_ip_address="198.18.0.9"),
-            PermissionDenied,
-            "PERMISSION_DENIED",
-            "floating_ip.floating_ip_address",
-            "",
-        ),
-        (
-            lambda: client.floating_ips.create(way.external, port=port),
-            AlreadyExists,
-            "FIXED_IP_HAS_FLOATING_IP",
-            "port",
-            "disassociate",
-        ),
-        (lambda: client.floating_ips.create("nowhere"), NotFound, "NOT_FOUND", "floating_ip.network", ""),
-        (
-            lambda: routers.update(way.router, routes=[("10.9.0.0/16", "192.0.2.1")]),
-            InvalidArgument,
-            "INVALID_ARGUMENT",
-            "router.routes[0].next_hop",
-            "in reach",
-        ),
-        (lambda: client.networks.create("mine", external=True), PermissionDenied, "PERMISSION_DENIED", "external", ""),
-        (
-            lambda: cloud.admin.networks.delete(way.external),
-            FailedPrecondition,
-            "NETWORK_IN_USE",
-            "",
-            "",
-        ),
-    ):
-        async with refused(cloud, kind, reason, field, says=says):
-            await act()
-    await client.floating_ips.delete(floating)
-    await client.routers.delete(second)
+    async with refused(cloud, FailedPrecondition, "ROUTER_IN_USE_BY_FLOATING_IP", says="disassociate"):
+        await client.routers.clear_gateway(way.router)
+    async with refused(cloud, FailedPrecondition, "EXTERNAL_NETWORK_NOT_REACHABLE", "port", says="add-interface"):
+        await floating_ips.associate(floating, far)
+    async with refused(cloud, PermissionDenied, "PERMISSION_DENIED", "floating_ip.floating_ip_address"):
+        await floating_ips.create(way.external, floating_ip_address="198.18.0.9")
+    async with refused(cloud, AlreadyExists, "FIXED_IP_HAS_FLOATING_IP", "port", says="disassociate"):
+        await floating_ips.create(way.external, port=port)
+    async with refused(cloud, NotFound, "NOT_FOUND", "floating_ip.network"):
+        await floating_ips.create("nowhere")
+    await floating_ips.delete(floating)
     await client.ports.delete(port)
+    await way_gone(cloud, tenant, parts, way)
+
+
+async def test_external_networks_are_an_administrator_s_and_stay_while_they_are_used(
+    cloud: Cloud, tenant: Tenant, parts: Parts
+) -> None:
+    way = await way_out(cloud, tenant, parts)
+    async with refused(cloud, PermissionDenied, "PERMISSION_DENIED", "external"):
+        await tenant.client.networks.create("mine", external=True)
+    async with refused(cloud, FailedPrecondition, "NETWORK_IN_USE"):
+        await cloud.admin.networks.delete(way.external)
     await way_gone(cloud, tenant, parts, way)
 
 
