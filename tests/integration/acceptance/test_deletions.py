@@ -11,6 +11,7 @@ import pytest
 from eventsourcing.utils import resolve_topic
 from google.protobuf.descriptor import FieldDescriptor
 
+from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import compute_pb2 as compute
 from cirra.identity.v1.identity_pb2 import ROLE_MEMBER
 from cirra_sdk.errors import FailedPrecondition, NotFound, Unauthenticated
@@ -87,7 +88,9 @@ async def test_an_instance_s_user_data_and_password(cloud: Cloud, tenant: Tenant
 
 
 async def test_those_of_an_instance_that_was_never_built(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
-    operation = await tenant.ended(await tenant.create(parts, user_data=USER_DATA, availability_zone="nowhere"))
+    for host in cloud.hosts:
+        host.failing["domain"] = agent.Failure(reason="DISK_FULL", message="no space", reschedule=True)
+    operation = await tenant.ended(await tenant.create(parts, user_data=USER_DATA))
     instance = await tenant.client.instances.get(operation.target)
     assert instance.status == compute.INSTANCE_STATUS_ERROR
     assert await readable(cloud, await history(cloud, instance.uid)) == [USER_DATA]
