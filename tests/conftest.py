@@ -12,12 +12,17 @@ import signal
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["core.testing.servers", "tests.harness.log_watch"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what is in the background so, and programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says something of the machine, and nothing of what is tried.
+settings.register_profile("cirra", deadline=None)
+settings.load_profile("cirra")
 
 _CLOUDS = ("tests/chaos/", "tests/e2e/")
 

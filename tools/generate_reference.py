@@ -1,4 +1,5 @@
-"""Writes docs/reference: {api,events}.md from the comments of proto/, states.md from the table of actions.
+"""Writes docs/reference: {api,events}.md from the comments of proto/, states.md from the table of actions; and
+docs/adr/README.md from the titles of the decisions.
 
 Usage: generate_reference.py [--check]; with --check it writes nothing and exits 1 when a page is out of date.
 """
@@ -27,6 +28,7 @@ from conductor.compute.actions import states_page
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "proto"
 TARGET = ROOT / "docs" / "reference"
+DECISIONS = ROOT / "docs" / "adr"
 PUBLIC = ("identity", "compute", "image", "network", "placement", "operations", "events")
 INTERNAL_SERVICES = {"SchedulingService"}
 SENSITIVE = 50001
@@ -155,6 +157,15 @@ def events_page(files: Sequence[FileDescriptorProto]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def decisions_page() -> str:
+    """Every decision by its number, with what its file calls it."""
+    lines = ["# Decisions\n", "Why it is as it is, half a page for each. Listed by `make docs`.\n"]
+    for path in sorted(DECISIONS.glob("[0-9]*.md")):
+        number, title = path.read_text().partition("\n")[0].removeprefix("# ADR ").split(": ", 1)
+        lines.append(f"- [{number}]({path.name}): {title[0].upper()}{title[1:]}")
+    return "\n".join(lines) + "\n"
+
+
 def _public(files: Iterable[FileDescriptorProto]) -> list[FileDescriptorProto]:
     return [file for file in files if file.package.split(".")[1] in PUBLIC]
 
@@ -165,6 +176,7 @@ def main() -> None:
         TARGET / "api.md": api_page(files),
         TARGET / "events.md": events_page(files),
         TARGET / "states.md": states_page(),
+        DECISIONS / "README.md": decisions_page(),
     }
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:

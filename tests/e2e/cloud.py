@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from cirra_sdk import AsyncClient
-from deployment import clouds
+from deployment import clouds, guests
 from deployment.config import Config
+from deployment.demo.key import new_key
+from deployment.demo.tenant import Tenant, make_tenant
 from deployment.layout import Layout
 from deployment.status import PartState, PartStatus, Status
 from tests.e2e.machine import Finished, Machine, processes_of
@@ -106,3 +108,11 @@ async def eventually(look: Callable[[], T | None], what: str, timeout_s: float =
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"
         await asyncio.sleep(0.1)
     return found
+
+
+@asynccontextmanager
+async def tiny_tenant(cloud: Cloud, folder: Path) -> AsyncIterator[Tenant]:
+    """Who owns the guests of all tests; they are of the tiny image, and the key to them is in the folder."""
+    image = await asyncio.to_thread(guests.build, "tiny")
+    async with cloud.admin() as admin:
+        yield await make_tenant(admin, image, "tiny", new_key(folder / "id", "e2e"), print)

@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from deployment import guests
-from deployment.demo.key import new_key
-from deployment.demo.tenant import Tenant, make_tenant
+from deployment.demo.tenant import Tenant
 from tests.e2e.agents.host import COMMANDS_MAX_AGE_S, DataDisk, Host
-from tests.e2e.cloud import Cloud, running_cloud
+from tests.e2e.cloud import Cloud, running_cloud, tiny_tenant
 from tests.harness.log_watch import LogWatch
 from tests.harness.root import require_root
 
@@ -47,8 +45,5 @@ def cloud(host: Host) -> Cloud:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def tenant(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tenant]:
-    """Who owns the guests of all tests."""
-    image = guests.build("tiny")
-    public_key = new_key(tmp_path_factory.mktemp("key") / "id", "e2e")
-    async with cloud.admin() as admin:
-        yield await make_tenant(admin, image, "tiny", public_key, print)
+    async with tiny_tenant(cloud, tmp_path_factory.mktemp("key")) as made:
+        yield made

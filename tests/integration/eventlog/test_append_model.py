@@ -139,7 +139,7 @@ def same(outcome: Appended | BaseException, expected: tuple[int, int] | Refusal)
     return type(outcome) is type(expected) and vars(outcome) == vars(expected)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=batches)
 async def test_each_append_ends_as_if_it_were_alone(log: EventLog, batches: list[list[Plan]]) -> None:
     start = (await log.head()).position

@@ -97,7 +97,7 @@ async def test_tombstones_are_kept_until_confirmed_and_old(tmp_path: Path) -> No
     assert await store.prune(set()) == [], "a delayed do may still be under way"
 
 
-@settings(deadline=None, max_examples=50)  # each has a store of its own, on disk
+@settings(max_examples=50)  # each has a store of its own, on disk
 @given(wishes=st.lists(st.tuples(st.integers(1, 4), st.booleans()), min_size=1, max_size=8))
 def test_in_whatever_order_wishes_come_the_newest_is_the_last_acted_on(
     tmp_path_factory: pytest.TempPathFactory, wishes: list[tuple[int, bool]]

@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cirra.placement.v1 import placement_pb2 as public
@@ -186,7 +186,6 @@ def test_the_best_are_those_that_sorting_everything_finds(scores: list[float], c
     assert found.tolist() == sorted(scores, reverse=True)[:count]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 8), st.booleans()), min_size=1, max_size=60))
 def test_every_host_that_can_and_no_other(hosts_told: list[tuple[int, int, bool]]) -> None:
     hosts = table(*[KVM] * len(hosts_told))

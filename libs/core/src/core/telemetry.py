@@ -106,11 +106,6 @@ def correlation_id() -> str:
     return _correlation_id.get()
 
 
-def set_correlation_id(value: str) -> None:
-    """For the rest of this task. Prefer `correlated`; this is for a task that serves one request only."""
-    _correlation_id.set(value)
-
-
 @contextmanager
 def correlated(value: str) -> Iterator[None]:
     """Within it, `correlation_id()` is *value*."""

@@ -199,7 +199,7 @@ STEP = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(STEP, max_size=40))
 def test_whatever_happens_the_rows_are_those_of_a_fresh_derivation(steps: list[tuple[object, ...]]) -> None:
     history = RoutedHistory()

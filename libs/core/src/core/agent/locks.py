@@ -13,9 +13,6 @@ class KeyedLocks:
     def __init__(self) -> None:
         self._locks: dict[Hashable, tuple[asyncio.Lock, int]] = {}
 
-    def is_held(self, key: Hashable) -> bool:
-        return key in self._locks
-
     @asynccontextmanager
     async def held(self, key: Hashable) -> AsyncIterator[None]:
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))

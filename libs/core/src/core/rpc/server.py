@@ -55,11 +55,6 @@ class RunningServer:
     def address(self) -> str:
         return f"{self.host}:{self.port}"
 
-    async def set_serving(self, serving: bool, service: str = "") -> None:
-        """What the health service says; clients with several addresses avoid a server that is not serving."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        await self.health.set(service, status)
-
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Take no new calls, let those in flight end within *grace_s*, then cancel them."""
         await self.health.enter_graceful_shutdown()

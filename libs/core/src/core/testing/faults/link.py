@@ -67,10 +67,6 @@ class TcpLink:
         who, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{who}{at}{self.address}"))
 
-    def lead_to(self, port: int) -> None:
-        """What connects from now on reaches another server of the same host, as after a failover."""
-        self._target = (self._target[0], port)
-
     def cut(self) -> None:
         """Closes all that is open, as a peer that ends in order does (FIN). FaultFailed if nothing is open."""
         for connection in self._open():

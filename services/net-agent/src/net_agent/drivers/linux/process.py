@@ -12,21 +12,11 @@ import select
 import signal
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from net_agent.drivers.base import NetworkFault
 
 _STOP_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Daemon:
-    """argv: the whole command; marker: the one argument of it that tells this process from all others."""
-
-    argv: tuple[str, ...]
-    marker: str
-    pid_file: Path
 
 
 def command_line(pid: int) -> tuple[str, ...]:
