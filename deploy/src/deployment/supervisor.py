@@ -11,6 +11,7 @@ from deployment.config import Config, reserve_port, with_ports
 from deployment.crew import Crew
 from deployment.enrolment import ensure_enrolled, wait_usable
 from deployment.layout import Layout
+from deployment.outside import Outside
 from deployment.parts import LibvirtPart, Part, ServerPart, ServicePart
 from deployment.process import find
 from deployment.servers import OwnServers, Servers, own_servers, servers
@@ -43,12 +44,15 @@ class Supervisor:
         if site is not None:
             # First of all: servers listen on the underlay.
             await site.build()
+        environment = inherited_environment()
+        if site is None:
+            environment = await Outside(self._layout).ensure(environment)
         world = [ServicePart(site.internet)] if site is not None else []
         await self._crew.start_stage(lifetime, [*_server_parts(own), *world])
         self._config = with_ports(self._config, port_names(self._config.replicas))
         self._config.save(self._layout)
         reached = servers(self._layout, self._config)
-        table = ServiceTable(self._layout, self._config, reached, inherited_environment())
+        table = ServiceTable(self._layout, self._config, reached, environment)
         clouds.write(self._layout, table.addresses.gateway[0])
         await self._crew.start_stage(lifetime, [ServicePart(program) for program in table.control_plane()])
         if site is None:

@@ -16,6 +16,7 @@ from deployment.foreign_libvirt import remove_guests
 from deployment.layout import Layout
 from deployment.lock import supervisor_pid
 from deployment.machine import holder, taken_by
+from deployment.outside import Outside
 from deployment.process import Watched
 from deployment.servers import OwnServers, own_servers
 from deployment.services import command
@@ -52,6 +53,7 @@ async def tear_down(layout: Layout, config: Config, tell: Callable[[str], None])
             # It is not ours any more, and what is cleaned up by its marks would be the other's, too.
             raise taken_by(other)
         await _remove_networks(layout)
+    await Outside(layout).remove()
     await _end_servers(own)
     layout.status.unlink(missing_ok=True)
 

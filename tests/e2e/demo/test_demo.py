@@ -59,6 +59,7 @@ async def test_the_demo_itself(cloud: Cloud) -> None:
     finished = await cloud.deploy("demo", "--guest", "tiny", "--delete")
     assert finished.code == 0, finished.output
     assert LAST_LINE.fullmatch(finished.output.strip().splitlines()[-1])
+    assert re.search(r"login from outside, through 203\.0\.113\.\d+", finished.output)
     assert "nothing of it is left on the host" in finished.output
 
 

@@ -1,4 +1,4 @@
-"""Into the guest, from its network's DHCP namespace on its host: there are no floating IPs yet.
+"""Into the guest: from outside by its floating IP or, where there is no outside, from its network's DHCP namespace.
 
 The Debian guest is entered over ssh with the injected key, the tiny one over HTTP: it runs what is posted to it.
 """
@@ -55,7 +55,10 @@ class Guest(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SshGuest:
-    """`onto`: what leads onto the guest's host, when that is not this machine: a command that takes another."""
+    """`onto`: what leads onto the guest's host, if that is not this machine, or outside: takes a command.
+
+    `namespace`: there; "": in none.
+    """
 
     namespace: str
     address: str
@@ -104,7 +107,8 @@ class HttpGuest:
 
 
 def reach(kind: GuestKind, network_id: str, address: str, user: str, key: Path, onto: Sequence[str] = ()) -> Guest:
-    namespace = dhcp_namespace(network_id)
+    """network_id: from its DHCP namespace on its host, *onto* that leads; "": from wherever *onto* leads."""
+    namespace = dhcp_namespace(network_id) if network_id else ""
     if kind == "debian":
         return SshGuest(namespace, address, user, key, tuple(onto))
     return HttpGuest(namespace, address, tuple(onto))
@@ -145,4 +149,4 @@ async def execute(command: Sequence[str], timeout_s: float) -> Output:
 
 
 def _inside(namespace: str) -> list[str]:
-    return ["ip", "netns", "exec", namespace]
+    return ["ip", "netns", "exec", namespace] if namespace else []

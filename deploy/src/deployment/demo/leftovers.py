@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from cirra.compute.v1.compute_pb2 import Instance
 from core.ids import bridge_device, dhcp_namespace, last_segment, tap_device
 from deployment.demo.place import Place
 
 
-def left_on_host(place: Place, instance: Instance) -> list[str]:
-    """What should be gone and is not: domain, files, taps; bridge and namespace of networks that were its alone."""
-    return [*_domains(place, instance), *_files(place, instance), *_links(place, instance)]
+def left_on_host(place: Place, instance: Instance, routers: Collection[str] = ()) -> list[str]:
+    """What should be gone and is not: domain, files, taps; bridge and namespace of networks that were its alone.
+
+    routers: ids of those that were its alone, too.
+    """
+    return [*_domains(place, instance), *_files(place, instance), *_links(place, instance, routers)]
 
 
 def _domains(place: Place, instance: Instance) -> Iterator[str]:
@@ -33,7 +36,7 @@ def _files(place: Place, instance: Instance) -> Iterator[str]:
         yield str(folder)
 
 
-def _links(place: Place, instance: Instance) -> Iterator[str]:
+def _links(place: Place, instance: Instance, routers: Collection[str]) -> Iterator[str]:
     # Of a veth, ip(8) names the other end as well.
     interfaces = {name.partition("@")[0] for name in place.names("ip", "-brief", "link")}
     namespaces = place.names("ip", "netns")
@@ -44,3 +47,7 @@ def _links(place: Place, instance: Instance) -> Iterator[str]:
                 yield f"interface {device}"
         if dhcp_namespace(network) in namespaces:
             yield f"namespace {dhcp_namespace(network)}"
+
+    for router in routers:
+        if (name := f"qrouter-{router}") in namespaces:
+            yield f"namespace {name}"

@@ -10,7 +10,9 @@ from cirra_sdk import AsyncClient
 from core.ids import last_segment
 from deployment.config import Config
 from deployment.layout import Layout
+from deployment.outside import Outside
 from deployment.servers import servers
+from deployment.testbed.plan import OUTSIDE_NAME
 from deployment.testbed.site import Site
 
 _TIMEOUT_S = 30.0
@@ -33,6 +35,14 @@ class Place:
 
 def this_machine(layout: Layout, config: Config) -> Place:
     return Place(layout, servers(layout, config).libvirt_uri)
+
+
+def outside_of(layout: Layout, config: Config) -> tuple[str, ...]:
+    """A command that takes another, and runs it in the Internet; empty: there is none of ours."""
+    site, outside = Site.of(layout, config), Outside(layout)
+    if site is not None:
+        return tuple(site.enter(OUTSIDE_NAME))
+    return tuple(outside.enter()) if outside.exists else ()
 
 
 async def place_of(layout: Layout, config: Config, admin: AsyncClient, instance: Instance) -> Place:

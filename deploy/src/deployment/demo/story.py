@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cirra.compute.v1.compute_pb2 import INSTANCE_STATUS_ACTIVE, Instance
+from cirra.network.v1.floating_ip_pb2 import FloatingIp
 from cirra_sdk import AsyncClient
 from cirra_sdk.errors import CirraError as SdkError
 from cirra_sdk.errors import NotFound
@@ -23,10 +24,11 @@ from deployment.demo.evidence import evidence
 from deployment.demo.guest import Guest, reach, wait_login
 from deployment.demo.key import new_key
 from deployment.demo.leftovers import left_on_host
-from deployment.demo.place import place_of, this_machine
+from deployment.demo.place import outside_of, place_of, this_machine
 from deployment.demo.progress import StepTeller, timeline_lines
 from deployment.demo.tenant import Tenant, make_tenant
 from deployment.demo.userdata import UserData, user_data
+from deployment.demo.way_in import make_way_in
 from deployment.guests import GuestImage, GuestKind
 from deployment.layout import Layout
 
@@ -73,6 +75,8 @@ class Story:
         self._say("== through the public API alone")
         key = self._layout.root / "demo" / secrets.token_hex(4)
         tenant = await make_tenant(admin, image, kind, new_key(key, "cirra-demo"), self._say)
+        outside = outside_of(self._layout, self._config)
+        way_in = await make_way_in(admin, tenant, self._say) if outside else None
         data = user_data(kind, f"{tenant.name}-{secrets.token_hex(4)}")
 
         self._say("== instance: each step of its saga as it happens")
@@ -82,8 +86,9 @@ class Story:
         self._place = await place_of(self._layout, self._config, admin, instance)
         self._say(f"ACTIVE after {active_s:.1f} s on host {instance.host or '(hidden)'}")
 
-        guest = self._guest(instance, image, key)
-        self._say(f"== login from {dhcp_namespace(last_segment(instance.nics[0].network))}: no floating IPs yet")
+        floating = await way_in.give(instance, self._say) if way_in is not None else None
+        guest = self._guest(instance, image, key, outside, floating)
+        self._say(f"== login from {_where(instance, floating)}")
         self._say(guest.way)
         await wait_login(guest)
         login_s = time.monotonic() - began
@@ -91,7 +96,9 @@ class Story:
         await self._compare(tenant, instance, guest, data)
         await self._timeline(tenant, instance)
         if self._options.delete:
-            await self._delete(tenant, instance)
+            if way_in is not None and floating is not None:
+                await way_in.remove(floating)
+            await self._delete(tenant, instance, [way_in.router.uid] if way_in is not None else [])
         address = instance.nics[0].fixed_ip
         self._say(f"demo: ok instance={instance.uid} ip={address} active_s={active_s:.1f} ssh_s={login_s:.1f}")
 
@@ -105,10 +112,13 @@ class Story:
             raise CirraError(f"the operation succeeded, and the instance is in status {instance.status}")
         return instance
 
-    def _guest(self, instance: Instance, image: GuestImage, key: Path) -> Guest:
-        nic = instance.nics[0]
-        network, onto = last_segment(nic.network), self._place.onto
-        return reach(self._options.guest, network, nic.fixed_ip, image.login_user, key, onto)
+    def _guest(
+        self, instance: Instance, image: GuestImage, key: Path, outside: tuple[str, ...], floating: FloatingIp | None
+    ) -> Guest:
+        kind, user, nic = self._options.guest, image.login_user, instance.nics[0]
+        if floating is not None:
+            return reach(kind, "", floating.floating_ip_address, user, key, outside)
+        return reach(kind, last_segment(nic.network), nic.fixed_ip, user, key, self._place.onto)
 
     async def _compare(self, tenant: Tenant, instance: Instance, guest: Guest, data: UserData) -> None:
         self._say("== as the guest got it")
@@ -128,14 +138,14 @@ class Story:
         for line in timeline_lines(await tenant.user.timeline.get(instance.name)):
             self._say(line)
 
-    async def _delete(self, tenant: Tenant, instance: Instance) -> None:
+    async def _delete(self, tenant: Tenant, instance: Instance, routers: Sequence[str]) -> None:
         self._say("== delete")
         operation = await tenant.user.instances.delete(instance.name)
         teller = StepTeller(self._say)
         await tenant.user.operations.wait(operation, timeout_s=_OPERATION_TIMEOUT_S, on_change=teller.on_change)
         # The last port takes its network along: the host is told of that when the port is gone.
         deadline = time.monotonic() + _NETWORK_GOES_S
-        while left := await asyncio.to_thread(left_on_host, self._place, instance):
+        while left := await asyncio.to_thread(left_on_host, self._place, instance, routers):
             if time.monotonic() > deadline:
                 raise CirraError(f"left on the host after the delete: {', '.join(left)}")
             await asyncio.sleep(0.2)
@@ -161,6 +171,12 @@ async def run_demo(layout: Layout, config: Config, options: DemoOptions, say: Ca
 
 def _in_words(error: BaseException) -> str:
     return str(error) or type(error).__name__
+
+
+def _where(instance: Instance, floating: FloatingIp | None) -> str:
+    if floating is not None:
+        return f"outside, through {floating.floating_ip_address}"
+    return f"{dhcp_namespace(last_segment(instance.nics[0].network))}: this machine has no outside of ours"
 
 
 def _login_words(kind: GuestKind) -> str:

@@ -10,10 +10,12 @@ import typer
 
 from core.errors import CirraError
 from deployment.config import Config
+from deployment.outside import Outside
 from deployment.render import console, table
 from deployment.settings import DeploySettings
 from deployment.terminal import StateDir, clear_errors, layout_of, require_root, tell
 from deployment.testbed.host import Host
+from deployment.testbed.plan import OUTSIDE_NAME
 from deployment.testbed.site import Site
 
 hosts_app = typer.Typer(
@@ -41,9 +43,14 @@ def shell(
     """Run a command there; its exit code is ours. `virsh` finds the host's own libvirtd."""
     with clear_errors():
         require_root()
-        site = _site(state_dir)
-        line = site.enter(place, *(command or _SHELL))
+        program = command or _SHELL
         environment = {**os.environ, "PS1": f"{place}# "}
+        layout = layout_of(state_dir, DeploySettings())
+        if place == OUTSIDE_NAME and (alone := Outside(layout)).exists:
+            line = alone.enter(*program)
+            os.execvpe(line[0], line, environment)
+        site = _site(state_dir)
+        line = site.enter(place, *program)
         if place in (host.name for host in site.hosts):
             environment["LIBVIRT_DEFAULT_URI"] = site.host(place).inner_libvirt_uri
         os.execvpe(line[0], line, environment)

@@ -66,8 +66,7 @@ class Wires:
         name = self._plan.outside
         await _add_namespace(name)
         await self._cable("p-outside", plan.PROVIDER, name, "eth0")
-        internet = [*plan.DNS, *plan.WEB]
-        await _ip(name, *_addresses("eth0", plan.OUTSIDE), *_addresses("lo", internet), "link set eth0 up")
+        await _address_outside(name)
 
     async def _build_office(self) -> None:
         name = self._plan.office
@@ -123,6 +122,29 @@ class Wires:
             f"link add {port} mtu {plan.MTU} type veth peer name {device} mtu {plan.MTU} netns {namespace}",
             f"link set {port} master {segment} up",
         )
+
+
+async def build_outside(name: str, uplink: str) -> None:
+    """The Internet alone, by a cable to *uplink* in the namespace of the caller; one that stands stays. Raises
+    WiringFailed."""
+    if exists(name) and uplink in await _links("", "up"):
+        return
+    await remove_outside(name, uplink)
+    await _add_namespace(name)
+    await _ip("", f"link add {uplink} mtu {plan.MTU} type veth peer name eth0 mtu {plan.MTU} netns {name}")
+    await _address_outside(name)
+    await _ip("", f"link set {uplink} up")
+
+
+async def remove_outside(name: str, uplink: str) -> None:
+    """With whoever is in there. Absent is success."""
+    await _delete_link("", uplink)
+    await _remove_namespace(name)
+
+
+async def _address_outside(name: str) -> None:
+    internet = [*plan.DNS, *plan.WEB]
+    await _ip(name, *_addresses("eth0", plan.OUTSIDE), *_addresses("lo", internet), "link set eth0 up")
 
 
 def exists(namespace: str) -> bool:
