@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 import psutil
 import pytest
@@ -16,10 +15,10 @@ from core.testing.faults.processes import kill
 from deployment.demo.guest import wait_login
 from deployment.demo.tenant import Tenant
 from deployment.lock import supervisor_pid
-from deployment.testbed.host import Host
 from tests.e2e.cloud import eventually
 from tests.e2e.testbed import states
 from tests.e2e.testbed.guests import BOOT_TIMEOUT_S, boot_one_on_each, delete_all
+from tests.e2e.testbed.processes import agents
 from tests.testbed.testbed import Testbed
 from tests.testbed.traces import namespaces_of
 
@@ -87,17 +86,7 @@ async def test_hosts_outlive_the_supervisor(testbed: Testbed, guests: list[Insta
 
 async def test_agents_are_started_anew_by_their_host(testbed: Testbed) -> None:
     host = testbed.hosts[0]
-    [agent] = _agents(host, "net")
+    [agent] = agents(host, "net")
     await kill(agent, tree=False)
-    await eventually(lambda: [pid for pid in _agents(host, "net") if pid != agent], "another net-agent")
+    await eventually(lambda: [pid for pid in agents(host, "net") if pid != agent], "another net-agent")
     await states.all_up(testbed)
-
-
-def _agents(host: Host, kind: str) -> list[int]:
-    """Processes of one kind of agent, without what they have started."""
-    found = []
-    for pid in host.processes().values():
-        with suppress(psutil.NoSuchProcess):
-            if f"cirra-{kind}-agent" in " ".join(psutil.Process(pid).cmdline()[:2]):
-                found.append(pid)
-    return found
