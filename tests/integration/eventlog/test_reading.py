@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -68,6 +69,39 @@ async def test_waiting_ends_with_an_append_of_another_replica(open_log: OpenLog)
     async with asyncio.timeout(5):
         assert await waiting
     assert await reader.wait_beyond(0, timeout=0)
+
+
+@pytest.mark.parametrize("wake", ["an append that is waited for", "a hint"])
+async def test_what_nobody_waits_for_is_gathered_until_somebody_does(open_log: OpenLog, wake: str) -> None:
+    # As rare as that, the poll can't be what ends the wait.
+    log = await open_log(poll_interval_s=60.0)
+    assert not await log.wait_beyond(0, timeout=0.3)
+    waiting = asyncio.create_task(log.wait_beyond(0, timeout=10, gather_s=30))
+    await log.append(replace(new_append(), patient=True))
+    assert not (await asyncio.wait((waiting,), timeout=0.3))[0]
+    if wake == "a hint":
+        log.hurry(1)
+    else:
+        await log.append(new_append())
+    async with asyncio.timeout(5):
+        assert await waiting
+
+
+async def test_what_nobody_waits_for_is_gathered_for_a_while(open_log: OpenLog) -> None:
+    log = await open_log(poll_interval_s=60.0)
+    await log.append(replace(new_append(), patient=True))
+    began = asyncio.get_running_loop().time()
+    assert await log.wait_beyond(0, timeout=5, gather_s=0.2)
+    assert asyncio.get_running_loop().time() - began >= 0.2
+
+
+async def test_nothing_is_gathered_of_what_others_append(open_log: OpenLog) -> None:
+    reader, writer = await open_log(poll_interval_s=60.0), await open_log()
+    assert not await reader.wait_beyond(0, timeout=0.3)
+    waiting = asyncio.create_task(reader.wait_beyond(0, timeout=10, gather_s=30))
+    await writer.append(replace(new_append(), patient=True))
+    async with asyncio.timeout(5):
+        assert await waiting
 
 
 @pytest.mark.breaks("LOG")

@@ -81,8 +81,8 @@ class Repository:
         found: A | None = _aggregate(history) if history else None
         return found if found is not None else await self.load(aggregate_class, aggregate_id)
 
-    async def save(self, *aggregates: Aggregate) -> Saved:
-        """Appends what happened to the aggregates since they were loaded, all or nothing.
+    async def save(self, *aggregates: Aggregate, patient: bool = False) -> Saved:
+        """Appends what happened to the aggregates since they were loaded, all or nothing. `patient`: see `Append`.
 
         Raises `VersionConflict`, `UniqueViolation`, `LimitExceeded`, `LogUnavailable` (retryable).
         """
@@ -112,7 +112,7 @@ class Repository:
             )
             constraints.extend(constraints_of(event.originator_id, message))
         try:
-            appended = await self._append(events, constraints, context)
+            appended = await self._append(events, constraints, context, patient)
         except VersionConflict as conflict:
             self.remembered.forget(conflict.aggregate_id)
             raise
@@ -127,9 +127,11 @@ class Repository:
         return Saved(appended.last_position, appended.recorded_at)
 
     async def _append(
-        self, events: Sequence[NewEvent], constraints: Iterable[Constraint], context: Context
+        self, events: Sequence[NewEvent], constraints: Iterable[Constraint], context: Context, patient: bool
     ) -> Appended:
-        return await self._log.append(Append(events=tuple(events), constraints=tuple(constraints), context=context))
+        return await self._log.append(
+            Append(events=tuple(events), constraints=tuple(constraints), context=context, patient=patient)
+        )
 
     def _remember(self, aggregate: Aggregate, recorded_at: datetime) -> None:
         """As it will be read from the log: in the log's time."""

@@ -193,6 +193,7 @@ def _reports(plane: Plane, services: Services) -> PullLoop:
 def _catching_up(plane: Plane, *projectors: Projector) -> Callable[[], Awaitable[Head]]:
     async def caught_up() -> Head:
         head = await plane.log.head()
+        plane.log.hurry(head.position)
         for projector in projectors:
             if not await projector.wait_for(head.position, CATCH_UP_S):
                 raise Unavailable(f"the desired state of hosts is behind position {head.position}; try again")

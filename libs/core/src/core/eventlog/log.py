@@ -68,6 +68,7 @@ class EventLog:
         async def connect_writer() -> asyncpg.Connection:
             connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=WRITER_SETTINGS)
             log.connections += 1
+            watch.append_by(connection)
             # A server's timeline stays as long as its connections do: to ask once for each is enough.
             return await _verified(connection, schema)
 
@@ -198,9 +199,16 @@ class EventLog:
         """The log reaches at least this position, as far as this process knows: with all that it has appended."""
         return self._watch.position
 
-    async def wait_beyond(self, position: int, *, timeout: float) -> bool:  # noqa: ASYNC109
-        """Waits until the log is longer than `position`: False when it is not after `timeout` seconds."""
-        return await self._watch.wait_beyond(position, timeout=timeout)
+    async def wait_beyond(self, position: int, *, timeout: float, gather_s: float = 0.0) -> bool:  # noqa: ASYNC109
+        """Waits until the log is longer than `position`: False when it is not after `timeout` seconds.
+
+        `gather_s`: how much longer it waits for more where all that has come was appended here, and is `patient`.
+        """
+        return await self._watch.wait_beyond(position, timeout=timeout, gather_s=gather_s)
+
+    def hurry(self, position: int) -> None:
+        """Somebody waits to hear of the log up to there through the bus: the relay of this process does not gather."""
+        self._watch.hurry(position)
 
     async def counter(self, scope: str, key: str) -> Counter:
         """What is used and the limit; a counter that was never touched is unlimited."""

@@ -88,12 +88,13 @@ class Append:
 
     The events of one aggregate are in order and contiguous. Constraints apply in their order, after the check
     of the versions; the first violation is the one that is raised. Constraints alone are refused: they derive
-    from events.
+    from events. `patient`: nobody waits to hear of it through the bus, where it may come a moment later, with others.
     """
 
     events: tuple[NewEvent, ...]
     constraints: tuple[Constraint, ...] = ()
     context: Context = Context()
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,9 +82,10 @@ class Writer:
         schema: str,
         *,
         patience_s: float,
-        appended: Callable[[int], None],
+        appended: Callable[[int, bool], None],
     ) -> None:
-        """`patience_s`: how long an append waits for Postgres. `appended` is told each new last position."""
+        """`patience_s`: how long an append waits for Postgres. `appended` is told each new last position, and whether
+        all that came with it is patient."""
         self._patience_s = patience_s
         self._appended = appended
         self._loop = asyncio.get_running_loop()
@@ -191,16 +192,17 @@ class Writer:
             await self._commit(lane, (waiting,))
 
     def _deliver(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
-        last_position = 0
+        last_position, patient = 0, True
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if not isinstance(outcome, Appended):
                 waiting.fail(outcome)
                 continue
             last_position = max(last_position, outcome.last_position)
+            patient = patient and waiting.checked.append.patient
             if not waiting.future.done():
                 waiting.future.set_result(outcome)
         if last_position:
-            self._appended(last_position)
+            self._appended(last_position, patient)
 
     def _give_up(self, batch: Sequence[_Waiting], error: Exception) -> None:
         """Ends the waiting of appends, of this batch and queued, whose patience is over."""

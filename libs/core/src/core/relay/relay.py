@@ -31,6 +31,8 @@ _log = structlog.get_logger(__name__)
 LEASE_NAME = "relay"
 LEASE_TTL = timedelta(seconds=6)
 _SHORTER_LOG_PAUSE_S = 0.2
+# As long as a watcher gathers changes: who only looks on sees no difference.
+_GATHER_S = 0.05
 _VERIFICATIONS = 5
 
 
@@ -179,8 +181,11 @@ class Relay:
             await backlog.close()
 
     async def _wait_for_more(self, mirrored: Mirrored) -> bool:
-        """True when the log has grown; False when the stream or the log is not what it was."""
-        while not await self._event_log.wait_beyond(mirrored.position, timeout=self._idle_check_s):
+        """True when the log has grown; False when the stream or the log is not what it was.
+
+        Each time events are published, every service wakes for them. So those that nobody waits for go together.
+        """
+        while not await self._event_log.wait_beyond(mirrored.position, timeout=self._idle_check_s, gather_s=_GATHER_S):
             if not await self._mirror.is_at(mirrored):
                 _log.warning("relay.stream_changed", position=mirrored.position)
                 return False

@@ -233,7 +233,7 @@ class SagaEngine:
         match next_action(saga, run, params):
             case DoStep(key, attempt, started):
                 if started:
-                    await self._save(run)
+                    await self._save(run, patient=True)
                 else:
                     await self._start(saga, run, params, key, attempt)
                 await self._do(saga, run, params, key, attempt)
@@ -264,13 +264,14 @@ class SagaEngine:
             opened = await opening_of(step.opening, context)
         run.record(pb.StepStarted(step=key[0], item=key[1], attempt=attempt))
         if not step.only_decides:
-            await self._save(run, tuple(it for it in opened if it.id not in unsaved))
+            await self._save(run, tuple(it for it in opened if it.id not in unsaved), patient=True)
             running.opened = opened
 
-    async def _save(self, run: SagaRun, opened: tuple[Aggregate, ...] = ()) -> None:
-        """The run's events between what its last step changed and what the next one begins with."""
+    async def _save(self, run: SagaRun, opened: tuple[Aggregate, ...] = (), *, patient: bool = False) -> None:
+        """The run's events between what its last step changed and what the next one begins with. `patient` when it goes
+        on by itself: who waits for a run waits for its end."""
         running = self._running[run.id]
-        await self._repository.save(*running.changed, run, *opened)
+        await self._repository.save(*running.changed, run, *opened, patient=patient)
         running.settle(True)
 
     async def _do(self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int) -> None:
