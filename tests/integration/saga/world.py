@@ -82,14 +82,18 @@ FORWARD = ["accept", "claim", "bind a", "bind b", "start", "tell"]
 class Replica:
     """One conductor replica: an engine of its own on the shared log."""
 
-    def __init__(self, repository: Repository, world: World, name: str) -> None:
+    def __init__(
+        self, repository: Repository, world: World, name: str, saga: Saga[InstanceCreateParams] = SAGA
+    ) -> None:
         self.repository = repository
-        self.engine = SagaEngine(repository, [SAGA], runner=name, services=world)
+        self.saga = saga
+        self.engine = SagaEngine(repository, [saga], runner=name, services=world)
         self.interventions = Interventions(repository, self.engine)
 
     async def begin(self) -> UUID:
         saga_id = uuid7()
-        await self.repository.save(self.engine.prepare(SAGA, PARAMS, target="t", project_id="p", saga_id=saga_id))
+        run = self.engine.prepare(self.saga, PARAMS, target="t", project_id="p", saga_id=saga_id)
+        await self.repository.save(run)
         self.engine.launch(saga_id)
         return saga_id
 
@@ -114,8 +118,9 @@ class Orphans:
         return [Orphan(saga_id, "conductor-1", self.left_at) for saga_id in self.ids]
 
 
-async def entered(world: World, name: str) -> None:
-    """Returns once a step has begun."""
+async def entered(world: World, *names: str) -> None:
+    """Returns once these steps have begun, in whatever order."""
+    awaited = set(names)
     async with asyncio.timeout(20):
-        while await world.entered.get() != name:
-            pass
+        while awaited:
+            awaited.discard(await world.entered.get())

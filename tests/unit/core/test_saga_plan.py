@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ from cirra.conductor.v1.sagas_pb2 import HostClaimed, InstanceCreateParams
 from cirra.operations.v1 import events_pb2 as pb
 from cirra.operations.v1.operations_pb2 import OperationError
 from core.saga import Saga, SagaRun, Step
-from core.saga.plan import Action, Cancel, Complete, DoStep, UndoStep, Unwind, may_restart, next_action
+from core.saga.plan import Action, Cancel, Complete, DoStep, UndoStep, Unwind, may_restart, next_action, side_by_side
 
 PARAMS = InstanceCreateParams(instance_id="i", port_ids=["p1", "p2"])
 
@@ -131,3 +132,41 @@ def test_a_stuck_saga_that_is_retried_goes_on_where_it_was() -> None:
 def test_a_step_says_why_it_has_no_undo() -> None:
     with pytest.raises(TypeError, match="no_undo"):
         Step(name="bare", do=nothing)
+
+
+SIDES: dict[str, dict[str, Any]] = {
+    "bind": {"beside": "bind"},
+    "start": {"beside": "bind", "pivot": False},
+    "tell": {"pivot": True},
+}
+BESIDE = replace(SAGA, steps=tuple(replace(step, **SIDES.get(step.name, {})) for step in SAGA.steps))
+CLAIMED = [*done("accept"), *done("claim")]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        (done("accept"), [("claim", "")]),
+        (CLAIMED, [("bind", "p1"), ("bind", "p2"), ("start", "")]),
+        ([*CLAIMED, *done("bind", "p1"), started("start")], [("bind", "p2"), ("start", "")]),
+        ([*CLAIMED, *done("bind", "p1"), *done("start")], [("bind", "p2")]),
+        ([*BOUND, *done("start")], [("tell", "")]),
+    ],
+)
+def test_steps_side_by_side_are_those_that_have_not_succeeded(events: list[Any], expected: list[Any]) -> None:
+    run = run_of(*events)
+    first = next_action(BESIDE, run, PARAMS)
+    assert isinstance(first, DoStep)
+    together = side_by_side(BESIDE, run, PARAMS, first)
+    assert [action.key for action in together] == expected
+    assert [action.started for action in together] == [key in run.steps for key in expected]
+
+
+def test_a_step_is_beside_one_that_comes_before_it() -> None:
+    with pytest.raises(TypeError, match="does not come before it"):
+        replace(SAGA, steps=tuple(replace(it, beside="tell" if it.name == "bind" else "") for it in SAGA.steps))
+
+
+def test_the_pivot_runs_alone() -> None:
+    with pytest.raises(TypeError, match="pivot"):
+        replace(SAGA.step("start"), beside="bind")

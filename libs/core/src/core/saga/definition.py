@@ -125,6 +125,8 @@ class Step(Generic[P]):
     `opening`: what `do` begins with, where that is to change aggregates: they are saved in the append that says that
     the step starts. It spares an append, and no more: `do` does the same where it finds it undone. It raises before it
     changes anything; why, `do` will find out again.
+    `beside`: the earliest step, before it or it itself, that its `do` may run at the same time as. They start in one
+    append; they must change different aggregates; when one fails, all of them are undone.
     `only_decides`: `do` reads, and gives what to save (`Together`); nothing has to be recorded before it, not even what
     the step before has changed (`StepContext.unsaved`).
     """
@@ -138,11 +140,14 @@ class Step(Generic[P]):
     deadline_cap: timedelta = timedelta(minutes=30)
     pivot: bool = False
     opening: Opening[P] | None = None
+    beside: str = ""
     only_decides: bool = False
 
     def __post_init__(self) -> None:
         if (self.undo is None) == (not self.no_undo):
             raise TypeError(f"step {self.name}: give an undo, or say in no_undo why there is none")
+        if self.beside and (self.pivot or self.only_decides or self.do is taken_at_start):
+            raise TypeError(f"step {self.name} can't run beside another: it has no effect, or is the pivot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +175,9 @@ class Saga(Generic[P]):
             raise TypeError(f"saga {self.name} has two steps of one name")
         if self.restart_from and self.restart_from not in index:
             raise TypeError(f"saga {self.name} would restart from an unknown step {self.restart_from}")
+        for number, step in enumerate(self.steps):
+            if step.beside and index.get(step.beside, len(index)) > number:
+                raise TypeError(f"step {step.name} would run beside {step.beside}, which does not come before it")
         object.__setattr__(self, "_index", index)
 
     def step(self, name: str) -> Step[P]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -16,11 +16,12 @@ from opentelemetry import trace
 
 from cirra.operations.v1 import operations_pb2
 from core.aggregate import Aggregate
-from core.errors import CirraError, Unavailable
+from core.errors import CirraError, DeadlineExceeded, Unavailable
 from core.eventlog.connections import is_transient
 from core.eventlog.errors import LogUnavailable
 from core.metrics import SAGA_STEPS
-from core.saga.definition import Opening, Saga, Step, StepContext, StepKey
+from core.saga.deadline import Deadline
+from core.saga.definition import Opening, Saga, Step, StepContext, StepKey, Together
 from core.saga.state import SagaRun
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,8 @@ tracer = trace.get_tracer(__name__)
 P = TypeVar("P", bound=Message)
 
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 5.0
+# Steps side by side that end within this are saved together.
+SOON_S = 0.02
 
 
 @dataclass(slots=True)
@@ -47,6 +50,17 @@ class Notes:
     def host(self) -> str:
         """The last one; empty for an effect that went to none."""
         return self.hosts[-1] if self.hosts else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a step's `do`: its result, or why it failed."""
+
+    key: StepKey
+    attempt: int
+    notes: Notes
+    result: Message | Together | None = None
+    error: CirraError | None = None
 
 
 def params_of(saga: Saga[P], run: SagaRun) -> P:
@@ -100,6 +114,38 @@ async def opening_of(opening: Opening[P], context: StepContext[P]) -> tuple[Aggr
     except Exception as error:
         log.info("step starts without its opening", step=context.step, item=context.item, error=repr(error))
         return ()
+
+
+async def outcome_of(saga: Saga[P], context: StepContext[P], deadline: Deadline, notes: Notes) -> Outcome:
+    """Runs the `do` of a step until it has succeeded, failed for good, or its deadline has passed."""
+    step, key = saga.step(context.step), (context.step, context.item)
+    try:
+        with observed(saga, step, "do", context.item):
+            result = await deadline.run(lambda: with_retries(step.do, context, notes))
+    except DeadlineExceeded as error:
+        waited_for = f"; last: {notes.troubles[-1]}" if notes.troubles else ""
+        return Outcome(key, context.attempt, notes, error=DeadlineExceeded(f"{error}{waited_for}"))
+    except Exception as error:
+        return Outcome(key, context.attempt, notes, error=known(error))
+    return Outcome(key, context.attempt, notes, result)
+
+
+async def as_they_end(effects: Sequence[Coroutine[Any, Any, Outcome]]) -> AsyncGenerator[list[Outcome], None]:
+    """Runs them at the same time, and gives what became of them, those together that end at about the same time.
+    Closing it breaks off the others."""
+    tasks = [asyncio.create_task(effect) for effect in effects]
+    pending = set(tasks)
+    try:
+        while pending:
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(pending, timeout=SOON_S)
+            ended = [task for task in tasks if task in pending and task.done()]
+            pending.difference_update(ended)
+            yield [task.result() for task in ended]
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ what that begins with. A runner that loses an append reloads, and stops if the r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -22,14 +23,37 @@ from cirra.operations.v1 import events_pb2 as pb
 from cirra.operations.v1 import operations_pb2
 from core.aggregate import Aggregate
 from core.context import acting, current_context
-from core.errors import CirraError, DeadlineExceeded
+from core.errors import CirraError
 from core.eventlog.errors import VersionConflict
 from core.metrics import SAGAS, SAGAS_RUNNING
 from core.repository import Repository
 from core.saga.deadline import Deadline
 from core.saga.definition import Saga, StepError, StepKey, Together, taken_at_start
-from core.saga.effects import Notes, context_of, known, observed, opening_of, params_of, reported, with_retries
-from core.saga.plan import Cancel, Complete, DoStep, UndoStep, Unwind, can_unwind, may_restart, next_action
+from core.saga.effects import (
+    Notes,
+    Outcome,
+    as_they_end,
+    context_of,
+    known,
+    observed,
+    opening_of,
+    outcome_of,
+    params_of,
+    reported,
+    with_retries,
+)
+from core.saga.plan import (
+    Cancel,
+    Complete,
+    DoStep,
+    UndoStep,
+    Unwind,
+    can_unwind,
+    may_restart,
+    next_action,
+    side_by_side,
+)
+from core.saga.running import Interrupted, Running
 from core.saga.state import SagaRun, SagaStatus
 from core.telemetry import extract
 
@@ -56,41 +80,6 @@ class OrphanedRuns(Protocol):
     async def orphaned(self) -> Iterable[Orphan]: ...
 
 
-class _Interrupted(Exception):
-    """A cancel request is in the log: reload, and see."""
-
-
-@dataclass(slots=True)
-class _Running:
-    """A run that this replica is at work on; `effect` is the step's code while it runs. `since`: see StepContext.
-
-    `changed`: what is saved with the next events of the run; `settled`: who is told whether it was. `opened`: what the
-    step that has just started began with.
-    """
-
-    task: asyncio.Task[None]
-    since: int
-    changed: tuple[Aggregate, ...] = ()
-    opened: tuple[Aggregate, ...] = ()
-    settled: list[Callable[[bool], None]] = field(default_factory=list)
-    effect: asyncio.Task[Any] | None = None
-
-    @property
-    def unsaved(self) -> dict[UUID, Aggregate]:
-        return {aggregate.id: aggregate for aggregate in self.changed}
-
-    def add(self, together: Together) -> None:
-        """To be saved as well."""
-        self.changed = tuple((self.unsaved | {it.id: it for it in together.changed}).values())
-        self.settled.append(together.settled)
-
-    def settle(self, saved: bool) -> None:
-        """What was changed was saved, or is given up."""
-        settled, self.settled, self.changed = self.settled, [], ()
-        for tell in settled:
-            tell(saved)
-
-
 class SagaEngine:
     """One per conductor replica. `bus_up` tells whether deadlines run."""
 
@@ -108,7 +97,7 @@ class SagaEngine:
         self._runner = runner
         self._services = services
         self._bus_up = bus_up
-        self._running: dict[UUID, _Running] = {}
+        self._running: dict[UUID, Running] = {}
 
     @property
     def runner(self) -> str:
@@ -163,7 +152,7 @@ class SagaEngine:
         if saga_id in self._running:
             return
         task = asyncio.create_task(self._run(saga_id), name=f"saga-{saga_id}")
-        self._running[saga_id] = _Running(task, self._repository.log.known_position)
+        self._running[saga_id] = Running(task, self._repository.log.known_position)
         task.add_done_callback(lambda done: self._finished(saga_id, done))
 
     def _finished(self, saga_id: UUID, task: asyncio.Task[None]) -> None:
@@ -223,7 +212,7 @@ class SagaEngine:
                 try:
                     if not await self._advance(saga, run, params):
                         return
-                except (VersionConflict, _Interrupted):
+                except (VersionConflict, Interrupted):
                     self._running[saga_id].settle(False)
                     run = await self._repository.load(SagaRun, saga_id)
             log.info("run is another replica's now", saga_id=str(saga_id), runner=run.runner)
@@ -231,12 +220,13 @@ class SagaEngine:
     async def _advance(self, saga: Saga[Any], run: SagaRun, params: Any) -> bool:
         """One action; False when there is nothing more to do here."""
         match next_action(saga, run, params):
-            case DoStep(key, attempt, started):
-                if started:
-                    await self._save(run, patient=True)
+            case DoStep() as first:
+                actions = side_by_side(saga, run, params, first)
+                if starting := [action for action in actions if not action.started]:
+                    await self._start(saga, run, params, starting)
                 else:
-                    await self._start(saga, run, params, key, attempt)
-                await self._do(saga, run, params, key, attempt)
+                    await self._save(run, patient=True)
+                await self._do(saga, run, params, actions)
             case UndoStep(key, attempt):
                 await self._save(run)
                 await self._undo(saga, run, params, key, attempt)
@@ -254,17 +244,22 @@ class SagaEngine:
                 return False
         return True
 
-    async def _start(self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int) -> None:
-        """Saves that a step starts, together with its opening."""
-        step, running = saga.step(key[0]), self._running[run.id]
-        opened: tuple[Aggregate, ...] = ()
-        unsaved = running.unsaved
-        if step.opening is not None:
-            context = context_of(run, params, self._services, key, attempt, since=running.since, unsaved=unsaved)
-            opened = await opening_of(step.opening, context)
-        run.record(pb.StepStarted(step=key[0], item=key[1], attempt=attempt))
-        if not step.only_decides:
-            await self._save(run, tuple(it for it in opened if it.id not in unsaved), patient=True)
+    async def _start(self, saga: Saga[Any], run: SagaRun, params: Any, actions: Sequence[DoStep]) -> None:
+        """Saves that steps start, together with their openings."""
+        running = self._running[run.id]
+        changed, unsaved = running.unsaved, running.unsaved
+        opened: dict[StepKey, tuple[Aggregate, ...]] = {}
+        for action in actions:
+            step = saga.step(action.key[0])
+            if step.opening is not None:
+                context = context_of(
+                    run, params, self._services, action.key, action.attempt, since=running.since, unsaved=unsaved
+                )
+                opened[action.key] = await opening_of(step.opening, context)
+                unsaved |= {it.id: it for it in opened[action.key]}
+            run.record(pb.StepStarted(step=action.key[0], item=action.key[1], attempt=action.attempt))
+        if not saga.step(actions[0].key[0]).only_decides:
+            await self._save(run, tuple(it for it in unsaved.values() if it.id not in changed), patient=True)
             running.opened = opened
 
     async def _save(self, run: SagaRun, opened: tuple[Aggregate, ...] = (), *, patient: bool = False) -> None:
@@ -274,65 +269,77 @@ class SagaEngine:
         await self._repository.save(*running.changed, run, *opened, patient=patient)
         running.settle(True)
 
-    async def _do(self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int) -> None:
-        """Runs a step's effect and records its outcome (saved with what comes next)."""
-        step, notes = saga.step(key[0]), Notes()
-        deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up, spent=run.steps[key].spent)
+    async def _do(self, saga: Saga[Any], run: SagaRun, params: Any, actions: Sequence[DoStep]) -> None:
+        """Runs the effects of steps and records their outcomes (saved with what comes next)."""
         running = self._running[run.id]
-        since, unsaved = running.since, running.unsaved if step.only_decides else {}
-        opened, running.opened = running.opened, ()
+        unsaved = running.unsaved if saga.step(actions[0].key[0]).only_decides else {}
         before = [(aggregate, len(aggregate.pending_events)) for aggregate in unsaved.values()]
+        opened, running.opened = running.opened, {}
+        effects = [self._effect(saga, run, params, action, unsaved, opened.get(action.key, ())) for action in actions]
+        if len(effects) > 1:
+            await running.interruptible(self._side_by_side(saga, run, params, effects))
+            return
+        outcome = await running.interruptible(effects[0])
+        if outcome.error is not None:
+            _take_back(before)
+        self._ended(saga, run, params, outcome)
+
+    def _effect(
+        self,
+        saga: Saga[Any],
+        run: SagaRun,
+        params: Any,
+        action: DoStep,
+        unsaved: Mapping[UUID, Aggregate],
+        opened: Sequence[Aggregate],
+    ) -> Coroutine[Any, Any, Outcome]:
+        step, notes = saga.step(action.key[0]), Notes()
+        deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up, spent=run.steps[action.key].spent)
         context = context_of(
             run,
             params,
             self._services,
-            key,
-            attempt,
+            action.key,
+            action.attempt,
             touch=deadline.touch,
             notes=notes,
-            since=since,
+            since=self._running[run.id].since,
             unsaved=unsaved,
             opened=opened,
         )
-        try:
-            with observed(saga, step, "do", key[1]):
-                result = await self._interruptible(run.id, deadline.run(lambda: with_retries(step.do, context, notes)))
-        except _Interrupted:
-            raise
-        except DeadlineExceeded as error:
-            _take_back(before)
-            waited_for = f"; last: {notes.troubles[-1]}" if notes.troubles else ""
-            self._failed(saga, run, params, key, attempt, DeadlineExceeded(f"{error}{waited_for}"), notes)
+        return outcome_of(saga, context, deadline, notes)
+
+    async def _side_by_side(
+        self, saga: Saga[Any], run: SagaRun, params: Any, effects: Sequence[Coroutine[Any, Any, Outcome]]
+    ) -> None:
+        """Those that end at about the same time are saved together; else each is when it has ended. The first failure
+        breaks off the others: they may have run, and are undone."""
+        left = len(effects)
+        async with aclosing(as_they_end(effects)) as ended:
+            async for outcomes in ended:
+                failures = [outcome for outcome in outcomes if outcome.error is not None]
+                for outcome in [it for it in outcomes if it.error is None] + failures[:1]:
+                    self._ended(saga, run, params, outcome)
+                left -= len(outcomes)
+                if failures:
+                    return
+                if left:
+                    await self._save(run, patient=True)
+
+    def _ended(self, saga: Saga[Any], run: SagaRun, params: Any, outcome: Outcome) -> None:
+        """Records what became of a step."""
+        if outcome.error is not None:
+            self._failed(saga, run, params, outcome.key, outcome.attempt, outcome.error, outcome.notes)
             return
-        except Exception as error:
-            _take_back(before)
-            self._failed(saga, run, params, key, attempt, known(error), notes)
-            return
-        succeeded = pb.StepSucceeded(step=key[0], item=key[1], attempt=attempt, detail=" ".join(notes.details))
+        (step, item), result = outcome.key, outcome.result
+        detail = " ".join(outcome.notes.details)
+        succeeded = pb.StepSucceeded(step=step, item=item, attempt=outcome.attempt, detail=detail)
         if isinstance(result, Together):
-            running.add(result)
+            self._running[run.id].add(result)
             result = result.result
         if result is not None:
             succeeded.result.Pack(result)
         run.record(succeeded)
-
-    async def _interruptible(
-        self, saga_id: UUID, effect: Awaitable[Message | Together | None]
-    ) -> Message | Together | None:
-        """Awaits an effect that a cancel request may break off."""
-        task = asyncio.ensure_future(effect)
-        running = self._running[saga_id]
-        running.effect = task
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if not task.cancelled():  # the engine stops: leave the step where it is
-                task.cancel()
-                await asyncio.wait({task})
-                raise
-            raise _Interrupted from None
-        finally:
-            running.effect = None
 
     def _failed(
         self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int, error: CirraError, notes: Notes

@@ -56,6 +56,19 @@ def next_action(saga: Saga[P], run: SagaRun, params: P) -> Action | None:
     return _forward(saga, run, params, run.attempt)
 
 
+def side_by_side(saga: Saga[P], run: SagaRun, params: P, first: DoStep) -> list[DoStep]:
+    """The step that comes next, and those after it that may run at the same time (`Step.beside`)."""
+    together = [first]
+    keys = saga.keys(params)
+    for key in keys[keys.index(first.key) + 1 :]:
+        beside = saga.step(key[0]).beside
+        if not beside or saga.position(beside) > saga.position(first.key[0]):
+            break
+        if not _succeeded(saga, run, key, first.attempt):
+            together.append(_do(run, key, first.attempt))
+    return together
+
+
 def can_unwind(saga: Saga[P], run: SagaRun, params: P) -> bool:
     """Before the pivot a saga compensates; after it, it only goes forward."""
     if saga.forward_only:
@@ -74,9 +87,13 @@ def may_restart(saga: Saga[P], run: SagaRun, key: StepKey) -> bool:
 def _forward(saga: Saga[P], run: SagaRun, params: P, attempt: int) -> Action:
     for key in saga.keys(params):
         if not _succeeded(saga, run, key, attempt):
-            record = run.steps.get(key)
-            return DoStep(key, attempt, record is not None and record.attempt == attempt)
+            return _do(run, key, attempt)
     return Complete()
+
+
+def _do(run: SagaRun, key: StepKey, attempt: int) -> DoStep:
+    record = run.steps.get(key)
+    return DoStep(key, attempt, record is not None and record.attempt == attempt)
 
 
 def _backward(saga: Saga[P], run: SagaRun, params: P) -> Action:

@@ -146,7 +146,7 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
             )
             for index, nic in enumerate(order.wanted.nics)
         ]
-        networks = [await self.repository.load(Network, UUID(port.network_id)) for port in ports]
+        networks = [await self.repository.recall(Network, UUID(port.network_id)) for port in ports]  # read just now
         instance = Instance.new(begun.instance_id)
         instance.record(_created(order, begun, ports))
         run = self._engine.prepare(
