@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cirra.agent.v1.desired_pb2 import Report
+from cirra.agent.v1.desired_pb2 import LeaseSeen, Report
 from tests.contract.network.hosts import LinuxHost, make_network, make_port
 from tests.integration.agent.world import World, until
 from tests.integration.net_agent.agent import NetAgentProcess, command, wish
@@ -15,6 +15,13 @@ from tests.integration.net_agent.agent import NetAgentProcess, command, wish
 
 def facts(world: World, object_id: str, name: str) -> list[Report]:
     return [report for report in world.reports_on(object_id) if report.WhichOneof("facts") == name]
+
+
+def leases(world: World, object_id: str) -> list[LeaseSeen]:
+    """Those that were told of, by themselves or with the address in use."""
+    with_address = (report.address for report in facts(world, object_id, "address"))
+    together = [seen.lease for seen in with_address if seen.HasField("lease")]
+    return [report.lease for report in facts(world, object_id, "lease")] + together
 
 
 async def observed(world: World, object_id: str, generation: int) -> Report:
@@ -55,9 +62,9 @@ async def test_a_port_from_command_to_lease_through_kill_9(world: World, linux: 
         guest = await linux.guest(port)
         assert await guest.dhcp() is not None
         assert await guest.ping("10.77.0.2")
-        await until(lambda: facts(world, port.port_id, "lease"), "the lease is reported")
+        await until(lambda: leases(world, port.port_id), "the lease is reported")
         await until(lambda: facts(world, port.port_id, "address"), "the address is reported")
-        lease = facts(world, port.port_id, "lease")[0].lease
+        lease = leases(world, port.port_id)[0]
         assert (lease.mac_address, lease.ip_address) == (port.mac_address, "10.77.0.11")
         assert facts(world, port.port_id, "address")[0].address.ip_address == "10.77.0.11"
 
@@ -68,7 +75,7 @@ async def test_a_port_from_command_to_lease_through_kill_9(world: World, linux: 
         await until(lambda: len(facts(world, port.port_id, "port")) > 1, "it is reported anew")
         assert await linux.fingerprint(network) == before
         # The guest is seen by the restarted agent again, and by nobody a third time.
-        await until(lambda: len(facts(world, port.port_id, "lease")) == 2, "the lease is seen again")
+        await until(lambda: len(leases(world, port.port_id)) == 2, "the lease is seen again")
 
         await command(world, wish(port, 2, absent=True))
         assert (await observed(world, port.port_id, 2)).port.absent
@@ -127,6 +134,6 @@ async def test_a_simulated_host_says_so_and_its_guests_are_seen_once(world: Worl
         # A later change of the port passes the observer several times: what was said is not said again.
         await command(world, wish(port, 2, absent=True))
         await observed(world, port.port_id, 2)
-        assert len(facts(world, port.port_id, "lease")) == len(facts(world, port.port_id, "address")) == 1
+        assert len(leases(world, port.port_id)) == len(facts(world, port.port_id, "address")) == 1
     finally:
         await agent.stop()

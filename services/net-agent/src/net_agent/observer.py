@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -50,34 +51,59 @@ class GuestObserver:
         """One look; what is new is reported. Raises what kept a part of it from being told, after the rest was."""
         ports = await self._driver.active_ports()
         self._forget_others(ports)
-        news: list[tuple[_Memory, Lease | Neighbour]] = []
-        for memory, look in ((self._leased, self._driver.leases), (self._seen, self._driver.neighbours)):
-            if lacking := memory.networks_lacking(ports):
-                news.extend((memory, sight) for sight in await look(lacking) if not memory.has(sight))
-        for start in range(0, len(news), _AT_ONCE):
-            told = (self._say(memory, sight) for memory, sight in news[start : start + _AT_ONCE])
+        news: dict[tuple[str, str], _Sights] = {}
+        if lacking := self._leased.networks_lacking(ports):
+            for lease in await self._driver.leases(lacking):
+                if not self._leased.has(lease):
+                    news[lease.port_id, lease.ip_address] = _Sights(lease, None)
+        if lacking := self._seen.networks_lacking(ports):
+            for seen in await self._driver.neighbours(lacking):
+                if not self._seen.has(seen):
+                    known = news.get((seen.port_id, seen.ip_address))
+                    news[seen.port_id, seen.ip_address] = _Sights(known.lease if known else None, seen)
+        unsaid = list(news.items())
+        for start in range(0, len(unsaid), _AT_ONCE):
+            told = (self._say(*place, sights) for place, sights in unsaid[start : start + _AT_ONCE])
             for failure in await asyncio.gather(*told, return_exceptions=True):
                 if failure is not None:
                     raise failure
 
-    async def _say(self, memory: _Memory, sight: Lease | Neighbour) -> None:
-        facts: Message
-        if isinstance(sight, Lease):
-            facts = LeaseSeen(
-                mac_address=sight.mac_address, ip_address=sight.ip_address, client_hostname=sight.client_hostname
-            )
-        else:
-            facts = AddressSeen(mac_address=sight.mac_address, ip_address=sight.ip_address)
-        await self._report("port", sight.port_id, facts)
-        memory.note(sight)
-        event = "lease seen" if isinstance(sight, Lease) else "address seen"
-        _log.info(event, port_id=sight.port_id, ip_address=sight.ip_address)
+    async def _say(self, port_id: str, ip_address: str, sights: _Sights) -> None:
+        await self._report("port", port_id, sights.facts())
+        if sights.lease is not None:
+            self._leased.note(sights.lease)
+            _log.info("lease seen", port_id=port_id, ip_address=ip_address)
+        if sights.neighbour is not None:
+            self._seen.note(sights.neighbour)
+            _log.info("address seen", port_id=port_id, ip_address=ip_address)
 
     def _forget_others(self, ports: Sequence[Port]) -> None:
         """A port that comes back, here as elsewhere, is observed anew."""
         active = {port.port_id for port in ports}
         self._leased.keep(active)
         self._seen.keep(active)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sights:
+    """What one look has shown of an address, at least one of the two: they are said together."""
+
+    lease: Lease | None
+    neighbour: Neighbour | None
+
+    def facts(self) -> Message:
+        if self.neighbour is None:
+            assert self.lease is not None
+            return _lease_seen(self.lease)
+        return AddressSeen(
+            mac_address=self.neighbour.mac_address,
+            ip_address=self.neighbour.ip_address,
+            lease=_lease_seen(self.lease) if self.lease is not None else None,
+        )
+
+
+def _lease_seen(lease: Lease) -> LeaseSeen:
+    return LeaseSeen(mac_address=lease.mac_address, ip_address=lease.ip_address, client_hostname=lease.client_hostname)
 
 
 def _leasable(port: Port) -> list[IpAddress]:

@@ -176,15 +176,26 @@ def test_a_host_that_was_away_confirms_late_even_for_a_port_that_is_deleted() ->
 def test_what_the_guest_shows_is_an_event_the_first_time() -> None:
     port = make()
     for _ in range(2):
-        port.lease_seen("h1", "10.0.0.5", "vm")
-        port.address_seen("h1", "10.0.0.5")
-    port.address_seen("h1", "10.0.0.99")
+        port.lease_seen("h1", agent.LeaseSeen(ip_address="10.0.0.5", client_hostname="vm"))
+        port.address_seen("h1", agent.AddressSeen(ip_address="10.0.0.5"))
+    port.address_seen("h1", agent.AddressSeen(ip_address="10.0.0.99"))
     assert [type(message).__name__ for message in happened(port)] == [
         "PortLeaseSeen",
         "PortAddressSeen",
         "PortAddressSeen",
     ]
     assert (port.leased_ips, port.seen_ips) == (["10.0.0.5"], ["10.0.0.5", "10.0.0.99"])
+
+
+def test_what_one_look_has_shown_is_told_at_once() -> None:
+    port = make()
+    lease = agent.LeaseSeen(ip_address="10.0.0.5", client_hostname="vm")
+    for _ in range(2):
+        port.address_seen("h1", agent.AddressSeen(ip_address="10.0.0.5", lease=lease))
+    assert happened(port) == [
+        events_pb2.PortLeaseSeen(host="h1", ip_address="10.0.0.5", client_hostname="vm"),
+        events_pb2.PortAddressSeen(host="h1", ip_address="10.0.0.5"),
+    ]
 
 
 def test_a_port_in_use_is_kept() -> None:

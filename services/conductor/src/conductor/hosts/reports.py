@@ -74,13 +74,10 @@ class ReportHandler:
             await self._repository.change(Port, port_id, lambda it: it.observe(report))
 
     async def _lease(self, report: agent.Report, port_id: UUID) -> None:
-        lease = report.lease
-        await self._repository.change(
-            Port, port_id, lambda it: it.lease_seen(report.host, lease.ip_address, lease.client_hostname)
-        )
+        await self._repository.change(Port, port_id, lambda it: it.lease_seen(report.host, report.lease))
 
     async def _address(self, report: agent.Report, port_id: UUID) -> None:
-        await self._repository.change(Port, port_id, lambda it: it.address_seen(report.host, report.address.ip_address))
+        await self._repository.change(Port, port_id, lambda it: it.address_seen(report.host, report.address))
 
     async def _metadata(self, report: agent.Report, instance_id: UUID) -> None:
         await self._repository.change(

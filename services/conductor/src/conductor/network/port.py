@@ -229,15 +229,17 @@ class Port(Aggregate, kind="port"):
             )
         )
 
-    def lease_seen(self, host: str, ip_address: str, client_hostname: str = "") -> None:
+    def lease_seen(self, host: str, lease: agent.LeaseSeen) -> None:
         """DHCP gave the guest this address: an event the first time."""
-        if not self.deleted and ip_address not in self.leased_ips:
-            self.record(pb.PortLeaseSeen(host=host, ip_address=ip_address, client_hostname=client_hostname))
+        if not self.deleted and lease.ip_address not in self.leased_ips:
+            self.record(pb.PortLeaseSeen(host=host, ip_address=lease.ip_address, client_hostname=lease.client_hostname))
 
-    def address_seen(self, host: str, ip_address: str) -> None:
-        """The guest was seen using this address: an event the first time."""
-        if not self.deleted and ip_address not in self.seen_ips:
-            self.record(pb.PortAddressSeen(host=host, ip_address=ip_address))
+    def address_seen(self, host: str, seen: agent.AddressSeen) -> None:
+        """The guest was seen using this address, and perhaps to have a lease on it: each is an event the first time."""
+        if seen.HasField("lease"):
+            self.lease_seen(host, seen.lease)
+        if not self.deleted and seen.ip_address not in self.seen_ips:
+            self.record(pb.PortAddressSeen(host=host, ip_address=seen.ip_address))
 
     def delete(self) -> None:
         """Raises NotFound when deleted, FailedPrecondition while an instance has it."""
