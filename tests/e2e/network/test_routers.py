@@ -10,11 +10,9 @@ import pytest
 from cirra.compute.v1.compute_pb2 import Instance
 from cirra.compute.v1.server_group_pb2 import SERVER_GROUP_POLICY_ANTI_AFFINITY
 from cirra.network.v1.network_pb2 import Network, Subnet
-from core.ids import last_segment
 from deployment.demo.guest import wait_login
 from deployment.demo.tenant import Tenant
 from tests.e2e.network import ways_out
-from tests.e2e.testbed import states
 from tests.e2e.testbed.guests import BOOT_TIMEOUT_S, delete_all
 from tests.testbed.testbed import Testbed
 
@@ -100,39 +98,5 @@ async def test_floating_ips_move_between_hosts_and_neighbours_meet_there(testbed
         await ways_out.says(lambda: guests[1].run(ways_out.who_asks()), address)
         for guest in guests:
             metadata = await guest.run("timeout 8 wget -q -O - http://169.254.169.254/latest/meta-data/instance-id")
-            assert metadata.code == 0 and metadata.text.strip(), "with a floating IP as without"
+            assert metadata.text.startswith("i-"), "with a floating IP as without"
     await delete_all(tenant, [first, second])
-
-
-@pytest.mark.slow
-async def test_subnets_on_different_hosts_talk_and_one_host_is_missed_by_nobody(
-    testbed: Testbed, tenant: Tenant
-) -> None:
-    user = tenant.user
-    beside = await user.networks.create("beside")
-    subnet = await user.subnets.create("beside", network=beside, cidr="10.43.0.0/24")
-    placed = [tenant.network, beside, tenant.network]
-    instances = await _boot(testbed, tenant, placed, "apart")
-    one, other, third = map(testbed.inside, instances)
-    async with (
-        ways_out.external_network(testbed) as external,
-        ways_out.router(user, external, await _subnet(tenant, tenant.network), subnet),
-    ):
-        addresses = [instance.nics[0].fixed_ip for instance in instances]
-
-        async def reached() -> bool:
-            return (await one.run(f"ping -c 1 -W 1 {addresses[1]}")).code == 0
-
-        await ways_out.until(reached, "a router between two hosts")
-        assert (await other.run(f"ping -c 3 -W 2 {addresses[0]}")).code == 0, "and back"
-        [host] = [each for each in testbed.hosts if each.name == last_segment(instances[0].host)]
-        await host.cut()
-        try:
-            for source, address in ((other, addresses[2]), (third, addresses[1])):
-                assert (await source.run(f"ping -c 3 -W 2 {address}")).code == 0, "their gateways are their own hosts'"
-        finally:
-            await host.join()
-        await states.all_up(testbed)
-    await delete_all(tenant, instances)
-    await user.subnets.delete(subnet)
-    await user.networks.delete(beside)
