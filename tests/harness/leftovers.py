@@ -20,9 +20,11 @@ _TABLES = """
     SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND starts_with(n.nspname, $1) ORDER BY 1, 2
 """
+# But those of default groups: each comes with its project's first port, and stays as long as the project.
 _CONSTRAINTS = """
     SELECT scope || ' ' || key AS name, used::text AS value FROM {schema}.counters WHERE used <> 0
     UNION ALL SELECT scope || ' ' || key, owner FROM {schema}.unique_keys WHERE scope <> '{requests}'
+    AND owner NOT IN (SELECT owner FROM {schema}.unique_keys WHERE scope = 'default-security-group')
 """
 # Behind the log: the projections that have not applied its last event.
 _BEHIND = "SELECT count(*) FROM {schema}.projections WHERE position < (SELECT position FROM {log}.head)"

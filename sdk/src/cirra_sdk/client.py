@@ -17,6 +17,7 @@ from cirra_sdk.resources.network import Networks, Ports, Subnets
 from cirra_sdk.resources.operations import Operations
 from cirra_sdk.resources.placement import EnrolmentTokens, Hosts, Services
 from cirra_sdk.resources.router import FloatingIps, Routers
+from cirra_sdk.resources.security_group import SecurityGroups
 from cirra_sdk.resources.server_group import ServerGroups
 from cirra_sdk.state import Memory
 from cirra_sdk.transport import DEFAULT_RETRY_FOR_S, Transport
@@ -44,6 +45,7 @@ class AsyncClient:
         self.routers = Routers(transport)
         self.floating_ips = FloatingIps(transport)
         self.diagnosis = Diagnosing(transport)
+        self.security_groups = SecurityGroups(transport)
         self.operations = Operations(transport)
         self.events = Events(transport)
         self.timeline = Timelines(transport)

@@ -19,7 +19,7 @@ from net_agent.drivers.linux.namespace import NETNS_DIRECTORY, Namespaces
 from net_agent.drivers.linux.process import command_line
 from net_agent.drivers.linux.proxy import ProxyIdentity
 from net_agent.drivers.simulated import SimulatedDriver
-from net_agent.model import Network, Port, Subnet
+from net_agent.model import Network, Port, SecurityGroup, SecurityGroupRule, Subnet
 from net_agent.model.kinds import DERIVED_KINDS
 from net_agent.teardown import teardown
 from tests.contract.network.guest import Guest
@@ -29,6 +29,22 @@ from tests.contract.network.waiting import until
 UNDERLAY = "under0"
 PHYSICAL_NETWORKS = {"physnet1": "uplink1"}
 METADATA_KEY = b"m" * 32
+
+
+def rule(*, egress: bool = False, ip_version: int = 4, **fields: Any) -> SecurityGroupRule:
+    """Unless told, lets everything of a family in."""
+    anything: dict[str, Any] = dict.fromkeys(
+        ("protocol", "ports", "icmp_type", "icmp_code", "remote_cidr", "remote_group_id")
+    )
+    return SecurityGroupRule(rule_id=str(uuid7()), egress=egress, ip_version=ip_version, **(anything | fields))
+
+
+def make_group(*rules: SecurityGroupRule) -> SecurityGroup:
+    return SecurityGroup(str(uuid7()), rules)
+
+
+# What ports are in that are not about security groups. Hosts under test know it.
+OPEN = make_group(*(rule(egress=egress, ip_version=version) for egress in (True, False) for version in (4, 6)))
 
 
 def make_network(cidr: str = "10.77.0.0/24", **changes: Any) -> Network:
@@ -57,6 +73,7 @@ def make_port(network: Network, number: int, **changes: Any) -> Port:
         "addresses": (IPv4Address(int(network.subnets[0].cidr.network_address) + number),),
         "network": network,
         "active": True,
+        "security_group_ids": (OPEN.group_id,),
     }
     return Port(**(fields | changes))
 
@@ -132,6 +149,7 @@ class LinuxHost:
         await self.command("ip", "link", "set", "lo", "up")
         await self.command("ip", "link", "add", "uplink1", "type", "veth", "peer", "name", "provider1")
         self.driver: NetworkDriver = self.new_driver()
+        await self.driver.keep(OPEN)
 
     @property
     def namespace(self) -> Path:

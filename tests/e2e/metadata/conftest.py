@@ -124,6 +124,7 @@ async def boot(tenant: Tenant, user_data: bytes) -> Instance:
         image=tenant.image,
         key_pair=tenant.key_pair,
         networks=[tenant.network, second],
+        security_groups=[tenant.security_group],
         user_data=user_data,
         metadata=PROPERTIES,
         tags=TAGS,

@@ -27,6 +27,7 @@ async def boot_one_on_each(testbed: Testbed, tenant: Tenant, name: str) -> list[
             flavor=tenant.flavor,
             image=tenant.image,
             networks=[tenant.network],
+            security_groups=[tenant.security_group],
             server_group=group,
         )
         await user.operations.wait(operation, timeout_s=BOOT_TIMEOUT_S)

@@ -25,7 +25,7 @@ AT_ONCE = 100
 ROOM = 60
 RESOURCES = [
     *("instances", "vcpus", "memory_mib", "volumes", "gigabytes", "floating_ips", "networks", "routers", "ports"),
-    *("security_groups", "key_pairs"),
+    *("security_groups", "security_group_rules", "key_pairs"),
 ]
 
 

@@ -17,7 +17,7 @@ from cirra.identity.v1 import identity_pb2
 from cirra.identity.v1.events_pb2 import TokenRevoked
 from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER, ROLE_READER, Principal, Role
 from cirra.image.v1 import image_pb2
-from cirra.network.v1 import diagnosis_pb2, floating_ip_pb2, network_pb2, router_pb2
+from cirra.network.v1 import diagnosis_pb2, floating_ip_pb2, network_pb2, router_pb2, security_group_pb2
 from cirra.operations.v1 import operations_pb2
 from cirra.placement.v1 import aggregate_pb2, decisions_pb2, placement_pb2
 from core.errors import PermissionDenied, Unauthenticated
@@ -35,6 +35,7 @@ PUBLIC = (
     operations_pb2,
     placement_pb2,
     router_pb2,
+    security_group_pb2,
     server_group_pb2,
 )
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -20,6 +20,7 @@ from cirra.compute.v1 import compute_pb2 as compute
 from cirra.network.v1 import network_pb2 as network
 from cirra.placement.v1 import decisions_pb2 as decisions
 from cirra.placement.v1 import placement_pb2 as placement
+from cirra_sdk.cli import completing
 from cirra_sdk.cli.completing import EVERYTHING, offered
 from cirra_sdk.cli.main import app
 from tests.unit.sdk.conftest import Cirra
@@ -30,13 +31,18 @@ COMMAND = Path(sys.executable).with_name("cirra")
 UID = "01a1fd6f-2fa7-7ab2-91a7-9c95acdd5962"
 SAME = "01a1fd70-2fa7-7ab2-91a7-9c95acdd5962"
 
+PATIENCE_S = completing.ANSWER_WITHIN_S
+
 Complete = Callable[..., list[str]]
 
 
 @pytest.fixture
 def complete(cirra: Cirra, monkeypatch: pytest.MonkeyPatch) -> Complete:
-    """What is offered for a line, as the script of `cirra completion bash` asks for it."""
+    """What is offered for a line, as the script of `cirra completion bash` asks for it, by a person with patience: what
+    shares this machine with the tests may be busy."""
     from typer.completion import completion_init
+
+    monkeypatch.setattr(completing, "ANSWER_WITHIN_S", 20.0)
 
     completion_init()
 
@@ -127,7 +133,8 @@ def test_where_nobody_can_be_asked_nothing_is_said(complete: Complete, environme
     assert complete("cirra server show ", **environment) == []
 
 
-def test_a_cloud_that_does_not_answer_is_not_waited_for(complete: Complete) -> None:
+def test_a_cloud_that_does_not_answer_is_not_waited_for(complete: Complete, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completing, "ANSWER_WITHIN_S", PATIENCE_S)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         begin = time.monotonic()
         assert complete("cirra server show ", CIRRA_ENDPOINT=f"http://127.0.0.1:{deaf.getsockname()[1]}") == []
@@ -168,6 +175,7 @@ def test_every_argument_that_names_a_thing_is_completed() -> None:
     }
     assert len(named) > 40
     beside = {"completion shell", "image upload file", "host enroll-token host", "token revoke token"}
+    beside |= {"security group rule delete uids"}
     missing = {where for where, parameter in named.items() if parameter._custom_shell_complete is None}
     assert missing == beside
 

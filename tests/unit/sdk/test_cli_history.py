@@ -162,6 +162,7 @@ def test_a_name_is_looked_for_among_all_kinds(gateway: FakeGateway, cirra: Cirra
         "FloatingIp",
         "Image",
         "ServerGroup",
+        "SecurityGroup",
         "Flavor",
         "KeyPair",
         "Project",

@@ -31,6 +31,8 @@ BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("subnet", "set"): ("--no-dhcp",),
     ("router", "set"): ("--name", "1"),
     ("server", "create"): ("--network", "lan"),
+    ("port", "set"): ("--disable-port-security",),
+    ("security", "group", "set"): ("--name", "1"),
     ("server", "set"): ("--name", "1"),
     ("server", "unset"): ("--tag", "1"),
     ("user", "create"): ("--password-file", "{file}"),
@@ -109,6 +111,7 @@ VALUES = {
     **{"nic": "net=n,ip=10.0.0.1,port=p", "fixed_ip": "subnet=s,ip=10.0.0.1", "allocation_pool": "start=a,end=b"},
     **{"properties": "k=v", "hint": "group=g", "as_of": "10m", "since": "10m", "until": "now", "from_": "1", "to": "2"},
     **{"route": "destination=10.1.0.0/16,gateway=10.0.0.9"},
+    **{"allowed_address": "ip=10.0.0.9,mac=fa:16:3e:00:00:01", "ethertype": "IPv6"},
     **{"disk_format": "raw", "output": "json", "target": UID, "resource": UID},
 }
 # One is enough, or each goes without the other.
@@ -120,6 +123,8 @@ NOT_WITH: dict[tuple[str, ...], set[str]] = {
     ("router", "show"): {"as_of"},
     ("quota", "show"): {"default"},
     ("quota", "set"): {"default"},
+    # Either the groups or none.
+    ("port", "create"): {"no_security_group"},
     # Several are asked for by another method.
     ("server", "create"): {"at_least", "at_most"},
     ("router", "set"): {"no_route"},
@@ -130,11 +135,12 @@ NOT_TOLD = {
     *("fingerprint", "hostname", "status", "status_reason", "task_state", "power_state", "flavor_summary", "host"),
     *("fault", "metadata_fetch_time", "virt_type", "server_group", "locked", "locked_reason", "members", "roles"),
     *("size_bytes", "virtual_size_bytes", "sha256", "subnets", "device_id", "bindings", "leased_ip", "seen_ip"),
-    *("lease_time", "seen_time", "hosts", "interfaces", "routes", "router"),
+    *("lease_time", "seen_time", "hosts", "interfaces", "routes", "router", "is_default"),
 }
 # Said by the command in words of their own.
 ELSEWHERE = {
     "port.floating_ips": "cirra floating-ip associate",
+    "security_group.rules": "security group rule create",
     "key_pair.type": "it is read from the key",
     "subnet.no_gateway": "--gateway none",
 }
@@ -143,6 +149,7 @@ ELSEWHERE = {
 # The other ways, then.
 ALSO = (
     ("quota", "show", "--default"),
+    ("port", "create", "--network", "n", "--no-security-group"),
     ("quota", "set", "--default", "--vcpus", "1"),
 )
 
@@ -204,6 +211,7 @@ def _fields(method: Any) -> Iterator[str]:
             yield from (f"{field.name}.{inner.name}" for inner in field.message_type.fields)
 
 
+@pytest.mark.timeout(300)
 def test_help_of_every_command(cirra: Cirra) -> None:
     for path in COMMANDS:
         result = cirra(*path, "--help")

@@ -12,6 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 from api_gateway.auth.policy import NEEDS
 from cirra.compute.v1.server_group_pb2 import SERVER_GROUP_POLICY_AFFINITY
 from cirra.identity.v1.identity_pb2 import ROLE_READER
+from cirra.network.v1.security_group_pb2 import SecurityGroupRule
 from cirra_sdk import AsyncClient
 from tests.unit.sdk.fake_gateway import SERVICES, FakeGateway
 
@@ -96,6 +97,14 @@ CALLS: dict[str, Doing] = {
     "AssociateFloatingIp": lambda client: client.floating_ips.associate("x", "p", move=True),
     "DisassociateFloatingIp": lambda client: client.floating_ips.disassociate("x"),
     "Diagnose": lambda client: client.diagnosis.diagnose("x", to="tcp/22"),
+    "UpdatePort": lambda client: client.ports.update("x", port_security_enabled=False),
+    "CreateSecurityGroup": lambda client: client.security_groups.create("x"),
+    "GetSecurityGroup": lambda client: client.security_groups.get("x"),
+    "ListSecurityGroups": lambda client: client.security_groups.list(),
+    "UpdateSecurityGroup": lambda client: client.security_groups.update("x", display_name="y"),
+    "DeleteSecurityGroup": lambda client: client.security_groups.delete("x"),
+    "AddSecurityGroupRule": lambda client: client.security_groups.add_rule("x", SecurityGroupRule(protocol="tcp")),
+    "RemoveSecurityGroupRule": lambda client: client.security_groups.remove_rule("x"),
     "GetOperation": lambda client: client.operations.get("x"),
     "ListOperations": lambda client: client.operations.list(target="x"),
     "WatchOperation": lambda client: client.operations.watch("x"),

@@ -11,6 +11,7 @@ from cirra.compute.v1.compute_pb2 import Flavor, KeyPair
 from cirra.identity.v1.identity_pb2 import ROLE_MEMBER, Project
 from cirra.image.v1.image_pb2 import Image
 from cirra.network.v1.network_pb2 import Network
+from cirra.network.v1.security_group_pb2 import TRAFFIC_DIRECTION_INGRESS, SecurityGroup, SecurityGroupRule
 from cirra.operations.v1.operations_pb2 import Operation
 from cirra_sdk import AsyncClient
 from deployment.demo.userdata import UserData
@@ -23,6 +24,8 @@ _NAME = re.compile(r"demo-(\d+)")
 _QUOTAS = {"instances": 4, "vcpus": 8, "memory_mib": 8192, "networks": 2, "ports": 8}
 _MEMORY_MIB: dict[GuestKind, int] = {"debian": 512, "tiny": 128}
 _DISK_GIB: dict[GuestKind, int] = {"debian": 3, "tiny": 1}
+# By ssh; the tiny guest has none, and takes commands by HTTP.
+_LOGIN_PORTS: dict[GuestKind, int] = {"debian": 22, "tiny": 80}
 _MIB = 1024**2
 
 Tell = Callable[[str], None]
@@ -39,6 +42,7 @@ class Tenant:
     flavor: Flavor
     key_pair: KeyPair
     network: Network
+    security_group: SecurityGroup
 
     async def boot(self, user_data: UserData) -> Operation:
         return await self.user.instances.create(
@@ -47,6 +51,7 @@ class Tenant:
             image=self.image,
             key_pair=self.key_pair,
             networks=[self.network],
+            security_groups=[self.security_group],
             user_data=user_data.text,
             metadata={"made-by": "demo"},
         )
@@ -77,7 +82,26 @@ async def make_tenant(admin: AsyncClient, guest: GuestImage, kind: GuestKind, pu
     network = await user.networks.create(name)
     subnet = await user.subnets.create(name, network=network, cidr=CIDR)
     tell(f"network {network.uid}, subnet {subnet.cidr}")
-    return Tenant(name, user, project, image, flavor, key_pair, network)
+    group = await _let_in(user, kind, tell)
+    return Tenant(name, user, project, image, flavor, key_pair, network, group)
+
+
+async def _let_in(user: AsyncClient, kind: GuestKind, tell: Tell) -> SecurityGroup:
+    """A security group for logging in and for ping: nothing gets to a guest unless a rule lets it in."""
+    group = await user.security_groups.create("login", description="made by the demo")
+    rules = [
+        SecurityGroupRule(
+            direction=TRAFFIC_DIRECTION_INGRESS,
+            protocol="tcp",
+            port_range_min=_LOGIN_PORTS[kind],
+            port_range_max=_LOGIN_PORTS[kind],
+        ),
+        SecurityGroupRule(direction=TRAFFIC_DIRECTION_INGRESS, protocol="icmp"),
+    ]
+    for rule in rules:
+        group = await user.security_groups.add_rule(group, rule)
+    tell(f"security group {group.display_name}: lets in tcp/{_LOGIN_PORTS[kind]} and icmp")
+    return group
 
 
 async def _free_name(admin: AsyncClient) -> str:

@@ -161,7 +161,7 @@ class Output:
 
 def short_name(message: Any) -> str:
     """What a script goes on with: the resource name, or the one secret that an answer is about."""
-    for field in ("access_token", "token", "name", "event_id", "instance", "resource"):
+    for field in ("access_token", "token", "name", "event_id", "instance", "resource", "uid"):
         if isinstance(value := getattr(message, field, None), str) and value:
             return value
     return ""

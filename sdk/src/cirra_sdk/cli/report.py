@@ -45,7 +45,13 @@ _REMEDIES: tuple[tuple[type[CirraApiError], str], ...] = (
 # What the cloud calls a thing → the command's noun.
 _NOUNS = {
     **{kind: kind for kind in ("flavor", "image", "network", "subnet", "port", "project", "user", "host", "aggregate")},
-    **{"instance": "server", "key pair": "keypair", "server group": "server group", "operation": "operation"},
+    **{
+        "instance": "server",
+        "key pair": "keypair",
+        "server group": "server group",
+        "security group": "security group",
+        "operation": "operation",
+    },
 }
 _NO_REMEDY = "try again; if it stays so, show `cirra service list` and this message to an administrator"
 

@@ -21,7 +21,7 @@ _UID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # What is no server may be one of these; the client has a collection for each.
 _OTHERS = (
     *("networks", "subnets", "ports", "routers", "floating_ips"),
-    *("images", "server_groups", "flavors", "key_pairs", "projects", "users"),
+    *("images", "server_groups", "security_groups", "flavors", "key_pairs", "projects", "users"),
 )
 _HOSTS = ("hosts", "aggregates")
 
@@ -69,7 +69,7 @@ async def _name(session: Session, kind: str, told: str) -> str:
 
 
 def _list(kind: str) -> str:
-    noun = {"key_pairs": "keypair", "server_groups": "server group", "floating_ips": "floating-ip"}.get(kind, kind[:-1])
+    noun = {"key_pairs": "keypair", "floating_ips": "floating-ip"}.get(kind, kind[:-1].replace("_", " "))
     return f"`cirra {noun} list` has them"
 
 

@@ -215,6 +215,33 @@ SERVER_GROUPS = (
     Column("Policy", lambda group: enum_text(group, "policy").replace("_", "-").lower()),
     Column("Members", lambda group: len(group.members), right=True),
 )
+SECURITY_GROUPS = (
+    _ID,
+    _NAME,
+    _field("Description", "description"),
+    Column("Rules", lambda group: len(group.rules), right=True),
+    _field("Project", "project_id"),
+)
+
+
+def _matched(rule: Any) -> str:
+    """Ports or ICMP's type and code: "22", "8000-8080", "type 8 code 0"."""
+    if rule.HasField("icmp_type"):
+        code = f" code {rule.icmp_code}" if rule.HasField("icmp_code") else ""
+        return f"type {rule.icmp_type}{code}"
+    low, high = rule.port_range_min, rule.port_range_max
+    return "" if not low else str(low) if low == high else f"{low}-{high}"
+
+
+SECURITY_GROUP_RULES = (
+    _ID,
+    Column("Direction", lambda rule: enum_text(rule, "direction").lower()),
+    Column("Ethertype", lambda rule: f"IPv{rule.ethertype}"),
+    Column("Protocol", lambda rule: rule.protocol or "any"),
+    Column("Ports", _matched),
+    Column("Other end", lambda rule: rule.remote_ip_prefix or rule.remote_group or "any"),
+    _field("Description", "description"),
+)
 SERVICES = (
     _field("Service", "service"),
     _field("Instance", "instance"),

@@ -14,6 +14,7 @@ from cirra.compute.v1.compute_pb2_grpc import ComputeServiceStub
 from cirra.compute.v1.server_group_pb2 import ServerGroup
 from cirra.image.v1.image_pb2 import Image
 from cirra.network.v1.network_pb2 import Network, Port
+from cirra.network.v1.security_group_pb2 import SecurityGroup
 from cirra.operations.v1.operations_pb2 import Operation
 from cirra_sdk.errors import NotFound
 from cirra_sdk.resources.collection import Collection, Readable, name_of, request_id_or_new
@@ -84,6 +85,7 @@ class Instances(Readable[pb.Instance]):
         metadata: Mapping[str, str] | None = None,
         tags: Iterable[str] = (),
         availability_zone: str = "",
+        security_groups: Iterable[SecurityGroup | str] = (),
         server_group: ServerGroup | str = "",
         hints: Mapping[str, str] | None = None,
         request_id: str | None = None,
@@ -105,6 +107,7 @@ class Instances(Readable[pb.Instance]):
             metadata=metadata,
             tags=tags,
             availability_zone=availability_zone,
+            security_groups=security_groups,
             server_group=server_group,
             hints=hints,
         )
@@ -275,6 +278,7 @@ def _wanted(
     metadata: Mapping[str, str] | None = None,
     tags: Iterable[str] = (),
     availability_zone: str = "",
+    security_groups: Iterable[SecurityGroup | str] = (),
     server_group: ServerGroup | str = "",
     hints: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -289,6 +293,7 @@ def _wanted(
         metadata=dict(metadata or {}),
         tags=tags,
         availability_zone=availability_zone,
+        security_groups=[name_of(group) for group in security_groups],
     )
     scheduler_hints = dict(hints or {})
     if server_group:

@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from cirra.network.v1 import network_pb2 as pb
 from cirra.network.v1.network_pb2_grpc import NetworkServiceStub
+from cirra.network.v1.security_group_pb2 import SecurityGroup
 from cirra_sdk.resources.collection import Collection, name_of, request_id_or_new
 
 
@@ -171,12 +172,57 @@ class Ports(Collection[pb.Port]):
         display_name: str = "",
         fixed_ips: Iterable[pb.FixedIp] = (),
         mac_address: str = "",
+        security_groups: Iterable[SecurityGroup | str] | None = None,
+        allowed_address_pairs: Iterable[pb.AddressPair] = (),
+        port_security_enabled: bool | None = None,
         qos: pb.BandwidthLimits | None = None,
         request_id: str | None = None,
     ) -> pb.Port:
-        """With addresses and a MAC of the cloud's choice where none is given. Raises ResourceExhausted."""
+        """With addresses and a MAC of the cloud's choice where none is given. *security_groups*: None: the project's
+        default group; empty: none at all. Raises ResourceExhausted."""
+        groups = None if security_groups is None else [name_of(group) for group in security_groups]
         port = pb.Port(
-            display_name=display_name, network=name_of(network), fixed_ips=fixed_ips, mac_address=mac_address, qos=qos
+            display_name=display_name,
+            network=name_of(network),
+            fixed_ips=fixed_ips,
+            mac_address=mac_address,
+            security_groups=groups or (),
+            no_security_groups=groups is not None and not groups,
+            allowed_address_pairs=allowed_address_pairs,
+            port_security_enabled=port_security_enabled,
+            qos=qos,
         )
         made: pb.Port = await self._call("CreatePort", port=port, request_id=request_id_or_new(request_id))
         return made
+
+    async def update(
+        self,
+        name: pb.Port | str,
+        *,
+        security_groups: Iterable[SecurityGroup | str] | None = None,
+        allowed_address_pairs: Iterable[pb.AddressPair] | None = None,
+        port_security_enabled: bool | None = None,
+        etag: str = "",
+        request_id: str | None = None,
+    ) -> pb.Port:
+        """Sets what is given, in effect within a second. Groups and pairs: all that it shall have. *etag*: of the port
+        as it was read; raises Conflict if it has changed since."""
+        given = {
+            "security_groups": security_groups,
+            "allowed_address_pairs": allowed_address_pairs,
+            "port_security_enabled": port_security_enabled,
+        }
+        port = pb.Port(
+            name=name_of(name),
+            security_groups=[name_of(group) for group in security_groups or ()],
+            allowed_address_pairs=allowed_address_pairs or (),
+            port_security_enabled=port_security_enabled,
+        )
+        changed: pb.Port = await self._call(
+            "UpdatePort",
+            port=port,
+            update_mask=FieldMask(paths=[path for path, value in given.items() if value is not None]),
+            etag=etag,
+            request_id=request_id_or_new(request_id),
+        )
+        return changed

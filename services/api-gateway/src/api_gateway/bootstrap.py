@@ -23,6 +23,7 @@ from api_gateway.api.network import NetworkService
 from api_gateway.api.operations import OperationService
 from api_gateway.api.placement import HostService
 from api_gateway.api.router import RouterService
+from api_gateway.api.security_group import SecurityGroupService
 from api_gateway.api.server_group import ServerGroupService
 from api_gateway.auth.interceptor import authentication
 from api_gateway.auth.revocations import Revocations
@@ -46,6 +47,7 @@ from cirra.network.v1.diagnosis_pb2_grpc import add_DiagnosisServiceServicer_to_
 from cirra.network.v1.floating_ip_pb2_grpc import add_FloatingIpServiceServicer_to_server
 from cirra.network.v1.network_pb2_grpc import add_NetworkServiceServicer_to_server
 from cirra.network.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
+from cirra.network.v1.security_group_pb2_grpc import add_SecurityGroupServiceServicer_to_server
 from cirra.operations.v1.operations_pb2_grpc import add_OperationServiceServicer_to_server
 from cirra.placement.v1.aggregate_pb2_grpc import add_AggregateServiceServicer_to_server
 from cirra.placement.v1.decisions_pb2_grpc import add_PlacementServiceServicer_to_server
@@ -140,6 +142,7 @@ def _services(parts: Parts, tokens: Tokens, uploads: Uploads) -> list[Service]:
         (add_AggregateServiceServicer_to_server, AggregateService(parts)),
         (add_PlacementServiceServicer_to_server, PlacementService(parts)),
         (add_ServerGroupServiceServicer_to_server, ServerGroupService(parts)),
+        (add_SecurityGroupServiceServicer_to_server, SecurityGroupService(parts)),
     ]
 
 

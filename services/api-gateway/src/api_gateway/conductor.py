@@ -9,7 +9,12 @@ from uuid import uuid4
 import grpc
 
 from cirra.conductor.v1 import commands_pb2_grpc as grpc_api
-from cirra.conductor.v1 import diagnosis_commands_pb2_grpc, placement_commands_pb2_grpc, router_commands_pb2_grpc
+from cirra.conductor.v1 import (
+    diagnosis_commands_pb2_grpc,
+    placement_commands_pb2_grpc,
+    router_commands_pb2_grpc,
+    security_group_commands_pb2_grpc,
+)
 from cirra.conductor.v1.operations_pb2_grpc import OperationCommandsStub
 from core.errors import CirraError, DeadlineExceeded, Unavailable
 from core.rpc.metadata import STATUS_DETAILS, as_mapping
@@ -35,6 +40,7 @@ class Conductor:
         self.hosts = grpc_api.HostCommandsStub(channel)
         self.placement = placement_commands_pb2_grpc.PlacementCommandsStub(channel)
         self.server_groups = placement_commands_pb2_grpc.ServerGroupCommandsStub(channel)
+        self.security_groups = security_group_commands_pb2_grpc.SecurityGroupCommandsStub(channel)
         self.operations = OperationCommandsStub(channel)
 
     async def ask(self, method: Callable[..., Awaitable[T]], request: Any, *, timeout_s: float = TIMEOUT_S) -> T:

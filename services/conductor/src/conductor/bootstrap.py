@@ -15,6 +15,7 @@ from cirra.conductor.v1 import commands_pb2_grpc as commands
 from cirra.conductor.v1 import diagnosis_commands_pb2_grpc as diagnosis_commands
 from cirra.conductor.v1 import placement_commands_pb2_grpc as placement_commands
 from cirra.conductor.v1 import router_commands_pb2_grpc as router_commands
+from cirra.conductor.v1 import security_group_commands_pb2_grpc as security_group_commands
 from cirra.conductor.v1.operations_pb2_grpc import add_OperationCommandsServicer_to_server
 from cirra.placement.v1.events_pb2 import HostEnrolled
 from cirra.placement.v1.scheduling_pb2_grpc import SchedulingServiceStub
@@ -39,6 +40,7 @@ from conductor.hosts.api import HostAgentServicer
 from conductor.hosts.commander import Changes, Commander
 from conductor.hosts.contents import HostContents
 from conductor.hosts.desired_state import DesiredState, DesiredStateProjection
+from conductor.hosts.notices import Notices
 from conductor.hosts.placement_commands import PlacementCommands
 from conductor.hosts.questions import Questions
 from conductor.hosts.reports import FACTS, ReportHandler
@@ -52,6 +54,7 @@ from conductor.network.diagnosis_commands import DiagnosisCommands
 from conductor.network.floating_ip_commands import FloatingIpCommands
 from conductor.network.keeper import NetworkKeeper
 from conductor.network.router_commands import RouterCommands
+from conductor.network.security_group_commands import SecurityGroupCommands
 from conductor.network.unsettled import Unsettled
 from conductor.operations.commands import OperationCommands
 from conductor.operations.unfinished import UnfinishedProjection, UnfinishedSagas, runner_lease
@@ -148,12 +151,21 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         ),
         (commands.add_GuestCommandsServicer_to_server, GuestCommands(plane.repository)),
         (commands.add_ImageCommandsServicer_to_server, ImageCommands(plane.repository)),
-        (commands.add_NetworkCommandsServicer_to_server, NetworkCommands(plane.repository, segments=settings.segments)),
         (router_commands.add_RouterCommandsServicer_to_server, RouterCommands(plane.repository)),
         (router_commands.add_FloatingIpCommandsServicer_to_server, FloatingIpCommands(plane.repository)),
         (
             diagnosis_commands.add_DiagnosisCommandsServicer_to_server,
             DiagnosisCommands(plane.repository, questions),
+        ),
+        (
+            commands.add_NetworkCommandsServicer_to_server,
+            NetworkCommands(
+                plane.repository, segments=settings.segments, tell=Notices(services.commander, services.standings)
+            ),
+        ),
+        (
+            security_group_commands.add_SecurityGroupCommandsServicer_to_server,
+            SecurityGroupCommands(plane.repository),
         ),
         (
             add_OperationCommandsServicer_to_server,

@@ -21,6 +21,7 @@ DEFAULTS: Mapping[str, int] = {
     "routers": 10,
     "ports": 50,
     "security_groups": 10,
+    "security_group_rules": 100,
     "key_pairs": 20,
 }
 """Resource → limit of a new project, unless an administrator has set others (`DefaultQuotas`)."""

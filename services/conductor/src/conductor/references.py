@@ -20,6 +20,8 @@ SUBNET_HOST_ADDRESSES = "host-addresses-of-subnet"  # key: subnet id; what host 
 NETWORK_GATEWAYS = "gateways-on-network"  # key: external network's id; counts routers
 NETWORK_HOST_GATEWAYS = "host-gateways-on-network"  # key: external network's id
 FLOATING_IPS_THROUGH = "floating-ips-through"  # key: router id / id of a subnet or external network
+SECURITY_GROUP_PORTS = "ports-in-security-group"  # key: security group id
+SECURITY_GROUP_RULES = "rules-naming-security-group"  # key: security group id; counts rules of other groups
 USER_KEY_PAIRS = "key-pairs-of-user"  # key: user id
 
 _GONE = 0

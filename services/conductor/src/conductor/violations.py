@@ -30,6 +30,8 @@ _REFERENCES = {
     references.SUBNET_FLOATING_IPS: ("subnet", "floating IPs"),
     references.SUBNET_HOST_ADDRESSES: ("subnet", "addresses of hosts"),
     references.USER_KEY_PAIRS: ("user", "key pairs"),
+    references.SECURITY_GROUP_PORTS: ("security group", "ports"),
+    references.SECURITY_GROUP_RULES: ("security group", "rules of other groups"),
 }
 
 # scope of users that aren't deleted → what to do
@@ -134,7 +136,7 @@ def _exceeded(error: LimitExceeded) -> CirraError:
 def _in_use(thing: str, key: str, used: int, users: str, remedy: str = "") -> FailedPrecondition:
     return FailedPrecondition(
         f"{thing} {key} is in use: it has {used} {users}",
-        reason=f"{thing.upper()}_IN_USE",
+        reason=f"{thing.upper().replace(' ', '_')}_IN_USE",
         remedy=remedy or f"delete its {users} first",
         metadata={"users": str(used)},
     )
@@ -180,12 +182,13 @@ def _way_closed(error: LimitExceeded) -> FailedPrecondition:
     )
 
 
-def project_in_use(error: LimitExceeded) -> FailedPrecondition:
-    """A project is asked to go, and still has something."""
-    resource = error.scope.removeprefix(_QUOTA)
+def project_in_use(project_id: UUID, error: LimitExceeded) -> FailedPrecondition:
+    """A project is asked to go, and still has something: counted in it, or in its default group."""
+    resource = _REFERENCES[error.scope][1] if error.scope in _REFERENCES else error.scope.removeprefix(_QUOTA)
     return FailedPrecondition(
-        f"project {error.key} is in use: {error.used} {resource} are left in it",
+        f"project {project_id} is in use: {error.used} {resource} are left in it",
         reason="PROJECT_IN_USE",
-        remedy="delete the project's instances, ports, routers, floating IPs, networks and key pairs first",
+        remedy="delete the project's instances, ports, routers, floating IPs, networks, security groups and key pairs"
+        " first",
         metadata={"resource": resource, "users": str(error.used)},
     )

@@ -20,7 +20,8 @@ SEGMENTS = Segments(
 
 
 async def make(world: World, caller: User, number: int = 0, **fields: object) -> Accepted:
-    commands = NetworkCommands(world.replica(number).repository, segments=SEGMENTS)
+    replica = world.replica(number)
+    commands = NetworkCommands(replica.repository, segments=SEGMENTS, tell=replica.tell)
     wanted = pb.Network(display_name="net", **fields)  # type: ignore[arg-type]
     return await caller.call(commands.CreateNetwork, pb.CreateNetworkRequest(network=wanted))
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from cirra.agent.v1.desired_pb2 import DesiredObject
 from cirra.compute.v1 import compute_pb2 as compute
 from cirra.conductor.v1.commands_pb2 import Accepted
 from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER, Principal, Role
@@ -20,6 +21,7 @@ from conductor.image.commands import ImageCommands
 from conductor.network.commands import NetworkCommands
 from conductor.network.floating_ip_commands import FloatingIpCommands
 from conductor.network.router_commands import RouterCommands
+from conductor.network.security_group_commands import SecurityGroupCommands
 from core.context import current_context
 from core.eventlog.log import EventLog
 from core.ids import uuid7
@@ -43,9 +45,14 @@ class Commands:
         self.identity = IdentityCommands(self.repository, self.passwords)
         self.catalog = CatalogCommands(self.repository)
         self.image = ImageCommands(self.repository)
-        self.network = NetworkCommands(self.repository, rng=random.Random(seed))
         self.routers = RouterCommands(self.repository, rng=random.Random(seed))
         self.floating_ips = FloatingIpCommands(self.repository, rng=random.Random(seed))
+        self.told: list[DesiredObject] = []
+        self.network = NetworkCommands(self.repository, rng=random.Random(seed), tell=self.tell)
+        self.security_groups = SecurityGroupCommands(self.repository)
+
+    async def tell(self, desired: DesiredObject) -> None:
+        self.told.append(desired)
 
 
 @dataclass(frozen=True, slots=True)

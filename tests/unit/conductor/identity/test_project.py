@@ -33,7 +33,7 @@ def test_a_new_project_has_its_name_and_the_default_limits() -> None:
 def test_every_resource_that_operators_limit_has_a_default() -> None:
     assert quotas.DEFAULTS.keys() == {
         "instances", "vcpus", "memory_mib", "volumes", "gigabytes", "floating_ips", "networks", "routers", "ports",
-        "security_groups", "key_pairs",
+        "security_groups", "security_group_rules", "key_pairs",
     }  # fmt: skip
 
 

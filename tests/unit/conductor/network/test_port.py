@@ -8,6 +8,7 @@ from cirra.agent.v1 import desired_pb2 as agent
 from cirra.network.v1 import events_pb2
 from cirra.network.v1 import network_pb2 as pb
 from conductor.network.port import Port
+from conductor.network.port_security import OFF, PortSecurity
 from conductor.turn import Turn
 from core.errors import FailedPrecondition, NotFound
 from core.eventlog.types import CounterAdd, UniqueClaim, UniqueRelease
@@ -268,3 +269,44 @@ def test_a_port_knows_the_floating_ips_that_lead_to_it() -> None:
     port.remove_floating_ip("f1")
     with pytest.raises(NotFound):
         port.add_floating_ip(pb.PortFloatingIp(floating_ip="f1"))
+
+
+def secured(*groups: str, enabled: bool = True, pairs: tuple[pb.AddressPair, ...] = ()) -> PortSecurity:
+    return PortSecurity(enabled=enabled, group_ids=groups, pairs=pairs)
+
+
+def test_a_group_is_in_use_by_its_ports() -> None:
+    port = make(security=secured("g1", "g2"))
+    port.secure(secured("g2", "g3"))
+    assert constrained(port) == [
+        CounterAdd("ports-in-security-group", "g3", 1),
+        CounterAdd("ports-in-security-group", "g1", -1),
+    ]
+    saved(port)
+    port.delete()
+    groups = [row for row in constrained(port) if isinstance(row, CounterAdd) and "security-group" in row.scope]
+    assert groups == [CounterAdd("ports-in-security-group", group, -1) for group in ("g2", "g3")]
+
+
+def test_where_it_is_bound_it_is_renewed_in_the_same_append() -> None:
+    port = make(security=secured("g1"), device_id="i1")
+    port.bind("h1", ACTIVE, wish("h1", instance_id="i1"))
+    port.bind("h2", INACTIVE, wish("h2", instance_id="i1"))
+    port.unbind("h2")
+    saved(port)
+    pair = pb.AddressPair(ip_address="10.0.0.9")
+    port.secure(secured("g2", pairs=(pair,)))
+    updated, renewed = happened(port)
+    assert isinstance(updated, events_pb2.PortUpdated)
+    assert updated.update_mask.paths == ["security_groups", "allowed_address_pairs"]
+    assert isinstance(renewed, events_pb2.PortBindingDesired)
+    assert (renewed.host, renewed.state, renewed.desired.generation) == ("h1", ACTIVE, 4)
+    spec = renewed.desired.port
+    assert (list(spec.security_group_ids), spec.allowed_address_pairs[0].ip_address) == (["g2"], "10.0.0.9")
+    assert not spec.unguarded
+    saved(port)
+    port.secure(secured("g2", pairs=(pair,)))
+    assert happened(port) == [], "nothing has changed"
+    port.secure(OFF)
+    assert port.bindings["h1"].desired.port.unguarded
+    assert not port.bindings["h1"].desired.port.security_group_ids

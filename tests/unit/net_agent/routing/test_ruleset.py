@@ -25,9 +25,9 @@ def test_a_table_that_is_missing_is_made_whole() -> None:
     assert due is not None
     assert due.script.splitlines() == [
         "add table inet t",
+        "add chain inet t in { type filter hook prerouting priority -300; policy accept; }",
         "add set inet t hosts { type ipv4_addr; flags interval; elements = { 10.0.0.0/24, 10.0.0.1 } }",
         "add map inet t names { type ipv4_addr : ipv4_addr; elements = { 10.0.0.1 : 10.0.0.2 } }",
-        "add chain inet t in { type filter hook prerouting priority -300; policy accept; }",
         f'add rule inet t in ip saddr @hosts drop comment "{RULE.comment}"',
     ]
     assert due.words == ("table inet t is missing",)

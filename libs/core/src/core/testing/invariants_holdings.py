@@ -36,6 +36,7 @@ class _Instance:
 class _Port:
     created: network.PortCreated
     device_id: str
+    group_ids: Sequence[str]
 
 
 @dataclass(slots=True)
@@ -73,6 +74,8 @@ class Holdings:
                     self._claim(event)
                 case "network" | "key_pair":
                     self._other(event)
+                case "security_group":
+                    self._security_group(event)
 
     def _instance(self, event: RecordedEvent) -> None:
         kind, data = event.type.rpartition(".")[2], event.data
@@ -106,13 +109,15 @@ class Holdings:
         kind = event.type.rpartition(".")[2]
         if kind == "PortCreated":
             created = network.PortCreated.FromString(event.data)
-            self.ports[event.aggregate_id] = _Port(created, created.device_id)
+            self.ports[event.aggregate_id] = _Port(created, created.device_id, created.security_group_ids)
         elif kind == "PortBindingDesired":
             host = network.PortBindingDesired.FromString(event.data).host
             self.bindings.setdefault(event.aggregate_id, set()).add(host)
         elif kind == "PortBindingRemoved":
             host = network.PortBindingRemoved.FromString(event.data).host
             self.bindings.get(event.aggregate_id, set()).discard(host)
+        elif kind == "PortUpdated":
+            self.ports[event.aggregate_id].group_ids = network.PortUpdated.FromString(event.data).security_group_ids
         elif kind == "PortDeviceSet":
             self.ports[event.aggregate_id].device_id = network.PortDeviceSet.FromString(event.data).device_id
         elif kind == "PortDeleted":
@@ -128,6 +133,26 @@ class Holdings:
                 self.others[event.aggregate_id] = ("key_pairs", project)
             case "NetworkDeleted" | "KeyPairDeleted":
                 del self.others[event.aggregate_id]
+
+    def _security_group(self, event: RecordedEvent) -> None:
+        """And its rules. A default group, and the rules that it began with, count for nothing."""
+        match event.type.rpartition(".")[2]:
+            case "SecurityGroupCreated":
+                created = network.SecurityGroupCreated.FromString(event.data)
+                if created.is_default:
+                    return
+                self.others[event.aggregate_id] = ("security_groups", created.project_id)
+                for rule in created.rules:
+                    self.others[UUID(rule.uid)] = ("security_group_rules", created.project_id)
+            case "SecurityGroupRuleAdded":
+                added = network.SecurityGroupRuleAdded.FromString(event.data)
+                self.others[UUID(added.rule.uid)] = ("security_group_rules", added.project_id)
+            case "SecurityGroupRuleRemoved":
+                self.others.pop(UUID(network.SecurityGroupRuleRemoved.FromString(event.data).rule.uid), None)
+            case "SecurityGroupDeleted":
+                for rule in network.SecurityGroupDeleted.FromString(event.data).rules:
+                    self.others.pop(UUID(rule.uid), None)
+                self.others.pop(event.aggregate_id, None)
 
     def _claim(self, event: RecordedEvent) -> None:
         kind = event.type.rpartition(".")[2]
@@ -243,6 +268,7 @@ async def _usage_violations(log: EventLog, holdings: Holdings) -> list[Violation
             right["quota/memory_mib"][project] += flavor.memory_mib
     for port in holdings.ports.values():
         right["quota/ports"][port.created.project_id] += 1
+        right["ports-in-security-group"].update(port.group_ids)
     for resource, project in [*holdings.others.values(), *holdings.routed.counted.values()]:
         right[f"quota/{resource}"][project] += 1
     for claim in holdings.claims.values():

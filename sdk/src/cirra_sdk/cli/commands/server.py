@@ -68,6 +68,17 @@ Hints = Annotated[
         autocompletion=after_key(group="server_groups"),
     ),
 ]
+SecurityGroups = Annotated[
+    list[str],
+    typer.Option(
+        "--security-group",
+        metavar="GROUP",
+        default_factory=list,
+        show_default=False,
+        help="What its NICs on networks let pass; default unless told; may be repeated.",
+        autocompletion=names_of("security_groups"),
+    ),
+]
 UserData = Annotated[Path | None, typer.Option(metavar="FILE", help="What cloud-init shall run; -: stdin.")]
 
 
@@ -94,6 +105,7 @@ async def create(
             autocompletion=names_of("zones"),
         ),
     ] = "",
+    security_group: SecurityGroups,
     hint: Hints,
     at_least: Annotated[int, typer.Option("--min", metavar="N", min=1, help="With --max: none, if fewer fit.")] = 1,
     at_most: Annotated[
@@ -115,6 +127,7 @@ async def create(
         metadata=options.pairs(properties),
         tags=tag,
         availability_zone=availability_zone,
+        security_groups=security_group,
         hints=options.pairs(hint, "--hint"),
     )
     at_most = max(at_least, at_most)

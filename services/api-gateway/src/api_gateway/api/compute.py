@@ -12,6 +12,7 @@ from api_gateway.api.forward import forwarded, named, nothing, the, the_operatio
 from api_gateway.api.past import instance_as_of
 from api_gateway.api.present import presented
 from api_gateway.api.read import getter, lister
+from api_gateway.api.security_group import prepare_groups
 from api_gateway.api.watch import watch_instances
 from api_gateway.api.zones import check_zone
 from api_gateway.views.catalog import FLAVOR, KEY_PAIR
@@ -68,6 +69,7 @@ async def _prepare_instance(command: pb.CreateInstanceRequest | pb.CreateInstanc
         fields.refuse("nics", f"{len(instance.nics)} given: give 1 to {MAX_NICS}, each with a network or a port")
     for index, nic in enumerate(instance.nics[:MAX_NICS]):
         await _prepare_nic(fields, f"nics[{index}]", nic, call)
+    instance.security_groups[:] = await prepare_groups(fields, list(instance.security_groups), call)
     fields.check()
 
 

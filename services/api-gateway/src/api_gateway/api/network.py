@@ -9,6 +9,7 @@ from api_gateway.api.call import Call, Servicer
 from api_gateway.api.fields import Fields
 from api_gateway.api.forward import forwarded, named, nothing, the, updated
 from api_gateway.api.read import getter, lister
+from api_gateway.api.security_group import prepare_groups
 from api_gateway.views.instance import INSTANCE
 from api_gateway.views.network import NETWORK, PORT, SUBNET
 from cirra.network.v1 import network_pb2 as pb
@@ -83,6 +84,17 @@ async def _prepare_port(command: pb.CreatePortRequest, call: Call) -> None:
         if fixed.subnet:
             subnet = await fields.reference(call.reader, SUBNET, f"{field}.subnet", fixed.subnet)
             fixed.subnet = subnet.uid if subnet else ""
+    port.security_groups[:] = await prepare_groups(fields, list(port.security_groups), call)
+    fields.check()
+
+
+_updated_port = updated(PORT, "port")
+
+
+async def _prepare_port_update(command: pb.UpdatePortRequest, call: Call) -> None:
+    await _updated_port(command, call)
+    port, fields = command.port, Fields("port.")
+    port.security_groups[:] = await prepare_groups(fields, list(port.security_groups), call)
     fields.check()
 
 
@@ -125,4 +137,5 @@ class NetworkService(Servicer, network_pb2_grpc.NetworkServiceServicer):
     CreatePort = forwarded(lambda conductor: conductor.network.CreatePort, _prepare_port, the(PORT))
     GetPort = getter(PORT)
     ListPorts = lister(PORT, pb.ListPortsResponse, _port_filters)
+    UpdatePort = forwarded(lambda conductor: conductor.network.UpdatePort, _prepare_port_update, the(PORT))
     DeletePort = forwarded(lambda conductor: conductor.network.DeletePort, named(PORT), nothing(pb.DeletePortResponse))

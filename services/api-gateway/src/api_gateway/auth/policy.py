@@ -87,6 +87,7 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
         "CreatePort": Need.MEMBER,
         "GetPort": Need.READER,
         "ListPorts": Need.READER,
+        "UpdatePort": Need.MEMBER,
         "DeletePort": Need.MEMBER,
     },
     "cirra.network.v1.RouterService": {
@@ -110,6 +111,15 @@ _TABLE: Mapping[str, Mapping[str, Need]] = {
     },
     # It tells of hosts, and of what is on them.
     "cirra.network.v1.DiagnosisService": {"Diagnose": Need.ADMIN},
+    "cirra.network.v1.SecurityGroupService": {
+        "CreateSecurityGroup": Need.MEMBER,
+        "GetSecurityGroup": Need.READER,
+        "ListSecurityGroups": Need.READER,
+        "UpdateSecurityGroup": Need.MEMBER,
+        "DeleteSecurityGroup": Need.MEMBER,
+        "AddSecurityGroupRule": Need.MEMBER,
+        "RemoveSecurityGroupRule": Need.MEMBER,
+    },
     "cirra.operations.v1.OperationService": {
         "GetOperation": Need.READER,
         "ListOperations": Need.READER,

@@ -116,6 +116,19 @@ def _port_created(port: pb.Port, event: RecordedEvent, message: events.PortCreat
     if message.HasField("qos"):
         port.qos.CopyFrom(message.qos)
     port.status = pb.PORT_STATUS_DOWN
+    _secured(port, message)
+
+
+@PORT.on(events.PortUpdated)
+def _port_updated(port: pb.Port, event: RecordedEvent, message: events.PortUpdated) -> None:
+    _secured(port, message)
+
+
+def _secured(port: pb.Port, message: events.PortCreated | events.PortUpdated) -> None:
+    port.security_groups[:] = message.security_group_ids
+    del port.allowed_address_pairs[:]
+    port.allowed_address_pairs.extend(message.allowed_address_pairs)
+    port.port_security_enabled = not message.port_security_disabled
 
 
 @PORT.on(events.PortDeviceSet)

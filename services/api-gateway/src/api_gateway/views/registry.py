@@ -18,6 +18,7 @@ from api_gateway.views.network import NETWORK, PORT, SUBNET
 from api_gateway.views.operation import OPERATION
 from api_gateway.views.placement import AGGREGATE, HOST
 from api_gateway.views.router import ROUTER
+from api_gateway.views.security_group import SECURITY_GROUP
 from api_gateway.views.server_group import SERVER_GROUP
 from api_gateway.views.view import View
 
@@ -37,6 +38,7 @@ VIEWS: tuple[View[Any], ...] = (
     HOST,
     AGGREGATE,
     SERVER_GROUP,
+    SECURITY_GROUP,
 )
 
 

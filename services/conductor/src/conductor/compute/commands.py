@@ -36,6 +36,7 @@ from conductor.image.image import Image
 from conductor.network.network import Network
 from conductor.network.port import Port
 from conductor.network.port_commands import AddressHints, with_free_addresses
+from conductor.network.port_security import IN_NO_GROUP, PortSecurity, wanted_groups
 from conductor.requests import Done, Requests, command, load_live
 from core.aggregate import Aggregate
 from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, ResourceExhausted
@@ -55,6 +56,8 @@ class _Parts:
     image: Image
     key_pair: KeyPair | None
     placing: Placing
+    # Of the ports that are made for it.
+    security: PortSecurity
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,10 @@ class _Order:
     principal: Principal
     project_id: str
     reservation_id: str
+
+    def nic(self, index: int, instance_id: UUID) -> NicOrder:
+        field = f"instance.nics[{index}]"
+        return NicOrder(field, self.wanted.nics[index], self.project_id, str(instance_id), self.parts.security)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,7 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
                     if len(made) < counts.least:
                         raise
                     break
-            saved = await self.repository.save(*chain.from_iterable(made))
+            saved = await self.repository.save(*chain.from_iterable(made), *hints.default_groups.values())
             first: Any = made[0][0]
             return Done(first, saved, str(begun[0].saga_id), [str(each.saga_id) for each in begun[: len(made)]])
 
@@ -139,12 +146,8 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
     async def _instance(self, order: _Order, begun: _Begun, hints: AddressHints) -> Sequence[Aggregate]:
         """Instance, ports, and the run that builds it, not yet saved."""
         ports = [
-            await port_of(
-                self.repository,
-                NicOrder(f"instance.nics[{index}]", nic, order.project_id, str(begun.instance_id)),
-                hints,
-            )
-            for index, nic in enumerate(order.wanted.nics)
+            await port_of(self.repository, order.nic(index, begun.instance_id), hints)
+            for index in range(len(order.wanted.nics))
         ]
         networks = [await self.repository.recall(Network, UUID(port.network_id)) for port in ports]  # read just now
         instance = Instance.new(begun.instance_id)
@@ -224,7 +227,16 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
             if key_pair.user_id != principal.user_id:
                 raise InvalidArgument(FieldViolation("instance.key_pair", "it is another user's: give one of yours"))
         _check_fit(flavor, image)
-        return _Parts(flavor, image, key_pair, placing)
+        return _Parts(flavor, image, key_pair, placing, await self._security(wanted, project_id))
+
+    async def _security(self, wanted: public.Instance, project_id: str) -> PortSecurity:
+        """Raises InvalidArgument, NotFound, ResourceExhausted."""
+        if all(nic.port for nic in wanted.nics):
+            return IN_NO_GROUP
+        names = wanted.security_groups
+        return PortSecurity(
+            group_ids=await wanted_groups(self.repository, "instance.security_groups", names, project_id)
+        )
 
 
 def _check(wanted: public.Instance) -> None:
@@ -236,6 +248,8 @@ def _check(wanted: public.Instance) -> None:
         fields.refuse("user_data", f"{len(wanted.user_data)} bytes: give at most {MAX_USER_DATA_BYTES}")
     if len(wanted.nics) > MAX_NICS:
         fields.refuse("nics", f"give at most {MAX_NICS}")
+    if wanted.security_groups and all(nic.port for nic in wanted.nics):
+        fields.refuse("security_groups", "its ports are in groups of their own: leave it out, or change the ports")
     for index, nic in enumerate(wanted.nics):
         check_nic(fields, f"nics[{index}]", nic)
         if nic.port and any(nic.port == other.port for other in wanted.nics[:index]):

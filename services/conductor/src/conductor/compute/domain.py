@@ -10,6 +10,7 @@ from conductor.image.image import Image
 from conductor.network.bandwidth import bandwidth_spec
 from conductor.network.network import Network
 from conductor.network.port import Port
+from conductor.network.port_security import guard
 from core.ids import tap_device
 
 
@@ -56,7 +57,7 @@ def domain_absent(host: str, instance_id: str) -> agent.DesiredObject:
 
 def port_wish(host: str, port: Port, network: Network, hostname: str, instance_id: str) -> agent.DesiredObject:
     """The port wired and answering on the host where its guest runs."""
-    return agent.DesiredObject(
+    wish = agent.DesiredObject(
         host=host,
         agent="net",
         kind="port",
@@ -75,3 +76,5 @@ def port_wish(host: str, port: Port, network: Network, hostname: str, instance_i
             bandwidth=bandwidth_spec(port.qos),
         ),
     )
+    guard(wish.port, port.security)
+    return wish

@@ -15,6 +15,7 @@ from conductor.compute.instance_detach_interface import INSTANCE_DETACH_INTERFAC
 from conductor.compute.new_nics import NicOrder, check_nic, port_of
 from conductor.fields import Fields, uid
 from conductor.network.port_commands import AddressHints, with_free_addresses
+from conductor.network.port_security import IN_NO_GROUP, PortSecurity, wanted_groups
 from conductor.requests import Done, Requests, command
 from core.ids import uuid7
 from core.repository import Repository, again_on_conflict
@@ -44,7 +45,8 @@ class InterfaceCommands(ActionCommands):
 
         async def once(hints: AddressHints) -> Done:
             instance = await self._permitted(instance_id, Action.ADD_PORT, principal)
-            order = NicOrder("nic", request.nic, instance.project_id, str(instance_id))
+            security = await self._security_of(request.nic, instance.project_id)
+            order = NicOrder("nic", request.nic, instance.project_id, str(instance_id), security)
             port = await port_of(self.repository, order, hints)
             params = nics.begin_attaching(instance, port, str(saga_id))
             run = self._engine.prepare(
@@ -54,11 +56,17 @@ class InterfaceCommands(ActionCommands):
                 project_id=instance.project_id,
                 saga_id=saga_id,
             )
-            saved = await self.repository.save(instance, port, run)
+            saved = await self.repository.save(instance, port, run, *hints.default_groups.values())
             self._engine.launch(saga_id)
             return Done(instance, saved, str(saga_id))
 
         return await again_on_conflict(lambda: with_free_addresses(self.repository, self._rng, once))
+
+    async def _security_of(self, nic: public.InstanceNic, project_id: str) -> PortSecurity:
+        """Of a new port: as of one that is made with an instance that names no group."""
+        if nic.port:
+            return IN_NO_GROUP
+        return PortSecurity(group_ids=await wanted_groups(self.repository, "nic", (), project_id))
 
     @command(Instance)
     async def DetachInterface(self, request: public.DetachInterfaceRequest, principal: Principal) -> Done:

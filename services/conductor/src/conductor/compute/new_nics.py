@@ -9,6 +9,7 @@ from cirra.network.v1 import network_pb2 as network_api
 from conductor.fields import Fields, uid
 from conductor.network.port import Port
 from conductor.network.port_commands import AddressHints, WantedPort, new_port
+from conductor.network.port_security import PortSecurity
 from conductor.requests import load_live
 from core.errors import FieldViolation, InvalidArgument
 from core.repository import Repository
@@ -22,6 +23,8 @@ class NicOrder:
     nic: public.InstanceNic
     project_id: str
     instance_id: str
+    # Of a new port.
+    security: PortSecurity
 
 
 def check_nic(fields: Fields, field: str, nic: public.InstanceNic) -> None:
@@ -49,6 +52,7 @@ async def port_of(repository: Repository, order: NicOrder, hints: AddressHints) 
         fixed_ips=[network_api.FixedIp(ip_address=nic.fixed_ip)] if nic.fixed_ip else [],
         device_id=order.instance_id,
         owned_by_device=True,
+        security=order.security,
     )
     try:
         return await new_port(repository, wanted, hints)

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from cirra.agent.v1 import desired_pb2 as agent
+from cirra.agent.v1 import fabric_pb2 as fabric
 from conductor.fabric.table import Table
 from conductor.network.network import Network
 
@@ -113,6 +114,30 @@ class HostGatewayFacts:
     address: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class GroupRule:
+    """A rule of a security group, as hosts are told of it. `position`, `number`: where it stands among the group's.
+
+    `remote_group_id`: the group that is the other end; empty: none is.
+    """
+
+    rule_id: str
+    group_id: str
+    remote_group_id: str
+    position: int
+    number: int
+    rule: fabric.SecurityGroupRuleSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A port that is bound on a host is in a group."""
+
+    port_id: str
+    host: str
+    group_id: str
+
+
 class Facts:
     """All tables, and the questions that several kinds ask. Begins empty."""
 
@@ -142,6 +167,12 @@ class Facts:
         self.host_gateways: Table[HostGatewayFacts] = Table(
             "fabric_host_gateways", HostGatewayFacts, "host", "network_id"
         )
+        self.group_rules: Table[GroupRule] = Table("fabric_group_rules", GroupRule, "rule_id")
+        self.rules_of_group = self.group_rules.index("group_id")
+        self.rules_naming = self.group_rules.index("remote_group_id")
+        self.memberships: Table[Membership] = Table("fabric_memberships", Membership, "port_id", "host", "group_id")
+        self.members_of_group = self.memberships.index("group_id")
+        self.members_on_host = self.memberships.index("group_id", "host")
         # Networks as their events have made them; of this process.
         self.networks: dict[str, Network] = {}
         self.tables: tuple[Table[Any], ...] = tuple(it for it in vars(self).values() if isinstance(it, Table))

@@ -10,11 +10,12 @@ from conductor.fabric.networks import NETWORKS, NetworkKind
 from conductor.fabric.peers import PeerKind
 from conductor.fabric.router_kind import RouterKind
 from conductor.fabric.routers import ROUTERS
+from conductor.fabric.security_groups import GROUPS, GroupMemberKind, SecurityGroupKind
 from conductor.fabric.source import Source
 
-SOURCES: tuple[Source, ...] = (HOSTS, NETWORKS, BINDINGS, ROUTERS, FLOATING_IPS)
+SOURCES: tuple[Source, ...] = (HOSTS, NETWORKS, BINDINGS, ROUTERS, FLOATING_IPS, GROUPS)
 
 
 def kinds() -> tuple[Kind, ...]:
     """One of each, with a memory of its own."""
-    return (NetworkKind(), PeerKind(), RouterKind(), FloatingIpKind())
+    return (NetworkKind(), PeerKind(), RouterKind(), FloatingIpKind(), SecurityGroupKind(), GroupMemberKind())

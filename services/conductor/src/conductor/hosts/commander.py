@@ -76,10 +76,7 @@ class Commander:
         """Sends it now, and again within the block, with growing pauses: its agent may have died at it, or a conductor
         with the answer in its hands; JetStream may lose what it has acknowledged; and reconcile never does what only
         a build's command may. `epoch`: the log's, in which the host may act."""
-        told = agent.DesiredObject()
-        told.CopyFrom(desired)
-        told.epoch = epoch
-        await self._ensure(told)
+        told = await self.tell(desired, epoch)
         again: set[asyncio.Task[None]] = set()
         # Most are answered long before: they are spared a task.
         timer = asyncio.get_running_loop().call_later(
@@ -92,6 +89,14 @@ class Commander:
             for task in again:
                 task.cancel()
                 await asyncio.wait({task})
+
+    async def tell(self, desired: agent.DesiredObject, epoch: int) -> agent.DesiredObject:
+        """Sends it once; answers what was sent. `BusUnavailable` (retryable) if it could not be stored."""
+        told = agent.DesiredObject()
+        told.CopyFrom(desired)
+        told.epoch = epoch
+        await self._ensure(told)
+        return told
 
     async def _keep_telling(self, desired: agent.DesiredObject) -> None:
         pause_s = AGAIN_FIRST_S

@@ -18,6 +18,7 @@ from conductor.identity.passwords import Passwords, checked_password
 from conductor.identity.project import NAMES, Project
 from conductor.identity.token import Token
 from conductor.identity.user import User
+from conductor.network.port_security import delete_default_group
 from conductor.requests import Commands, Done, Requests, command, load_live
 from conductor.violations import project_in_use
 from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound
@@ -68,10 +69,12 @@ class IdentityCommands(Commands, commands_pb2_grpc.IdentityCommandsServicer):
     @command(Project)
     async def DeleteProject(self, request: pb.DeleteProjectRequest, principal: Principal) -> Done:
         require_admin(principal)
+        project_id = uid("name", request.name)
         try:
-            project, saved = await self.repository.change(Project, uid("name", request.name), Project.delete)
+            await delete_default_group(self.repository, str(project_id))
+            project, saved = await self.repository.change(Project, project_id, Project.delete)
         except LimitExceeded as error:
-            raise project_in_use(error) from error
+            raise project_in_use(project_id, error) from error
         return Done(project, saved)
 
     @command(User)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from cirra.agent.v1.desired_pb2 import DesiredObject
 from cirra.conductor.v1 import commands_pb2_grpc
 from cirra.identity.v1.identity_pb2 import Principal
 from cirra.network.v1 import events_pb2
 from cirra.network.v1 import network_pb2 as pb
 from conductor.access import is_admin, require_admin, require_owner, require_project
 from conductor.fields import Fields, uid
-from conductor.network import network, subnet
+from conductor.network import network, port_security, subnet
 from conductor.network.network import SUBNETS, Network
 from conductor.network.network_commands import create_network, require_may_ask
 from conductor.network.port import Port
 from conductor.network.port_commands import AddressHints, WantedPort, new_port, with_free_addresses
+from conductor.network.port_security import changed_security, wanted_security
 from conductor.network.segments import DEFAULT_SEGMENTS, Segments
 from conductor.requests import Commands, Done, Requests, command, load_live
 from conductor.updates import check_etag, check_mask, require_unchanged
@@ -43,7 +46,7 @@ def _subnet_deleted(network: Network, event: RecordedEvent) -> tuple[str, str]:
 
 
 class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
-    """`rng` chooses addresses and segments."""
+    """`rng` chooses addresses and segments; `tell` tells a host of desired state that has changed."""
 
     def __init__(
         self,
@@ -52,8 +55,10 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
         rng: random.Random | None = None,
         *,
         segments: Segments = DEFAULT_SEGMENTS,
+        tell: Callable[[DesiredObject], Awaitable[None]],
     ) -> None:
         super().__init__(repository, requests)
+        self._tell = tell
         self._rng = rng or random.SystemRandom()
         self._segments = segments
 
@@ -134,20 +139,45 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
 
     @command(Port)
     async def CreatePort(self, request: pb.CreatePortRequest, principal: Principal) -> Done:
+        project_id = require_project(principal)
         wanted = WantedPort(
-            project_id=require_project(principal),
+            project_id=project_id,
             network_id=str(uid("port.network", request.port.network)),
             fixed_ips=request.port.fixed_ips,
             mac_address=request.port.mac_address,
             display_name=request.port.display_name,
+            security=await wanted_security(self.repository, request.port, project_id),
             qos=request.port.qos if request.port.HasField("qos") else None,
         )
 
         async def once(hints: AddressHints) -> Done:
             port = await new_port(self.repository, wanted, hints)
-            return Done(port, await self.repository.save(port))
+            return Done(port, await self.repository.save(port, *hints.default_groups.values()))
 
         return await with_free_addresses(self.repository, self._rng, once)
+
+    @command(Port)
+    async def UpdatePort(self, request: pb.UpdatePortRequest, principal: Principal) -> Done:
+        """Its hosts are told at once; one that misses it finds it by its next look at what is desired."""
+        _check_update(request, port_security.UPDATABLE)
+        port_id = uid("port.name", request.port.name)
+
+        async def once() -> Done:
+            port = await load_live(self.repository, Port, port_id)
+            require_owner(principal, port.project_id, f"port {port_id}")
+            await require_unchanged(self.repository.log, port, request.etag)
+            port.secure(await changed_security(self.repository, port.security, request, port.project_id))
+            saved = await self.repository.save(port)
+            if saved.position:
+                await self._tell_hosts(port)
+            return Done(port, saved)
+
+        return await again_on_conflict(once)
+
+    async def _tell_hosts(self, port: Port) -> None:
+        for binding in port.bindings.values():
+            if not binding.desired.absent:
+                await self._tell(binding.desired)
 
     @command(Port)
     async def DeletePort(self, request: pb.DeletePortRequest, principal: Principal) -> Done:
@@ -166,7 +196,9 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
         return UUID(network_id)
 
 
-def _check_update(request: pb.UpdateNetworkRequest | pb.UpdateSubnetRequest, updatable: tuple[str, ...]) -> None:
+def _check_update(
+    request: pb.UpdateNetworkRequest | pb.UpdateSubnetRequest | pb.UpdatePortRequest, updatable: tuple[str, ...]
+) -> None:
     fields = Fields()
     check_mask(fields, request.update_mask.paths, updatable)
     check_etag(fields, request.etag)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from uuid import UUID
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.network.v1 import events_pb2 as pb
 from cirra.network.v1 import network_pb2 as public
 from conductor import quotas, references
 from conductor.hosts.observation import Observation, ReportClock
+from conductor.network.binding import Binding
 from conductor.network.network import address_scope
+from conductor.network.port_security import IN_NO_GROUP, PortSecurity, guard
 from conductor.requests import require_live
 from conductor.turn import Turn
 from core.aggregate import Aggregate, applies, constrains
@@ -22,42 +26,6 @@ from core.eventlog.types import Constraint, UniqueClaim, UniqueRelease
 def mac_scope(network_id: str) -> str:
     """The unique scope whose keys are the MAC addresses in use on a network."""
     return f"mac/{network_id}"
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """The port on one host: what it shall be there, and what the host last said of it."""
-
-    state: public.PortBindingState.ValueType
-    desired: agent.DesiredObject
-    observation: Observation[agent.PortObserved] | None = None
-
-    @property
-    def generation(self) -> int:
-        """Of the desired state."""
-        return self.desired.generation
-
-    @property
-    def wired(self) -> bool:
-        """The host has said so of what is desired now."""
-        return self._observed_now and self.observation is not None and self.observation.facts.wired
-
-    @property
-    def failure(self) -> agent.Failure | None:
-        """Why the host could not make it what is desired now."""
-        if self._observed_now and self.observation is not None and self.observation.failed:
-            return self.observation.failure
-        return None
-
-    @property
-    def gone(self) -> bool:
-        """Shall be absent, and is."""
-        absent = self.observation is not None and self.observation.facts.absent
-        return self.desired.absent and self._observed_now and absent
-
-    @property
-    def _observed_now(self) -> bool:
-        return self.observation is not None and self.observation.generation >= self.generation
 
 
 class Port(Aggregate, kind="port"):
@@ -71,6 +39,7 @@ class Port(Aggregate, kind="port"):
     fixed_ips: list[public.FixedIp] = field(default_factory=list)
     device_id: str = ""
     owned_by_device: bool = False
+    security: PortSecurity = IN_NO_GROUP
     qos: public.BandwidthLimits = field(default_factory=public.BandwidthLimits)
     bindings: dict[str, Binding] = field(default_factory=dict)
     # Of the newest desired state on any host.
@@ -118,6 +87,7 @@ class Port(Aggregate, kind="port"):
         display_name: str = "",
         device_id: str = "",
         owned_by_device: bool = False,
+        security: PortSecurity = IN_NO_GROUP,
         qos: public.BandwidthLimits | None = None,
     ) -> Port:
         """`owned_by_device`: made for the instance `device_id`, and deleted with it."""
@@ -131,10 +101,43 @@ class Port(Aggregate, kind="port"):
                 fixed_ips=fixed_ips,
                 device_id=device_id,
                 owned_by_device=owned_by_device,
+                security_group_ids=security.group_ids,
+                allowed_address_pairs=security.pairs,
+                port_security_disabled=not security.enabled,
                 qos=qos,
             )
         )
         return port
+
+    def secure(self, security: PortSecurity) -> None:
+        """What it is guarded by from now on, also where it is bound. Raises NotFound when deleted."""
+        require_live(self)
+        paths = security.differs_in(self.security)
+        if not paths:
+            return
+        before = self.security.group_ids
+        self.record(
+            pb.PortUpdated(
+                update_mask=FieldMask(paths=paths),
+                security_group_ids=security.group_ids,
+                allowed_address_pairs=security.pairs,
+                port_security_disabled=not security.enabled,
+                joined_group_ids=[group for group in security.group_ids if group not in before],
+                left_group_ids=[group for group in before if group not in security.group_ids],
+            )
+        )
+        self._renew_bindings()
+
+    def _renew_bindings(self) -> None:
+        """Its hosts shall have it as it is now."""
+        for host, binding in list(self.bindings.items()):
+            if binding.desired.absent:
+                continue
+            wanted = agent.DesiredObject()
+            wanted.CopyFrom(binding.desired)
+            guard(wanted.port, self.security)
+            if not _same_wish(binding.desired, wanted):
+                self._desire(host, binding.state, wanted, None)
 
     def set_device(self, device_id: str) -> None:
         """An instance takes the port. Raises FailedPrecondition when another has it."""
@@ -262,6 +265,7 @@ class Port(Aggregate, kind="port"):
                 network_id=self.network_id,
                 mac_address=self.mac_address,
                 fixed_ips=self.fixed_ips,
+                security_group_ids=self.security.group_ids,
             )
         )
 
@@ -289,7 +293,12 @@ class Port(Aggregate, kind="port"):
         self.display_name, self.mac_address = event.display_name, event.mac_address
         self.fixed_ips = list(event.fixed_ips)
         self.device_id, self.owned_by_device = event.device_id, event.owned_by_device
+        self.security = PortSecurity.of(event)
         self.qos = event.qos
+
+    @applies(pb.PortUpdated)
+    def _updated(self, event: pb.PortUpdated) -> None:
+        self.security = PortSecurity.of(event)
 
     @applies(pb.PortDeviceSet)
     def _device_set(self, event: pb.PortDeviceSet) -> None:
@@ -363,6 +372,16 @@ def _begins(port_id: UUID, event: pb.PortCreated) -> Iterator[Constraint]:
     for fixed in event.fixed_ips:
         yield references.used(references.SUBNET_PORTS, fixed.subnet)
         yield UniqueClaim(address_scope(fixed.subnet), fixed.ip_address, str(port_id))
+    for group_id in event.security_group_ids:
+        yield references.used(references.SECURITY_GROUP_PORTS, group_id)
+
+
+@constrains(pb.PortUpdated)
+def _updated(port_id: UUID, event: pb.PortUpdated) -> Iterator[Constraint]:
+    for group_id in event.joined_group_ids:
+        yield references.used(references.SECURITY_GROUP_PORTS, group_id)
+    for group_id in event.left_group_ids:
+        yield references.given_up(references.SECURITY_GROUP_PORTS, group_id)
 
 
 @constrains(pb.PortDeleted)
@@ -373,3 +392,5 @@ def _ends(port_id: UUID, event: pb.PortDeleted) -> Iterator[Constraint]:
     for fixed in event.fixed_ips:
         yield references.given_up(references.SUBNET_PORTS, fixed.subnet)
         yield UniqueRelease(address_scope(fixed.subnet), fixed.ip_address, str(port_id))
+    for group_id in event.security_group_ids:
+        yield references.given_up(references.SECURITY_GROUP_PORTS, group_id)

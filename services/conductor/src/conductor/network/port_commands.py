@@ -2,7 +2,7 @@
 
     async def once(hints: AddressHints) -> Saved:
         port = await new_port(repository, WantedPort(...), hints)
-        return await repository.save(instance, port)
+        return await repository.save(instance, port, *hints.default_groups.values())
 
     saved = await with_free_addresses(repository, rng, once)
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Network, ip_address
 from typing import TypeVar
 from uuid import UUID
@@ -25,6 +25,8 @@ from conductor.network.addresses import Address, choose_address, host_addresses,
 from conductor.network.bandwidth import check_bandwidth
 from conductor.network.network import Network, address_scope
 from conductor.network.port import Port, mac_scope
+from conductor.network.port_security import IN_NO_GROUP, PortSecurity, default_group
+from conductor.network.security_group import DEFAULT, DEFAULTS, SecurityGroup
 from conductor.network.subnet import Subnet
 from core import eui64
 from core.errors import Conflict, FailedPrecondition, NotFound, ResourceExhausted
@@ -59,6 +61,7 @@ class WantedPort:
     display_name: str = ""
     device_id: str = ""
     owned_by_device: bool = False
+    security: PortSecurity = IN_NO_GROUP
     qos: public.BandwidthLimits | None = None
 
 
@@ -71,6 +74,18 @@ class AddressHints:
     chosen: set[tuple[str, str]] = field(default_factory=set)
     taken: dict[str, set[Address]] = field(default_factory=dict)
     lost_races: dict[str, int] = field(default_factory=dict)
+    # By project: default groups that this try has made, to be saved with its ports.
+    default_groups: dict[str, SecurityGroup] = field(default_factory=dict)
+
+    async def default_group(self, repository: Repository, project_id: str) -> str:
+        """The id of the project's default group, which is made if there is none."""
+        if project_id in self.default_groups:
+            return str(self.default_groups[project_id].id)
+        group_id, made = await default_group(repository, project_id)
+        if made is not None:
+            self.chosen.add((DEFAULTS, project_id))
+            self.default_groups[project_id] = made
+        return group_id
 
     async def learn(self, repository: Repository, violation: UniqueViolation) -> bool:
         """Takes in a lost race; False if it was about what the request itself had asked for."""
@@ -100,6 +115,7 @@ async def with_free_addresses(
     hints = AddressHints(rng)
     for _ in range(MAX_TRIES):
         hints.chosen.clear()
+        hints.default_groups.clear()
         try:
             return await once(hints)
         except UniqueViolation as violation:
@@ -131,8 +147,18 @@ async def new_port(repository: Repository, wanted: WantedPort, hints: AddressHin
         display_name=wanted.display_name,
         device_id=wanted.device_id,
         owned_by_device=wanted.owned_by_device,
+        security=await _security(repository, wanted, hints),
         qos=wanted.qos,
     )
+
+
+async def _security(repository: Repository, wanted: WantedPort, hints: AddressHints) -> PortSecurity:
+    """With the id of the default group for its name."""
+    if DEFAULT not in wanted.security.group_ids:
+        return wanted.security
+    own = await hints.default_group(repository, wanted.project_id)
+    named = (own if group_id == DEFAULT else group_id for group_id in wanted.security.group_ids)
+    return replace(wanted.security, group_ids=tuple(dict.fromkeys(named)))
 
 
 def _check(wanted: WantedPort) -> None:

@@ -77,7 +77,7 @@ class LinuxDriver:
         self._routing = RoutingPart(namespaces, folder.parent / "routers", lambda: self._specs.wanted)
         self._parts: Sequence[Part] = (
             self._segments,
-            Firewall(namespaces, self._segments.joint),
+            Firewall(namespaces, self._segments.joint, self._specs),
             Taps(namespaces),
             Bandwidths(namespaces),
             Peers(namespaces, self._links),

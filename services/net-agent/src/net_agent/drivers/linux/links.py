@@ -14,6 +14,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 IFF_UP = 1
 
 _SETTINGS = {
+    "bridge": ("br_nf_call_iptables", "br_nf_call_ip6tables"),
     "vxlan": ("vxlan_id", "vxlan_port", "vxlan_learning", "vxlan_local", "vxlan_local6"),
     "vlan": ("vlan_id",),
 }
@@ -40,7 +41,8 @@ class Link:
     master: int | None
     alias: str
     mac_address: str
-    # Of tunnels and VLANs, what they were made with; of a tunnel on a bridge, how it is its port (rtnetlink's names).
+    # Of tunnels and VLANs, what they were made with; of bridges, whom they show their frames; of a tunnel on a bridge,
+    # how it is its port (rtnetlink's names).
     settings: Mapping[str, Any] = field(default_factory=dict)
     port_flags: Mapping[str, int] = field(default_factory=dict)
 

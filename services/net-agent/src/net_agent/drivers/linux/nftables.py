@@ -42,6 +42,13 @@ def apply(script: str) -> None:
         raise _fault(result)
 
 
+def check(script: str) -> None:
+    """Whether the kernel would take it; it takes nothing. Raises NetworkFault."""
+    result = _run("-c", "-f", "-", given=script)
+    if result.returncode != 0:
+        raise _fault(result)
+
+
 def delete_table(family: str, name: str) -> None:
     """Absent is success."""
     if read_table(family, name) is not None:

@@ -8,7 +8,7 @@ own language: what goes into it are typed addresses and names of our own making,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A base chain. `priority`: as the hook's number."""
+    """A base chain. `priority`: as the hook's number. Without a hook: one that others jump to (`regular`)."""
 
     name: str
     kind: str
@@ -39,12 +39,17 @@ class Chain:
     policy: str = "accept"
 
 
+def regular(name: str, rules: Iterable[Rule]) -> Chain:
+    """A chain that others jump to; those come and go without a touch to any other."""
+    return Chain(name, "", "", 0, tuple(rules))
+
+
 @dataclass(frozen=True, slots=True)
 class Set:
-    """`type`: as nft has it: "ipv4_addr", "ifname . ipv4_addr"; a map's: "ipv4_addr : ipv4_addr".
+    """`type`: as nft has it: "ipv4_addr", "ifname . ipv4_addr"; a map's: "ipv4_addr : ipv4_addr", "ifname : verdict".
 
-    `elements`: as nft has them: "10.0.0.0/24", "eth0 . 10.0.0.1", "10.0.0.1 : 10.0.0.2". `dynamic`: rules put them
-    there, and they are none of our business.
+    `elements`: as nft has them: "10.0.0.0/24", "eth0 . 10.0.0.1", "10.0.0.1 : 10.0.0.2", "tap1 : jump tap1".
+    `dynamic`: rules put them there, and they are none of our business.
     """
 
     name: str
@@ -77,10 +82,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`script`: what nft(8) is to run, as one transaction; `words`: what was wrong."""
+    """`script`: what nft(8) is to run, as one transaction; `words`: what was wrong.
+
+    `names`: of chains and @sets that were wrong, and what elements that were hold or jump to; None: all of the table.
+    """
 
     script: str
     words: tuple[str, ...]
+    names: frozenset[str] | None = None
 
 
 def parse_listing(listing: Mapping[str, Any]) -> Seen:
@@ -110,6 +119,8 @@ def _element(value: Any) -> str:
             return f"{prefix['addr']}/{prefix['len']}"
         if plain := value.get("elem"):
             return _element(plain["val"])
+        if jump := value.get("jump"):
+            return f"jump {jump['target']}"
     return str(value)
 
 
@@ -118,48 +129,80 @@ def difference(wanted: Table, seen: Seen | None) -> Difference | None:
     if seen is None:
         return Difference(_whole(wanted), (f"table {wanted.family} {wanted.name} is missing",))
     if not _same_shape(wanted, seen):
-        # Hooks and sets can't be changed in place; within one transaction no packet sees the moment between.
+        # Hooks can't be changed in place; within one transaction no packet sees the moment between.
         header = f"delete table {wanted.family} {wanted.name}\n"
         return Difference(header + _whole(wanted), (f"table {wanted.family} {wanted.name} has another shape",))
-    lines: list[str] = []
-    words: list[str] = []
-    for each in wanted.sets:
-        if not each.dynamic:
-            _change_elements(wanted, each, seen.sets[each.name], lines, words)
-    for chain in wanted.chains:
-        if seen.comments[chain.name] != tuple(rule.comment for rule in chain.rules):
-            lines += [f"flush chain {wanted.family} {wanted.name} {chain.name}", *_rules(wanted, chain)]
-            words.append(f"the rules of chain {wanted.name} {chain.name} are not as they should be")
-    return Difference("\n".join(lines) + "\n", tuple(words)) if lines else None
+    return _step(wanted, seen)
 
 
-def _change_elements(table: Table, wanted: Set, present: frozenset[str], lines: list[str], words: list[str]) -> None:
-    where = f"{table.family} {table.name} {wanted.name}"
+def _step(wanted: Table, seen: Seen) -> Difference | None:
+    """Only what differs, in an order in which nothing is named before it is there, or goes while it is named."""
+    where = f"{wanted.family} {wanted.name}"
+    sets = {each.name: each for each in wanted.sets}
+    chains = {chain.name: chain for chain in wanted.chains}
+    changed = [it for it in wanted.chains if seen.comments.get(it.name) != tuple(rule.comment for rule in it.rules)]
+    gone = sorted(seen.comments.keys() - chains.keys())
+    names = {chain.name for chain in changed} | set(gone)
+    words = [f"the rules of chain {wanted.name} {chain.name} are not as they should be" for chain in changed]
+    words += [f"chain {wanted.name} {name} is there, and should not be" for name in gone]
+    lines = [f"add chain {where} {chain.name}" for chain in changed if chain.name not in seen.comments]
+    lines += [_declared(where, each) for name, each in sets.items() if name not in seen.sets]
+    names |= {f"@{name}" for name in sets.keys() - seen.sets.keys()}
+    # What jumps to a chain that goes has to go first.
+    for verb in ("delete", "add"):
+        for each in wanted.sets:
+            present = seen.sets.get(each.name)
+            if present is not None and not each.dynamic:
+                lines += _change_elements(wanted, each, present, verb, words, names)
+        if verb == "delete":
+            lines += [f"flush chain {where} {name}" for name in gone]
+            for chain in changed:
+                lines += [f"flush chain {where} {chain.name}", *_rules(wanted, chain)]
+    lines += [f"delete chain {where} {name}" for name in gone]
+    lines += [f"delete {_kind_seen(name, seen)} {where} {name}" for name in sorted(seen.sets.keys() - sets.keys())]
+    return Difference("\n".join(lines) + "\n", tuple(words), frozenset(names)) if lines else None
+
+
+def _change_elements(
+    table: Table, wanted: Set, present: frozenset[str], verb: str, words: list[str], names: set[str]
+) -> list[str]:
     # A key of a map can't get another value in place.
-    for verb, elements in (("delete", present - wanted.elements), ("add", wanted.elements - present)):
-        if elements:
-            lines.append(f"{verb} element {where} {{ {', '.join(sorted(elements))} }}")
-            state = "has too much" if verb == "delete" else "lacks"
-            words.append(f"{table.name} {wanted.name} {state}: {', '.join(sorted(elements))}")
+    elements = present - wanted.elements if verb == "delete" else wanted.elements - present
+    if not elements:
+        return []
+    names |= {f"@{wanted.name}", *(element.split()[-1] for element in elements)}
+    state = "has too much" if verb == "delete" else "lacks"
+    words.append(f"{table.name} {wanted.name} {state}: {', '.join(sorted(elements))}")
+    return [f"{verb} element {table.family} {table.name} {wanted.name} {{ {', '.join(sorted(elements))} }}"]
+
+
+def _kind_seen(name: str, seen: Seen) -> str:
+    return "map" if any(" : " in element for element in seen.sets[name]) else "set"
 
 
 def _same_shape(wanted: Table, seen: Seen) -> bool:
-    hooks = {chain.name: (chain.kind, chain.hook, chain.priority, chain.policy) for chain in wanted.chains}
-    return dict(seen.hooks) == hooks and seen.sets.keys() == {each.name for each in wanted.sets}
+    """Of its base chains; all else comes and goes one by one."""
+    hooks = {it.name: (it.kind, it.hook, it.priority, it.policy) for it in wanted.chains if it.hook}
+    return {name: hook for name, hook in seen.hooks.items() if hook[1]} == hooks
 
 
 def _whole(table: Table) -> str:
     where = f"{table.family} {table.name}"
     lines = [f"add table {where}"]
-    for each in table.sets:
-        flags = " flags interval;" if each.interval else ""
-        flags += f" size {_DYNAMIC_SIZE}; flags dynamic;" if each.dynamic else ""
-        elements = f" elements = {{ {', '.join(sorted(each.elements))} }}" if each.elements else ""
-        lines.append(f"add {each.kind} {where} {each.name} {{ type {each.type};{flags}{elements} }}")
     for chain in table.chains:
-        hook = f"type {chain.kind} hook {chain.hook} priority {chain.priority}; policy {chain.policy};"
-        lines += [f"add chain {where} {chain.name} {{ {hook} }}", *_rules(table, chain)]
+        hook = f" {{ type {chain.kind} hook {chain.hook} priority {chain.priority}; policy {chain.policy}; }}"
+        lines.append(f"add chain {where} {chain.name}{hook if chain.hook else ''}")
+    lines += [_declared(where, each) for each in table.sets]
+    for chain in table.chains:
+        lines += _rules(table, chain)
     return "\n".join(lines) + "\n"
+
+
+def _declared(where: str, wanted: Set) -> str:
+    flags = " flags interval;" if wanted.interval else ""
+    flags += f" size {_DYNAMIC_SIZE}; flags dynamic;" if wanted.dynamic else ""
+    elements = f" elements = {{ {', '.join(sorted(wanted.elements))} }}" if wanted.elements else ""
+    return f"add {wanted.kind} {where} {wanted.name} {{ type {wanted.type};{flags}{elements} }}"
 
 
 def _rules(table: Table, chain: Chain) -> list[str]:

@@ -1,0 +1,3 @@
+"""What guards the taps of a host: checks against spoofing, and security groups."""
+
+from __future__ import annotations

@@ -1,0 +1,58 @@
+"""Which addresses a port may use, by MAC address. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+
+from core import eui64
+from net_agent.model import Port
+from net_agent.model.checker import IpAddress, IpNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What may be sent from one MAC address. Ranges of each family: ordered, none within another."""
+
+    mac_address: str
+    ipv4: tuple[IPv4Network, ...]
+    ipv6: tuple[IPv6Network, ...]
+
+
+def senders(port: Port) -> tuple[Sender, ...]:
+    """The port's own first; then those of allowed address pairs."""
+    own: list[IpNetwork] = [ip_network(str(address)) for address in port.addresses]
+    ranges = {port.mac_address: own}
+    for pair in port.allowed_pairs:
+        ranges.setdefault(pair.mac_address, []).append(pair.addresses)
+    return tuple(_sender(mac_address, each) for mac_address, each in ranges.items())
+
+
+def reachable(port: Port) -> tuple[IpNetwork, ...]:
+    """All addresses at which a port is the other end of a flow."""
+    found: list[IpNetwork] = []
+    for sender in senders(port):
+        found += [*sender.ipv4, *sender.ipv6]
+    return tuple(found)
+
+
+def _sender(mac_address: str, ranges: Sequence[IpNetwork]) -> Sender:
+    """With the address on the link that its guest makes of the MAC address."""
+    own = IPv6Network(eui64.address_of_mac(eui64.LINK_LOCAL, mac_address))
+    ipv6 = [own, *(each for each in ranges if isinstance(each, IPv6Network))]
+    ipv4 = [each for each in ranges if isinstance(each, IPv4Network)]
+    return Sender(mac_address, tuple(collapse_addresses(ipv4)), tuple(collapse_addresses(ipv6)))
+
+
+def texts(ranges: Iterable[IpNetwork]) -> str:
+    """As nft has one, or a set of them. Not for none."""
+    found = [text_of(each) for each in ranges]
+    return found[0] if len(found) == 1 else f"{{ {', '.join(found)} }}"
+
+
+def text_of(value: IpNetwork | IpAddress) -> str:
+    """A range of one address as that address: so nft lists it."""
+    if isinstance(value, IPv4Network | IPv6Network) and value.num_addresses == 1:
+        return str(value.network_address)
+    return str(value)

@@ -1,0 +1,63 @@
+"""What a guest may call itself: the rules of its tap in the bridge's `prerouting`. Pure; nft's own language.
+
+RFC 5227 (ARP probes), RFC 4861 and 4862 (neighbour discovery), RFC 6105 (RA guard), RFC 2131 and 8415 (DHCP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from net_agent.drivers.linux.guard.addresses import Sender, senders, texts
+from net_agent.drivers.linux.ruleset import Rule
+from net_agent.model import Port
+
+DROP = "counter drop"
+# What a guest sends before it has an address: solicitations of routers and for its own address, and its groups.
+_WITHOUT_ADDRESS = "{ 131, 132, 133, 135, 143 }"
+# The target of an advertisement, 8 octets into ICMPv6.
+_TARGET = "@th,64,128"
+
+
+def spoofing_rules(port: Port) -> tuple[Rule, ...]:
+    """Frames of its own MAC addresses with their own addresses only; DHCP as a client, never as a server; no routing.
+
+    All else is dropped, tagged frames included. A port without port security may send anything.
+    """
+    if port.unguarded:
+        return ()
+    return (
+        *_roles(),
+        *(rule for sender in senders(port) for rule in _sender_rules(sender)),
+        Rule(DROP, "anything else"),
+    )
+
+
+def _roles() -> Iterator[Rule]:
+    yield Rule(f"udp sport 67 {DROP}", "no guest is a DHCP server")
+    yield Rule(f"udp sport 547 {DROP}", "no guest is a DHCPv6 server")
+    yield Rule(f"icmpv6 type {{ nd-router-advert, nd-redirect }} {DROP}", "no guest is a router")
+
+
+def _sender_rules(sender: Sender) -> Iterator[Rule]:
+    mac = sender.mac_address
+    frame = f"ether saddr {mac}"
+    who = f"{mac}:"
+    arp = f"{frame} arp saddr ether {mac}"
+    yield Rule(f"{arp} arp saddr ip 0.0.0.0 accept", f"{who} ARP probe")
+    yield Rule(f"{frame} ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept", f"{who} DHCP client")
+    if sender.ipv4:
+        yield Rule(f"{arp} arp saddr ip {texts(sender.ipv4)} accept", f"{who} ARP")
+        yield Rule(f"{frame} ip saddr {texts(sender.ipv4)} accept", f"{who} its addresses")
+    own = _targets(sender)
+    yield Rule(f"{frame} icmpv6 type nd-neighbor-advert {_TARGET} != {own} {DROP}", f"{who} ND of others' addresses")
+    yield Rule(f"{frame} ip6 saddr :: icmpv6 type {_WITHOUT_ADDRESS} accept", f"{who} before it has an address")
+    yield Rule(f"{frame} ip6 saddr {texts(sender.ipv6)} accept", f"{who} its addresses (IPv6)")
+
+
+def _targets(sender: Sender) -> str:
+    """As numbers: what is raw has no type."""
+    found = []
+    for each in sender.ipv6:
+        first, last = int(each.network_address), int(each.broadcast_address)
+        found.append(hex(first) if first == last else f"{hex(first)}-{hex(last)}")
+    return found[0] if len(found) == 1 else f"{{ {', '.join(found)} }}"

@@ -1,0 +1,90 @@
+"""Ends connections that no rule lets pass any more, and those of ports that are gone; all others go on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from net_agent.drivers.linux.guard import conntrack
+from net_agent.drivers.linux.guard.addresses import reachable
+from net_agent.drivers.linux.guard.flows import Flow, Sentence, Verdicts, judge
+from net_agent.drivers.linux.guard.plan import Plan
+from net_agent.drivers.linux.namespace import Namespaces
+from net_agent.model import Port, SecurityGroup
+from net_agent.model.checker import IpNetwork
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """All that verdicts on one network's connections depend on."""
+
+    ports: tuple[Port, ...]
+    groups: tuple[SecurityGroup, ...]
+    members: tuple[tuple[str, tuple[IpNetwork, ...]], ...]
+
+    @classmethod
+    def of(cls, plan: Plan, network_id: str) -> _Rules:
+        ports = tuple(port for port in plan.ports if port.network.network_id == network_id)
+        ids = {group_id for port in ports for group_id in port.security_group_ids}
+        groups = tuple(group for group_id, group in plan.groups.items() if group_id in ids)
+        named = {rule.remote_group_id for group in groups for rule in group.rules if rule.remote_group_id}
+        members = tuple((group_id, plan.members[group_id]) for group_id in sorted(named & plan.members.keys()))
+        return cls(ports, groups, members)
+
+    @property
+    def verdicts(self) -> Verdicts:
+        return Verdicts(self.ports, {group.group_id: group for group in self.groups}, dict(self.members))
+
+
+class Sweeper:
+    """Goes through a network's connections when what is let pass has changed, and when it hears of it first."""
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
+        self._swept: dict[str, _Rules] = {}
+        self._lock = asyncio.Lock()
+
+    async def sweep(self, plan: Plan) -> None:
+        async with self._lock:
+            known = plan.zones.keys()
+            for network_id in self._swept.keys() - known:
+                del self._swept[network_id]
+            for network_id in sorted(known):
+                rules = _Rules.of(plan, network_id)
+                if self._swept.get(network_id) != rules:
+                    zone = plan.zones[network_id]
+                    await self._namespaces.on_host(partial(_sweep, zone, rules.verdicts))
+                    self._swept[network_id] = rules
+
+    async def forget(self, plan: Plan, port: Port) -> None:
+        """The port's connections are nobody's: whoever gets its address next begins anew."""
+        zone = plan.zones.get(port.network.network_id)
+        if zone is not None:
+            others = [it for it in plan.ports if it.network.network_id == port.network.network_id]
+            async with self._lock:
+                await self._namespaces.on_host(partial(_forget, zone, port, others))
+
+
+def _sweep(zone: int, verdicts: Verdicts) -> None:
+    sentence = judge(conntrack.flows_of(zone), verdicts)
+    conntrack.carry_out(zone, sentence)
+    if sentence.end or sentence.delete or sentence.revive:
+        counts = {"ended": len(sentence.end), "deleted": len(sentence.delete), "revived": len(sentence.revive)}
+        _log.info("connections judged", zone=zone, **counts)
+
+
+def _forget(zone: int, port: Port, others: list[Port]) -> None:
+    gone, there = reachable(port), [each for other in others for each in reachable(other)]
+
+    def is_nobodys(flow: Flow) -> bool:
+        ends = (flow.source, flow.destination)
+        return any(end in each for end in ends for each in gone) and not any(
+            end in each for end in ends for each in there
+        )
+
+    conntrack.carry_out(zone, Sentence((), (), tuple(flow for flow in conntrack.flows_of(zone) if is_nobodys(flow))))

@@ -1,0 +1,194 @@
+"""What a guest may call itself, and what its groups let pass, as rules. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from net_agent.drivers.linux.guard import names
+from net_agent.drivers.linux.guard.addresses import senders
+from net_agent.drivers.linux.guard.backends import Backend, BridgeBackend, IpBackend
+from net_agent.drivers.linux.guard.groups import Limits, group_chains, port_chains
+from net_agent.drivers.linux.guard.plan import Plan, groups_in_use, members_of_groups
+from net_agent.drivers.linux.guard.spoofing import spoofing_rules
+from net_agent.drivers.linux.ruleset import Chain, Table
+from net_agent.model import AllowedPair, GroupMember, Port, SecurityGroup, SecurityGroupRule
+from tests.unit.net_agent.samples import NETWORK, NETWORK_ID, make_port, sample_id
+
+WEB, FRONT = sample_id(0xD1), sample_id(0xD2)
+TCP, ICMP, ICMPV6 = 6, 1, 58
+
+
+def rule(*, egress: bool = False, ip_version: int = 4, **fields: Any) -> SecurityGroupRule:
+    anything: dict[str, Any] = dict.fromkeys(
+        ("protocol", "ports", "icmp_type", "icmp_code", "remote_cidr", "remote_group_id")
+    )
+    return SecurityGroupRule(rule_id="r", egress=egress, ip_version=ip_version, **(anything | fields))
+
+
+def text(**fields: Any) -> str:
+    """The one rule of a group, in nft's language."""
+    out, into = group_chains(SecurityGroup(WEB, (rule(**fields),)))
+    [found] = (out if fields.get("egress") else into).rules
+    return found.text
+
+
+def plan(*ports: Port, groups: tuple[SecurityGroup, ...] = (), **changes: Any) -> Plan:
+    fields: dict[str, Any] = {
+        "ports": ports,
+        "networks": (NETWORK,),
+        "groups": groups_in_use(ports, {group.group_id: group for group in groups}),
+        "members": {},
+        "devices": {NETWORK_ID: frozenset({"qdh1", "eth9"})},
+        "uplinks": frozenset({"eth9"}),
+        "zones": {NETWORK_ID: 5},
+        "marks": {port.device: number for number, port in enumerate(ports, 1)},
+    }
+    return Plan(**(fields | changes))
+
+
+def chain_of(tables: tuple[Table, ...], name: str) -> Chain:
+    [found] = (chain for table in tables for chain in table.chains if chain.name == name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({}, "meta protocol ip accept"),
+        ({"ip_version": 6}, "meta protocol ip6 accept"),
+        ({"protocol": TCP, "ports": (22, 22)}, "meta protocol ip tcp dport 22 accept"),
+        ({"protocol": 17, "ports": (1, 9)}, "meta protocol ip udp dport 1-9 accept"),
+        ({"protocol": 132, "ports": (5, 6)}, "meta protocol ip sctp dport 5-6 accept"),
+        ({"protocol": TCP}, "meta protocol ip meta l4proto 6 accept"),
+        ({"protocol": 47}, "meta protocol ip meta l4proto 47 accept"),
+        ({"protocol": ICMP, "icmp_type": 8, "icmp_code": 0}, "meta protocol ip icmp type 8 icmp code 0 accept"),
+        ({"protocol": ICMPV6, "icmp_type": 0, "ip_version": 6}, "meta protocol ip6 icmpv6 type 0 accept"),
+        ({"remote_cidr": ip_network("10.0.0.0/8")}, "meta protocol ip ip saddr 10.0.0.0/8 accept"),
+        ({"remote_cidr": ip_network("10.0.0.7/32")}, "meta protocol ip ip saddr 10.0.0.7 accept"),
+        ({"remote_cidr": ip_network("0.0.0.0/0")}, "meta protocol ip accept"),
+        ({"remote_cidr": ip_network("10.0.0.0/8"), "egress": True}, "meta protocol ip ip daddr 10.0.0.0/8 accept"),
+        ({"remote_group_id": FRONT}, f"meta protocol ip ip saddr @members4-{FRONT} accept"),
+        (
+            {"remote_group_id": FRONT, "ip_version": 6, "egress": True},
+            f"meta protocol ip6 ip6 daddr @members6-{FRONT} accept",
+        ),
+    ],
+)
+def test_each_rule_has_its_words(fields: dict[str, Any], wanted: str) -> None:
+    assert text(**fields) == wanted
+
+
+def test_members_are_elements_of_a_set_for_each_family_that_rules_name() -> None:
+    group = SecurityGroup(WEB, (rule(remote_group_id=FRONT), rule(remote_group_id=FRONT, ip_version=6)))
+    members = members_of_groups(
+        [
+            GroupMember("p", (FRONT, WEB), (ip_address("10.0.0.4"), ip_address("fd00::4"))),
+            GroupMember("q", (FRONT,), (ip_address("10.0.0.5"),)),
+        ]
+    )
+    made = plan(make_port(11, security_group_ids=(WEB,)), groups=(group,), members=members)
+    sets = {each.name: each for each in made.member_sets()}
+    # 10.0.0.4 and .5 are one range; nobody names WEB.
+    assert sets[f"members4-{FRONT}"].elements == {"10.0.0.4/31"}
+    assert sets[f"members6-{FRONT}"].elements == {"fd00::4"}
+    assert len(sets) == 2 and all(each.interval for each in sets.values())
+
+
+def test_a_port_has_its_groups_and_of_one_that_is_unknown_nothing() -> None:
+    port = make_port(11, security_group_ids=(WEB, FRONT))
+    out, into = port_chains(port, frozenset({WEB}), Limits())
+    for chain, name in ((out, f"egress-{WEB}"), (into, f"ingress-{WEB}")):
+        texts = [each.text for each in chain.rules]
+        assert [each for each in texts if each.startswith("jump")] == [f"jump {name}"]
+        assert texts[-1] == "counter drop"
+
+
+def test_what_every_guest_needs_comes_before_its_groups_and_its_limits() -> None:
+    out, into = port_chains(make_port(11), frozenset(), Limits(connections=7, new_per_second=9))
+    sent = [each.text for each in out.rules]
+    assert "ip daddr 169.254.169.254 tcp dport 80 accept" in sent
+    assert sent.index("ip protocol udp udp sport 68 udp dport 67 accept") < sent.index(
+        "ct state new ct count over 7 counter drop"
+    )
+    assert "ct state new limit rate over 9/second burst 18 packets counter drop" in sent
+    received = [each.text for each in into.rules]
+    assert "ip saddr { 10.0.0.2 } udp sport 67 udp dport 68 accept" in received, "from its DHCP server alone"
+
+
+def test_without_port_security_only_the_limits_are_left() -> None:
+    port = make_port(11, unguarded=True, security_group_ids=(WEB,))
+    assert spoofing_rules(port) == ()
+    for chain in port_chains(port, frozenset({WEB}), Limits()):
+        assert [each.text.split()[0] for each in chain.rules] == ["ct", "ct", "accept"]
+    assert groups_in_use([port], {WEB: SecurityGroup(WEB, ())}) == {}
+
+
+def test_a_guest_is_who_it_is_and_no_router_or_dhcp_server() -> None:
+    port = make_port(11, allowed_pairs=(AllowedPair(ip_network("10.0.0.192/28"), "fa:16:3e:00:00:77"),))
+    texts = [each.text for each in spoofing_rules(port)]
+    assert texts[:3] == [
+        "udp sport 67 counter drop",
+        "udp sport 547 counter drop",
+        "icmpv6 type { nd-router-advert, nd-redirect } counter drop",
+    ]
+    assert texts[-1] == "counter drop"
+    own, pair = port.mac_address, "fa:16:3e:00:00:77"
+    assert f"ether saddr {own} ip saddr 10.0.0.11 accept" in texts
+    assert f"ether saddr {pair} ip saddr 10.0.0.192/28 accept" in texts
+    assert f"ether saddr {own} ip saddr 10.0.0.192/28 accept" not in texts, "an address goes with its MAC address"
+    assert all(each.endswith("drop") or f"ether saddr {own}" in each or f"ether saddr {pair}" in each for each in texts)
+
+
+def test_a_link_local_address_goes_with_its_mac_address() -> None:
+    port = make_port(11, allowed_pairs=(AllowedPair(ip_network("fd00::/64"), make_port(11).mac_address),))
+    [own] = senders(port)
+    assert own.ipv6 == (ip_network("fd00::/64"), ip_network("fe80::f816:3eff:fe00:b/128"))
+    [advert] = (each.text for each in spoofing_rules(port) if "nd-neighbor-advert" in each.text)
+    assert hex(int(ip_address("fd00::"))) in advert and "counter drop" in advert
+
+
+@pytest.mark.parametrize("backend", [IpBackend(), BridgeBackend()], ids=lambda each: each.name)
+def test_both_back_ends_bring_the_same_traffic_to_the_same_chains(backend: Backend) -> None:
+    ports = (make_port(11, security_group_ids=(WEB,)), make_port(12))
+    tables = backend.tables(plan(*ports, groups=(SecurityGroup(WEB, (rule(),)),)))
+    for port in ports:
+        for name in (port.device, names.sending(port.device), names.receiving(port.device)):
+            assert chain_of(tables, name).rules
+        elements = {element for table in tables for each in table.sets for element in each.elements}
+        assert {f"jump {names.sending(port.device)}", f"jump {names.receiving(port.device)}"} <= {
+            element.partition(" : ")[2] for element in elements
+        }
+    assert chain_of(tables, f"zone-{NETWORK.bridge}").rules[0].text == "ct zone set 5"
+    sending, receiving = (chain_of(tables[-1:], name) for name in ("senders", "receivers"))
+    assert (sending.hook, receiving.hook) == ("forward", "forward") and sending.priority < receiving.priority
+    for chain in (sending, receiving):
+        texts = [each.text for each in chain.rules]
+        assert texts.index("ct mark 1 counter drop") < texts.index("ct state established,related accept")
+    assert all(each.name == "cirra" for each in tables)
+
+
+def test_the_numbers_of_marks_are_told_apart() -> None:
+    ports = [make_port(number) for number in range(11, 14)]
+    bridge, of_ip = IpBackend().tables(plan(*ports))
+    maps = {each.name: each.elements for each in of_ip.sets}
+    assert {element.split()[0] for element in maps["senders"]} == {str(number << 16) for number in (1, 2, 3)}
+    assert {element.split()[0] for element in maps["receivers"]} == {"1", "2", "3"}
+    assert chain_of((bridge,), f"from-{ports[1].device}").rules[0].text == "meta mark set meta mark or 131072"
+    # What was not seen by the hooks of IP goes no further.
+    assert [each.text for each in chain_of((bridge,), "passed").rules][1] == (
+        "ether type { ip, ip6 } meta mark < 2147483648 counter drop"
+    )
+
+
+def test_comments_fit_and_tell_rules_apart() -> None:
+    # NFTNL_UDATA_COMMENT_MAXLEN is 128.
+    first, second = (
+        [each.comment for table in IpBackend().tables(plan(port)) for chain in table.chains for each in chain.rules]
+        for port in (make_port(11), replace(make_port(11), addresses=make_port(12).addresses))
+    )
+    assert all(len(comment) < 128 for comment in first)
+    assert first != second
