@@ -5,6 +5,7 @@ Nothing heals here: no net-agent runs, only its driver.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -15,6 +16,7 @@ from core.ids import uuid7
 from net_agent.drivers.linux.dhcp_link import inner_device, outer_device
 from net_agent.drivers.linux.dnsmasq_config import NetworkPaths
 from net_agent.drivers.linux.files import replace_text
+from net_agent.drivers.linux.guard.names import group_chain
 from net_agent.drivers.linux.links import write_sysctl
 from tests.contract.diagnosis.site import Site, all_well, states, summary
 from tests.contract.network.waiting import until
@@ -57,6 +59,14 @@ def _command(*argv: str) -> Break:
         await site.command(*(part.format(**names) for part in argv))
 
     return act
+
+
+async def _flush_group(site: Site) -> None:
+    """In the table that has it, which depends on the kernel."""
+    chain = group_chain(site.port.security_group_ids[0], egress=False)
+    listing = json.loads(await site.command("nft", "-j", "list", "chains"))["nftables"]
+    [family] = [it["chain"]["family"] for it in listing if it.get("chain", {}).get("name") == chain]
+    await site.command("nft", "flush", "chain", family, "cirra", chain)
 
 
 async def _pull_the_card(site: Site) -> None:
@@ -121,6 +131,8 @@ async def _told_fault(site: Site) -> None:
 BREAKAGES: dict[str, tuple[Break, str, str]] = {
     "rules table deleted": (_command("nft", "delete", "table", "bridge", "cirra"), "rules", "RULES_MISSING"),
     "port's chain flushed": (_command("nft", "flush chain bridge cirra {tap}"), "rules", "RULES_NOT_IN_FORCE"),
+    "a group's chain flushed": (_flush_group, "rules", "RULES_NOT_IN_FORCE"),
+    "all tables flushed": (_command("nft", "flush", "ruleset"), "rules", "RULES_MISSING"),
     "tap deleted": (_command("ip", "link", "del", "{tap}"), "tap", "TAP_MISSING"),
     "tap down": (_command("ip", "link", "set", "{tap}", "down"), "tap", "TAP_DOWN"),
     "tap off its bridge": (_command("ip", "link", "set", "{tap}", "nomaster"), "tap", "TAP_OFF_BRIDGE"),

@@ -17,20 +17,18 @@ from cirra.agent.v1.diagnosis_pb2 import (
     PATH_HOP_STATE_OK,
     PathHop,
 )
-from core.ids import uuid7
 from net_agent.diagnosis.path import Targets, Wish
 from net_agent.drivers.base import NetworkFault
 from net_agent.drivers.linux.routing import names
-from net_agent.model import FloatingIp, Router, SecurityGroup, SecurityGroupRule
+from net_agent.model import FloatingIp, Router, SecurityGroup
 from tests.contract.diagnosis.site import Site, all_well, serving, states, summary
-from tests.contract.network.hosts import make_network, make_port
+from tests.contract.network.hosts import make_group, make_network, make_port, rule
 from tests.contract.network.test_routers import OUTSIDE, make_floating_ip, make_router
 
 pytestmark = pytest.mark.root
 
 INTERNET = "198.51.100.7"
 SSH = Wish("tcp/22", "203.0.113.1")
-GROUP = str(uuid7())
 
 
 @dataclass(slots=True)
@@ -52,6 +50,11 @@ class Routed:
             "floating": str(self.floating.floating_address),
         }
 
+    @property
+    def group_id(self) -> str:
+        [group_id] = self.site.port.security_group_ids
+        return group_id
+
     async def give_floating_ip(self) -> None:
         await self.site.linux.driver.keep(self.floating)
 
@@ -63,9 +66,10 @@ async def routed(tmp_path: Path) -> AsyncIterator[Routed]:
         await linux.command("ip", "addr", "add", "203.0.113.1/24", "dev", "provider1")
         await linux.command("ip", "link", "set", "provider1", "up")
         await linux.command("ip", "addr", "add", f"{INTERNET}/32", "dev", "lo")
-        rule = SecurityGroupRule(str(uuid7()), False, 4, 6, (22, 22), None, None, ip_network("203.0.113.0/28"), None)
-        await linux.driver.keep(SecurityGroup(GROUP, (rule,)))
-        port = make_port(make_network(), 11, security_group_ids=(GROUP,))
+        ssh = rule(protocol=6, ports=(22, 22), remote_cidr=ip_network("203.0.113.0/28"))
+        group = make_group(ssh, rule(egress=True))
+        await linux.driver.keep(group)
+        port = make_port(make_network(), 11, security_group_ids=(group.group_id,))
         router = make_router(port.network)
         await linux.driver.plug(port)
         for each in (OUTSIDE, router):
@@ -84,7 +88,7 @@ async def test_a_guest_that_goes_out_by_its_host(routed: Routed) -> None:
     found = await routed.site.diagnose()
     assert all_well(found), summary(found)
     told = states(found)
-    for name in ("router", "gateway", "translation", "way-out", "external-uplink", "next-hop", "outside"):
+    for name in ("groups-out", "router", "gateway", "translation", "way-out", "external-uplink", "next-hop", "outside"):
         assert told[name] == PATH_HOP_STATE_OK, summary(found)
     for name in ("floating-arp", "floating-route", "floating-dnat", "groups", "reached"):
         assert told[name] == PATH_HOP_STATE_NOT_APPLICABLE, summary(found)
@@ -105,8 +109,25 @@ async def test_nobody_listens_and_no_rule(routed: Routed) -> None:
     assert (await broken(routed, SSH)).reason == "NOTHING_LISTENS"
     refused = await broken(routed, Wish("tcp/23", "203.0.113.1"))
     assert (refused.name, refused.reason) == ("groups", "NO_GROUP_RULE")
+    command = f"cirra security group rule create {routed.group_id} --ingress --protocol tcp --dst-port 23"
+    assert refused.remedy == f"{command} --remote-ip 203.0.113.1/32"
     part = await broken(routed, Wish("tcp/22", "203.0.113.0/24"))
     assert (part.name, part.reason) == ("groups", "GROUP_RULE_PARTIAL")
+
+
+async def test_a_rule_that_lets_in_is_named_and_is_what_lets_in(routed: Routed) -> None:
+    """What the hop says of the rules, the kernel does: first without, then with a rule for port 23."""
+    await routed.give_floating_ip()
+    wish, wanted = Wish("tcp/23", "203.0.113.1"), routed.site.linux.driver
+    with await routed.site.guest.inside(lambda: socket.create_server(("10.77.0.11", 23))):
+        shut = {hop.name: hop for hop in (await routed.site.diagnose(wish)).hops}
+        assert (shut["groups"].reason, shut["reached"].reason) == ("NO_GROUP_RULE", "NOT_REACHED")
+        telnet = rule(protocol=6, ports=(23, 23))
+        await wanted.keep(SecurityGroup(routed.group_id, (telnet, rule(egress=True))))
+        found = await routed.site.diagnose(wish)
+    assert all_well(found), summary(found)
+    [told] = [hop.observed for hop in found.hops if hop.name == "groups"]
+    assert telnet.rule_id in told and routed.group_id in told
 
 
 async def test_a_probe_is_followed_through_every_translation(routed: Routed) -> None:
@@ -159,10 +180,15 @@ async def _no_host_address(routed: Routed) -> None:
         await routed.site.linux.driver.keep(replace(routed.router, gateway=replace(gateway, host_addresses=())))
 
 
+async def _no_rule_out(routed: Routed) -> None:
+    await routed.site.linux.driver.keep(SecurityGroup(routed.group_id, ()))
+
+
 _FLUSH = ("nft", "flush", "chain", "inet", "cirra", "outwards")
 _DROP_IN = ("nft", "delete element inet cirra inwards {{ {floating} : {fixed} }}")
 _DROP_OUT = ("nft", "delete element inet cirra outwards {{ {fixed} : {floating} }}")
 BREAKAGES: dict[str, tuple[Break, str, str]] = {
+    "a group without rules": (_no_rule_out, "groups-out", "NO_EGRESS_RULE"),
     "router's interface gone": (
         _inside("{router}", "ip", "link", "del", "{inner}"), "router", "ROUTER_INTERFACE_MISSING",
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -23,9 +22,6 @@ async def _boot(testbed: Testbed, tenant: Tenant, networks: list[Network], name:
     """A guest on each of these networks, each on a host of its own."""
     user = tenant.user
     group = await user.server_groups.create(name, SERVER_GROUP_POLICY_ANTI_AFFINITY)
-    # Where ports have security groups, the one that lets somebody log in.
-    login = getattr(tenant, "security_group", None)
-    rules: dict[str, Any] = {"security_groups": [login]} if login is not None else {}
 
     async def boot(number: int, network: Network) -> Instance:
         operation = await user.instances.create(
@@ -34,7 +30,7 @@ async def _boot(testbed: Testbed, tenant: Tenant, networks: list[Network], name:
             image=tenant.image,
             networks=[network],
             server_group=group,
-            **rules,
+            security_groups=[tenant.security_group],
         )
         await user.operations.wait(operation, timeout_s=BOOT_TIMEOUT_S)
         instance = await ways_out.instance_as_admin(testbed, operation.target)

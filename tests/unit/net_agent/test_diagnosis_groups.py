@@ -9,7 +9,7 @@ import pytest
 
 from core.ids import uuid7
 from net_agent.diagnosis.finding import State
-from net_agent.diagnosis.hops.groups import judge, traffic_of
+from net_agent.diagnosis.hops.groups import Traffic, judge, traffic_of
 from net_agent.diagnosis.path import Wish
 from net_agent.model import GroupMember, SecurityGroup, SecurityGroupRule
 from net_agent.specs.wanted import Wanted
@@ -34,7 +34,7 @@ def rule(**changes: Any) -> SecurityGroupRule:
 
 
 def verdict(wish: Wish, *rules: SecurityGroupRule, wanted: Wanted | None = None) -> tuple[State, str]:
-    found = judge(traffic_of(wish), [SecurityGroup(GROUP, rules)], wanted or Wanted())
+    found = judge(traffic_of(wish), [SecurityGroup(GROUP, rules)], wanted or Wanted(), "")
     return found.state, found.reason
 
 
@@ -81,6 +81,31 @@ def test_members_of_a_group() -> None:
 
 def test_the_rule_is_named() -> None:
     lets, other = rule(remote_cidr=OFFICE), rule(ports=(80, 80))
-    found = judge(traffic_of(Wish("tcp/22", "203.0.113.9")), [SecurityGroup(GROUP, (other, lets))], Wanted())
+    found = judge(traffic_of(Wish("tcp/22", "203.0.113.9")), [SecurityGroup(GROUP, (other, lets))], Wanted(), "")
     assert lets.rule_id in found.observed and GROUP in found.observed
     assert verdict(Wish("tcp/22")) == NONE
+
+
+def test_what_a_guest_wants_of_others() -> None:
+    echo = Traffic(1, None, ip_network("198.51.100.7"), egress=True)
+    out, into = rule(egress=True, protocol=None, ports=None), rule(protocol=None, ports=None)
+    assert judge(echo, [SecurityGroup(GROUP, (into,))], Wanted(), "").reason == "NO_GROUP_RULE"
+    assert judge(echo, [SecurityGroup(GROUP, (into, out))], Wanted(), "").state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("traffic", "options"),
+    [
+        (
+            traffic_of(Wish("tcp/22", "203.0.113.0/24")),
+            "--ingress --protocol tcp --dst-port 22 --remote-ip 203.0.113.0/24",
+        ),
+        (traffic_of(Wish("icmp", "2001:db8::/64")), "--ingress --protocol ipv6-icmp --remote-ip 2001:db8::/64"),
+        (
+            Traffic(17, 53, ip_network("10.0.0.2"), egress=True),
+            "--egress --protocol udp --dst-port 53 --remote-ip 10.0.0.2/32",
+        ),
+    ],
+)
+def test_the_remedy_is_a_rule_that_lets_just_that_pass(traffic: Traffic, options: str) -> None:
+    assert traffic.options == options

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from net_agent.diagnosis.finding import Finding
 from net_agent.diagnosis.hops import inward, metadata, names, outside, routing, services, tunnel, wiring
 from net_agent.diagnosis.hops.faults import faults
-from net_agent.diagnosis.hops.groups import groups
+from net_agent.diagnosis.hops.groups import groups, groups_out
 from net_agent.diagnosis.hops.host_filter import host_filter
 from net_agent.diagnosis.path import GuestPath
 
@@ -39,6 +39,7 @@ HOPS: tuple[Hop, ...] = (
     Hop("dhcp", "DHCP answers", services.dhcp),
     Hop("address", "the guest has its address", services.address),
     Hop("metadata", "metadata answers", metadata.metadata),
+    Hop("groups-out", "security groups let the guest out", groups_out),
     Hop("router", "the router is on the bridge", routing.router),
     Hop("gateway", "the gateway answers", outside.gateway),
     Hop("translation", "the guest's address is translated", routing.translation),

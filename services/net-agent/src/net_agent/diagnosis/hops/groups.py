@@ -1,14 +1,14 @@
-"""Security groups: which rule lets pass what others want from the guest, or that none does."""
+"""Security groups: which rule lets pass what others want from the guest, or it from others, or that none does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 
-from net_agent.diagnosis.finding import Finding, broken, not_applicable, ok
+from net_agent.diagnosis.finding import Finding, State, broken, not_applicable, ok, unknown
 from net_agent.diagnosis.path import GuestPath, Wish
-from net_agent.model import IpNetwork, SecurityGroup, SecurityGroupRule
+from net_agent.model import IpNetwork, Port, SecurityGroup, SecurityGroupRule
 from net_agent.specs.wanted import Wanted
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1}
@@ -17,16 +17,25 @@ _ICMPV6 = 58
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What wants to come in. `dport`: None where the protocol has none."""
+    """What wants to come in, or, `egress`, to get out. `dport`: None where the protocol has none."""
 
     protocol: int
     dport: int | None
-    source: IpNetwork
+    other_end: IpNetwork
+    egress: bool = False
 
     def __str__(self) -> str:
         names = {number: name for name, number in _PROTOCOLS.items()} | {_ICMPV6: "icmp"}
-        name = names[self.protocol]
-        return f"{name}/{self.dport} from {self.source}" if self.dport else f"{name} from {self.source}"
+        what = f"{names[self.protocol]}/{self.dport}" if self.dport else names[self.protocol]
+        return f"{what} {'to' if self.egress else 'from'} {self.other_end}"
+
+    @property
+    def options(self) -> str:
+        """Of `cirra security group rule create`: what makes a rule that lets just this pass."""
+        protocol = "ipv6-icmp" if self.protocol == _ICMPV6 else str(self).split("/")[0].split()[0]
+        port = f" --dst-port {self.dport}" if self.dport else ""
+        way = "--egress" if self.egress else "--ingress"
+        return f"{way} --protocol {protocol}{port} --remote-ip {self.other_end}"
 
 
 def traffic_of(wish: Wish) -> Traffic:
@@ -40,30 +49,59 @@ def traffic_of(wish: Wish) -> Traffic:
 async def groups(path: GuestPath) -> Finding:
     if not path.wish.to:
         return not_applicable("nothing in particular is wanted of the guest (--to)")
+    return _judged(path, traffic_of(path.wish))
+
+
+async def groups_out(path: GuestPath) -> Finding:
+    """Whether anything gets out that every guest does not need: what the hops behind this one ask for."""
     wanted, port = path.ground.wanted, path.port
     if port.unguarded:
         return ok("port security is off: no rule is asked")
-    traffic = traffic_of(path.wish)
+    found = [group for group_id in port.security_group_ids if (group := wanted.security_groups.get(group_id))]
+    rules = [rule for group in found for rule in group.rules if rule.egress]
+    if not rules:
+        seen = "no rule of the port's security groups lets anything out but DHCP and metadata"
+        return broken("NO_EGRESS_RULE", seen, f"{_rule_create(port)} --egress, or put the port in another group")
+    return ok(f"{len(rules)} rules of the port's security groups let something out")
+
+
+def kept_in(path: GuestPath, protocol: str, address: IPv4Address, dport: int | None = None) -> Finding | None:
+    """Why a probe of the guest's can't tell anything; None: its groups let it out."""
+    finding = _judged(path, Traffic(_PROTOCOLS[protocol], dport, ip_network(address), egress=True))
+    return unknown(finding.reason, finding.observed) if finding.state is not State.OK else None
+
+
+def _judged(path: GuestPath, traffic: Traffic) -> Finding:
+    wanted, port = path.ground.wanted, path.port
+    if port.unguarded:
+        return ok("port security is off: no rule is asked")
     missing = [group_id for group_id in port.security_group_ids if group_id not in wanted.security_groups]
     if missing:
         seen = f"this host has not been told of security group {', '.join(missing)}, which the port is in"
         return broken("GROUP_NOT_HERE", seen, "see that the net-agent hears of changes: cirra service list, its log")
     found = [wanted.security_groups[group_id] for group_id in port.security_group_ids]
-    return judge(traffic, found, wanted)
+    return judge(traffic, found, wanted, f"{_rule_create(port)} {traffic.options}")
 
 
-def judge(traffic: Traffic, found: Iterable[SecurityGroup], wanted: Wanted) -> Finding:
+def _rule_create(port: Port) -> str:
+    """Of a port in no group, the group is the operator's to choose."""
+    group_id = next(iter(port.security_group_ids), None)
+    if group_id is not None:
+        return f"cirra security group rule create {group_id}"
+    return f"cirra port set {port.port_id} --security-group GROUP, and cirra security group rule create GROUP"
+
+
+def judge(traffic: Traffic, found: Iterable[SecurityGroup], wanted: Wanted, remedy: str) -> Finding:
     """What the rules make of the traffic (pure)."""
-    remedy = f"cirra security group rule create GROUP --ingress with what lets {traffic} pass"
     partly = None
     for group in found:
         for rule in group.rules:
             if not _concerns(rule, traffic):
                 continue
             remotes = list(_remotes(rule, traffic, wanted))
-            if any(_covers(remote, traffic.source) for remote in remotes):
+            if any(_covers(remote, traffic.other_end) for remote in remotes):
                 return ok(f"rule {rule.rule_id} of group {group.group_id} lets {traffic} pass")
-            if any(remote.overlaps(traffic.source) for remote in remotes):
+            if any(remote.overlaps(traffic.other_end) for remote in remotes):
                 partly = f"rule {rule.rule_id} of group {group.group_id} lets only part of {traffic} pass"
     if partly is not None:
         return broken("GROUP_RULE_PARTIAL", partly, remedy)
@@ -72,7 +110,7 @@ def judge(traffic: Traffic, found: Iterable[SecurityGroup], wanted: Wanted) -> F
 
 def _concerns(rule: SecurityGroupRule, traffic: Traffic) -> bool:
     """All but the other end."""
-    if rule.egress or rule.ip_version != traffic.source.version:
+    if rule.egress != traffic.egress or rule.ip_version != traffic.other_end.version:
         return False
     if rule.protocol not in (None, traffic.protocol):
         return False

@@ -1,8 +1,8 @@
 """Rules of the host's own that reject what bridges pass on: a condition of the host, not of the guest's.
 
-With bridge-nf-call-iptables, frames on a bridge meet the host's FORWARD chain, and `FORWARD … REJECT` (firewalld,
-Docker, a distribution's defaults) silently eats them. The rulesets beside ours are read; a probe says whether they
-bite.
+Where a bridge shows its frames to the hooks of IP (ADR 26, or everybody's bridge-nf-call-iptables), they meet the
+host's FORWARD chain, and `FORWARD … REJECT` (firewalld, Docker, a distribution's defaults) silently eats them. The
+rulesets beside ours are read; a probe says whether they bite.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pyroute2 import IPRoute
+
 from net_agent.diagnosis.finding import Finding, broken, ok, unknown
 from net_agent.diagnosis.nft import list_ruleset
 from net_agent.diagnosis.path import GuestPath
+from net_agent.drivers.linux.guard.bridging import is_shown_to_ip
+from net_agent.drivers.linux.links import get_link
 
 _BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _FAMILIES = ("ip", "inet", "bridge")
@@ -22,7 +26,7 @@ _ENDS = ("drop", "reject")
 
 
 async def host_filter(path: GuestPath) -> Finding:
-    suspects, bridged = await path.on_host(_look)
+    suspects, bridged = await path.on_host(lambda: _look(path.network.bridge))
     if not suspects:
         return ok("no rules of the host's own reject what bridges pass on")
     named = ", ".join(suspects)
@@ -30,18 +34,20 @@ async def host_filter(path: GuestPath) -> Finding:
         return unknown("HOST_FILTER_SUSPECT", f"{named} may reject the guest's frames; no probe can tell")
     if await path.offered() is not None:
         return ok(f"{named} rejects some, and lets a probe of the guest's pass")
-    how = "frames on bridges meet it (bridge-nf-call-iptables is 1)" if bridged else "frames on bridges meet it"
+    how = "frames on bridges meet it (br_netfilter shows them)" if bridged else "frames on bridges meet it"
     return broken(
         "HOST_FILTER_REJECTS",
         f"{named} rejects or drops, {how}, and a probe of the guest's gets no answer",
-        "accept there what is bridged by brq+ (iptables -I FORWARD -m physdev --physdev-is-bridged -j ACCEPT), or, if "
-        "no rules of yours need it: sysctl net.bridge.bridge-nf-call-iptables=0",
+        "accept there what is bridged by brq+: iptables -I FORWARD -m physdev --physdev-is-bridged -j ACCEPT",
     )
 
 
-def _look() -> tuple[Sequence[str], bool]:
-    """Chains that may reject; whether bridged frames meet those of IPv4."""
-    bridged = _BRIDGED.exists() and _BRIDGED.read_text().strip() == "1"
+def _look(bridge: str) -> tuple[Sequence[str], bool]:
+    """Chains that may reject; whether frames on this bridge meet those of IP."""
+    with IPRoute() as ip:
+        link = get_link(ip, bridge)
+    bridged = link is not None and is_shown_to_ip(link)
+    bridged = bridged or (_BRIDGED.exists() and _BRIDGED.read_text().strip() == "1")
     families = _FAMILIES if bridged else ("bridge",)
     return suspects(list_ruleset(), families), bridged
 

@@ -128,11 +128,11 @@ async def reached(path: GuestPath) -> Finding:
 
 def _source(traffic: Traffic, out: WayOut) -> IPv4Address | None:
     """Who asks: the first address of those meant, or, from anywhere, the provider's router."""
-    if traffic.source == ip_network("0.0.0.0/0"):
+    if traffic.other_end == ip_network("0.0.0.0/0"):
         return out.next_hop
-    if not isinstance(traffic.source, IPv4Network):
+    if not isinstance(traffic.other_end, IPv4Network):
         return None
-    return traffic.source[0] if traffic.source.num_addresses == 1 else traffic.source[1]
+    return traffic.other_end[0] if traffic.other_end.num_addresses == 1 else traffic.other_end[1]
 
 
 def entrance(path: GuestPath) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from net_agent.diagnosis.finding import Finding, broken, not_applicable, ok, unknown
+from net_agent.diagnosis.hops.groups import kept_in
 from net_agent.diagnosis.hops.services import NO_VOICE, RECONCILE
 from net_agent.diagnosis.path import GuestPath
 from net_agent.diagnosis.probe import frames
@@ -21,6 +22,8 @@ async def dns(path: GuestPath) -> Finding:
         return not_applicable("the guest is told of no DNS server of ours")
     if path.voice is None:
         return unknown("NO_TAP", NO_VOICE)
+    if (kept := kept_in(path, "udp", server, 53)) is not None:
+        return kept
     own, name = path.own[0], f"{host_name(path.port)}.{path.network.dns_domain}"
     reply = await path.once("dns own", lambda: resolve(path, name, server))
     if reply is None:
@@ -43,6 +46,8 @@ async def dns_outside(path: GuestPath) -> Finding:
         return not_applicable("the subnets name no DNS servers of the outside")
     if path.voice is None:
         return unknown("NO_TAP", NO_VOICE)
+    if (kept := kept_in(path, "udp", server, 53)) is not None:
+        return kept
     name, asked = path.targets.name, ", ".join(nameservers)
     reply = await path.once("dns outside", lambda: resolve(path, name, server))
     remedy = f"see that {asked} can be reached from the network and serves it, or name others: cirra subnet set"

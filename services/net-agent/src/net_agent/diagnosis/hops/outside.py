@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 from pyroute2 import IPRoute
 
 from net_agent.diagnosis.finding import Finding, broken, not_applicable, ok, unknown
+from net_agent.diagnosis.hops.groups import kept_in
 from net_agent.diagnosis.hops.routing import Way, WayOut, inside, way_of, way_out_of
 from net_agent.diagnosis.hops.services import NO_VOICE
 from net_agent.diagnosis.path import GuestPath
@@ -94,6 +95,8 @@ async def _tried(path: GuestPath, target: IPv4Address) -> Finding | None:
         return unknown("NO_TAP", NO_VOICE)
     if (mac := await path.mac_of(address)) is None:
         return unknown("NO_GATEWAY", f"{address}, the gateway, does not answer: {target} can't be tried")
+    if (kept := kept_in(path, "icmp", target)) is not None:
+        return kept
     if await path.once(f"echo {target}", lambda: echo(path, target, mac)):
         return ok(f"{target} answers ICMP echo, by way of {address}")
     return None
