@@ -11,6 +11,8 @@ from pathlib import Path
 from cirra.agent.v1.desired_pb2 import DesiredObject
 from core.bus import publish_command
 from net_agent.model import Port, port_to_spec
+from net_agent.model.security_group import security_group_to_spec
+from tests.contract.network.hosts import OPEN
 from tests.integration.agent.world import HOST, World, until
 
 
@@ -79,5 +81,13 @@ def wish(port: Port, generation: int, *, absent: bool = False) -> DesiredObject:
 async def command(world: World, desired: DesiredObject) -> None:
     """As the conductor: into the desired state, then on the bus."""
     world.conductor.want(desired)
-    verb = "RemovePort" if desired.absent else "EnsurePort"
+    kind = desired.kind.title().replace("-", "")
+    verb = f"Remove{kind}" if desired.absent else f"Ensure{kind}"
     await publish_command(world.bus, desired.host, desired.agent, verb, desired.object_id, desired)
+
+
+async def know_the_open_group(world: World) -> None:
+    """That in which ports are that are not about security groups: a host forgets what nobody wants of it."""
+    desired = DesiredObject(host=HOST, agent="net", kind="security-group", object_id=OPEN.group_id, generation=1)
+    desired.security_group.CopyFrom(security_group_to_spec(OPEN))
+    await command(world, desired)

@@ -10,7 +10,7 @@ import pytest
 from cirra.agent.v1.desired_pb2 import LeaseSeen, Report
 from tests.contract.network.hosts import LinuxHost, make_network, make_port
 from tests.integration.agent.world import World, until
-from tests.integration.net_agent.agent import NetAgentProcess, command, wish
+from tests.integration.net_agent.agent import NetAgentProcess, command, know_the_open_group, wish
 
 
 def facts(world: World, object_id: str, name: str) -> list[Report]:
@@ -55,6 +55,7 @@ async def test_a_port_from_command_to_lease_through_kill_9(world: World, linux: 
     port = make_port(network, 11)
     await agent.start()
     try:
+        await know_the_open_group(world)
         await command(world, wish(port, 1))
         report = await observed(world, port.port_id, 1)
         assert report.port.wired and not report.HasField("failure")

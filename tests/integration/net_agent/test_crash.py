@@ -10,7 +10,7 @@ from tests.contract.network.fabric import make_peer, make_vxlan
 from tests.contract.network.hosts import LinuxHost, make_port
 from tests.contract.network.waiting import until
 from tests.integration.agent.world import HOST, World
-from tests.integration.net_agent.agent import NetAgentProcess, command, wish
+from tests.integration.net_agent.agent import NetAgentProcess, command, know_the_open_group, wish
 from tests.integration.net_agent.test_agent import facts, linux  # noqa: F401 — the fixture
 
 PORTS, NETWORKS = 50, 5
@@ -34,6 +34,7 @@ async def test_fifty_bindings_survive_kill_9(world: World, linux: LinuxHost) -> 
 
     await agent.start()
     try:
+        await know_the_open_group(world)
         for port in ports:
             await command(world, wish(port, 1))
         await until(some_are, timeout_s=60)
@@ -61,6 +62,7 @@ async def test_the_host_heals_while_the_control_plane_is_away(world: World, linu
 
     await agent.start()
     try:
+        await know_the_open_group(world)
         await command(world, wish(port, 1))
         desired = DesiredObject(host=HOST, agent="net", kind="peer", object_id=peer.port_id, generation=1)
         desired.peer.CopyFrom(peer_to_spec(peer))

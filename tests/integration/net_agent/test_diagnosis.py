@@ -14,7 +14,7 @@ from core.bus import publish_command
 from net_agent.diagnosis.probe.voice import devices
 from tests.contract.network.hosts import LinuxHost, make_network, make_port
 from tests.integration.agent.world import HOST, World
-from tests.integration.net_agent.agent import NetAgentProcess, command, wish
+from tests.integration.net_agent.agent import NetAgentProcess, command, know_the_open_group, wish
 from tests.integration.net_agent.test_agent import linux, observed
 
 __all__ = ["linux"]
@@ -49,6 +49,7 @@ async def test_a_walk_is_answered_and_leaves_nothing(world: World, linux: LinuxH
     await linux.command("ip", "link", "set", "leftover", "alias", f"cirra:probe:{port.port_id}")
     await agent.start()
     try:
+        await know_the_open_group(world)
         await command(world, wish(port, 1))
         await observed(world, port.port_id, 1)
         guest = await linux.guest(port)
