@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 
 from cirra.agent.v1 import fabric_pb2 as fabric
 from cirra.network.v1 import events_pb2 as pb
@@ -70,6 +71,11 @@ def hosts_naming(facts: Facts, group_id: str) -> set[str]:
     }
 
 
+def _is_named_on(facts: Facts, host: str, group_id: str) -> bool:
+    """Whether `hosts_naming` has the host."""
+    return any(facts.members_on_host.get(rule.group_id, host) for rule in facts.rules_naming.get(group_id))
+
+
 class SecurityGroupKind:
     """Object `security-group`."""
 
@@ -100,13 +106,15 @@ class GroupMemberKind:
     name = "group-member"
 
     def affected(self, facts: Facts) -> Iterator[Cell]:
-        yield from self._of_ports(facts)
+        # Once for each group: in a rebuild, every port of a group has changed.
+        hosts: Callable[[str], set[str]] = cache(partial(self._hosts_before_and_after, facts))
+        yield from self._of_ports(facts, hosts)
         for group_id in self._newly_named(facts):
             for member in list(facts.members_of_group.get(group_id)):
-                for host in self._hosts_before_and_after(facts, group_id):
+                for host in hosts(group_id):
                     yield host, member.port_id
 
-    def _of_ports(self, facts: Facts) -> Iterator[Cell]:
+    def _of_ports(self, facts: Facts, hosts: Callable[[str], set[str]]) -> Iterator[Cell]:
         """Ports that came, went, moved, or are in other groups."""
         for before, after in facts.bindings.changed():
             binding = after or before
@@ -114,7 +122,7 @@ class GroupMemberKind:
             # On another host it may be told otherwise yet, and be the active one no more.
             all_of_it = [each for each in (before, *facts.bindings_of_port.get(binding.port_id)) if each is not None]
             for group_id in {group for each in all_of_it for group in each.port.security_group_ids}:
-                for host in self._hosts_before_and_after(facts, group_id):
+                for host in hosts(group_id):
                     yield host, binding.port_id
 
     def _newly_named(self, facts: Facts) -> set[str]:
@@ -149,15 +157,16 @@ class GroupMemberKind:
         binding = facts.active_binding(object_id)
         if binding is None:
             return None
-        groups = [group for group in binding.port.security_group_ids if host in hosts_naming(facts, group)]
+        groups = [group for group in binding.port.security_group_ids if _is_named_on(facts, host, group)]
         if not groups:
             return None
         addresses = [address.ip_address for address in binding.port.addresses]
         return fabric.GroupMemberSpec(port_id=object_id, group_ids=groups, ip_addresses=addresses)
 
     def all(self, facts: Facts) -> Iterator[Cell]:
+        hosts: Callable[[str], set[str]] = cache(partial(hosts_naming, facts))
         for member in facts.memberships:
-            for host in hosts_naming(facts, member.group_id):
+            for host in hosts(member.group_id):
                 yield host, member.port_id
 
 
