@@ -110,6 +110,28 @@ async def test_nothing_gets_to_a_guest_but_what_a_rule_lets_in(linux: LinuxHost)
         assert told is not None and told["ip"] == inside.address
 
 
+async def test_ports_that_come_while_groups_and_members_do_are_each_seen_wired(linux: LinuxHost) -> None:
+    """What somebody else's rule or membership still lacks is not lacking to a port."""
+    network, front = make_network(), make_group()
+    group = make_group(*ANYTHING_OUT, rule(remote_group_id=front.group_id))
+    await linux.driver.keep(group)
+    ports = [make_port(network, number, security_group_ids=(group.group_id,)) for number in range(11, 41)]
+    lacking: list[tuple[str, ...]] = []
+
+    async def plug(port: Port, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        lacking.append((await linux.driver.plug(port)).lacking)
+
+    async def change() -> None:
+        for number in range(40):
+            address = ip_network(f"10.77.1.{number}").network_address
+            await linux.driver.keep(GroupMember(make_port(network, 99).port_id, (front.group_id,), (address,)))
+            await linux.driver.keep(replace(group, rules=(*group.rules, rule(protocol=TCP, ports=(number + 1, 80)))))
+
+    await asyncio.gather(change(), *(plug(port, number / 10) for number, port in enumerate(ports)))
+    assert len(lacking) == len(ports) and not any(lacking), lacking
+
+
 async def test_in_no_group_nothing_passes_and_without_port_security_everything(linux: LinuxHost) -> None:
     network = make_network()
     none, off = (make_port(network, 11, security_group_ids=()), make_port(network, 12, unguarded=True))

@@ -119,15 +119,16 @@ class LinuxDriver:
         return await self._settled(port)
 
     async def _settled(self, port: Port) -> PortState:
-        """As it is observed while nothing is under way with its network: what a port that comes meanwhile still lacks
-        there is not lacking to this one."""
-        lane = self._lanes[port.network.network_id]
+        """As it is observed while nothing is under way with its network or with groups: what a port, a rule or a member
+        that comes meanwhile still lacks there is not lacking to this one."""
+        lanes = [self._batch(lane) for lane in (port.network.network_id, _GROUPS)]
         while True:
-            quiet, begun = not lane.busy, lane.begun
+            quiet, begun = not any(lane.busy for lane in lanes), [lane.begun for lane in lanes]
             state = await self.observe(port.port_id)
-            if state.wired or (quiet and lane.begun == begun):
+            if state.wired or (quiet and begun == [lane.begun for lane in lanes]):
                 return state
-            await lane.landed()
+            for lane in lanes:
+                await lane.landed()
 
     async def unplug(self, port_id: str) -> None:
         last = self._specs.leave(("port", port_id))
@@ -269,9 +270,12 @@ class LinuxDriver:
     # ---- passes
 
     async def _pass(self, lane: str, keys: Collection[Key]) -> Faults:
+        return await self._batch(lane).ask(keys)
+
+    def _batch(self, lane: str) -> Batch[Key, Faults]:
         if lane not in self._lanes:
             self._lanes[lane] = Batch(self._pass_once)
-        return await self._lanes[lane].ask(keys)
+        return self._lanes[lane]
 
     async def _pass_once(self, keys: tuple[Key, ...]) -> Faults:
         """What is no longer wanted goes, then what is wanted is made; returns what went wrong."""
