@@ -71,6 +71,9 @@ class Failure(Exception):
         return status.SerializeToString()
 
 
+GONE = Failure(grpc.StatusCode.UNAVAILABLE, "connection reset")
+
+
 @dataclass(frozen=True)
 class Call:
     method: str

@@ -1,10 +1,8 @@
-"""The async client: tokens, positions, repeated calls, pages, watches, uploads, errors."""
+"""The async client: tokens, positions, repeated calls, pages, errors, and what it asks for."""
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -13,13 +11,11 @@ from grpc import StatusCode
 from cirra.compute.v1 import compute_pb2 as compute
 from cirra.events.v1 import events_pb2 as events
 from cirra.identity.v1 import identity_pb2 as identity
-from cirra.image.v1 import image_pb2 as image
 from cirra.operations.v1 import operations_pb2 as operations
 from cirra.placement.v1 import placement_pb2 as placement
-from cirra_sdk import AsyncClient, OperationFailed, errors
-from tests.unit.sdk.fake_gateway import Failure, FakeGateway
+from cirra_sdk import AsyncClient, errors
+from tests.unit.sdk.fake_gateway import GONE, Failure, FakeGateway
 
-GONE = Failure(StatusCode.UNAVAILABLE, "connection reset")
 FLAVOR = compute.Flavor(name="flavors/1", uid="1", display_name="small")
 
 
@@ -228,186 +224,6 @@ async def test_as_of_a_time(gateway: FakeGateway, client: AsyncClient) -> None:
     gateway.answers("GetInstance", compute.Instance())
     await client.instances.get("web", as_of=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     assert gateway.requests("GetInstance")[0].as_of.ToJsonString() == "2026-01-02T03:04:05Z"
-
-
-async def test_a_watch_goes_on_after_an_interruption_and_says_nothing_twice(
-    gateway: FakeGateway, client: AsyncClient
-) -> None:
-    def state(status: compute.InstanceStatus.ValueType, position: int, deleted: bool = False) -> object:
-        instance = compute.Instance(name="i/1", uid="1", status=status)
-        return compute.WatchInstancesResponse(instance=instance, position=position, deleted=deleted)
-
-    build = state(compute.INSTANCE_STATUS_BUILD, 3)
-    active = state(compute.INSTANCE_STATUS_ACTIVE, 5)
-    deleted = state(compute.INSTANCE_STATUS_DELETED, 8, deleted=True)
-    rounds = iter([[build], [build, active], [active, deleted]])
-
-    def answer(request: compute.WatchInstancesRequest) -> object:
-        yield from next(rounds)
-        raise GONE
-
-    gateway.answers("WatchInstances", answer)
-    assert [change async for change in client.instances.watch("web")] == [build, active, deleted]
-    assert client.position == 8
-
-
-async def test_a_watch_that_was_quiet_for_long_still_outlives_an_interruption(gateway: FakeGateway) -> None:
-    rounds = iter([0.6, 0.6])
-
-    def answer(request: events.WatchEventsRequest) -> object:
-        quiet_s = next(rounds, None)
-        if quiet_s is None:
-            yield events.Event(position=5)
-        else:
-            gateway.cancelled.wait(quiet_s)
-            raise GONE
-
-    gateway.answers("WatchEvents", answer)
-    async with AsyncClient.connect(endpoint=gateway.endpoint, user="ann", password="secret", retry_for_s=0.4) as client:
-        assert (await anext(client.events.watch())).position == 5
-
-
-async def test_a_watch_that_the_cloud_always_ends_is_given_up(gateway: FakeGateway) -> None:
-    gateway.answers("WatchEvents", [])
-    async with AsyncClient.connect(endpoint=gateway.endpoint, user="ann", password="secret", retry_for_s=0.4) as client:
-        with pytest.raises(errors.Unavailable, match="ends every watch"):
-            await anext(client.events.watch())
-    assert len(gateway.calls_of("WatchEvents")) > 1
-
-
-async def test_a_watch_outlives_its_token(gateway: FakeGateway, client: AsyncClient) -> None:
-    def answer(request: events.WatchEventsRequest) -> object:
-        yield events.Event(position=request.after_position + 1)
-        gateway.good_tokens.clear()
-        raise Failure(StatusCode.UNAUTHENTICATED, "watching ends with it", "TOKEN_EXPIRED")
-
-    gateway.answers("WatchEvents", answer)
-    events_seen = client.events.watch(after_position=1)
-    assert [(await anext(events_seen)).position for _ in range(2)] == [2, 3]
-    await events_seen.aclose()
-    assert [call.metadata["authorization"] for call in gateway.calls_of("WatchEvents")] == [
-        "Bearer token-1",
-        "Bearer token-2",
-    ]
-
-
-async def test_a_watch_of_what_went_away_meanwhile_ends(gateway: FakeGateway, client: AsyncClient) -> None:
-    present = compute.WatchInstancesResponse(instance=compute.Instance(uid="1"), position=3)
-    rounds = iter([GONE, Failure(StatusCode.NOT_FOUND, "no instance", "NOT_FOUND")])
-
-    def answer(request: compute.WatchInstancesRequest) -> object:
-        failure = next(rounds)
-        if failure is GONE:
-            yield present
-        raise failure
-
-    gateway.answers("WatchInstances", answer)
-    changes = [change async for change in client.instances.watch("web")]
-    assert [change.deleted for change in changes] == [False, True]
-
-
-async def test_waiting_for_an_operation_tells_each_change(gateway: FakeGateway, client: AsyncClient) -> None:
-    running = operations.Operation(name="operations/1", state=operations.OPERATION_STATE_RUNNING)
-    done = operations.Operation(name="operations/1", state=operations.OPERATION_STATE_SUCCEEDED, done=True, position=30)
-    gateway.fails("WatchOperation", GONE)
-    gateway.answers("WatchOperation", [running, done])
-    told: list[operations.Operation] = []
-    assert await client.operations.wait("operations/1", on_change=told.append) == done
-    assert told == [running, done]
-    assert client.position == 30, "who waited reads what was done"
-
-
-@pytest.mark.parametrize("state", [operations.OPERATION_STATE_FAILED, operations.OPERATION_STATE_STUCK])
-async def test_waiting_for_an_operation_that_fails(
-    gateway: FakeGateway, client: AsyncClient, state: operations.OperationState.ValueType
-) -> None:
-    error = operations.OperationError(reason="NO_VALID_HOST", message="none of 3 hosts fits", remedy="add a host")
-    gateway.answers("WatchOperation", [operations.Operation(name="operations/1", state=state, error=error)])
-    with pytest.raises(OperationFailed) as failed:
-        await client.operations.wait("operations/1")
-    assert (failed.value.reason, failed.value.message, failed.value.remedy) == (
-        "NO_VALID_HOST",
-        "none of 3 hosts fits",
-        "add a host",
-    )
-    assert failed.value.operation.state == state
-
-
-async def test_waiting_has_an_end(gateway: FakeGateway, client: AsyncClient) -> None:
-    released = gateway.cancelled
-
-    def answer(request: operations.WatchOperationRequest) -> object:
-        yield operations.Operation(name="operations/1")
-        released.wait(10)
-
-    gateway.answers("WatchOperation", answer)
-    with pytest.raises(TimeoutError):
-        await client.operations.wait("operations/1", timeout_s=0.2)
-    assert released.wait(5), "the server is told that nobody listens any more"
-
-
-async def test_uploads_a_file_with_its_checksum(gateway: FakeGateway, client: AsyncClient, tmp_path: Path) -> None:
-    data = bytes(range(256)) * 10_000
-    (tmp_path / "disk").write_bytes(data)
-    gateway.answers("UploadImageData", image.Image(name="images/1", status=image.IMAGE_STATUS_ACTIVE))
-    progress: list[tuple[int, int]] = []
-
-    done = await client.images.upload("images/1", tmp_path / "disk", lambda *told: progress.append(told))
-
-    assert done.status == image.IMAGE_STATUS_ACTIVE
-    [[header, *chunks]] = gateway.requests("UploadImageData")
-    assert header.header == image.UploadImageHeader(
-        name="images/1", size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
-    )
-    assert b"".join(part.chunk for part in chunks) == data
-    assert max(len(part.chunk) for part in chunks) <= 1024 * 1024
-    assert progress[-1] == (len(data), len(data)) and len(progress) == len(chunks)
-
-
-async def test_an_upload_that_was_cut_off_is_sent_again_whole(
-    gateway: FakeGateway, client: AsyncClient, tmp_path: Path
-) -> None:
-    (tmp_path / "disk").write_bytes(b"x" * 2_500_000)
-    gateway.fails("UploadImageData", GONE, Failure(StatusCode.UNAUTHENTICATED, "expired", "TOKEN_EXPIRED"))
-    gateway.answers("UploadImageData", image.Image(status=image.IMAGE_STATUS_ACTIVE))
-    assert (await client.images.upload("images/1", tmp_path / "disk")).status == image.IMAGE_STATUS_ACTIVE
-    sizes = [sum(len(part.chunk) for part in parts) for parts in gateway.requests("UploadImageData")]
-    assert sizes == [2_500_000] * 3
-
-
-async def test_an_upload_whose_answer_was_lost_has_succeeded(
-    gateway: FakeGateway, client: AsyncClient, tmp_path: Path
-) -> None:
-    (tmp_path / "disk").write_bytes(b"mine")
-    there = image.Image(status=image.IMAGE_STATUS_ACTIVE, sha256=hashlib.sha256(b"mine").hexdigest())
-    gateway.answers("GetImage", there)
-    refused = Failure(StatusCode.FAILED_PRECONDITION, "it has its data", "IMAGE_NOT_QUEUED")
-    gateway.fails("UploadImageData", GONE, refused, refused)
-    assert await client.images.upload("images/1", tmp_path / "disk") == there
-    (tmp_path / "disk").write_bytes(b"other")
-    with pytest.raises(errors.FailedPrecondition):
-        await client.images.upload("images/1", tmp_path / "disk")
-
-
-async def test_what_goes_wrong_on_our_side_of_an_upload_is_told(
-    gateway: FakeGateway, client: AsyncClient, tmp_path: Path
-) -> None:
-    (tmp_path / "disk").write_bytes(b"x")
-    gateway.answers("UploadImageData", image.Image())
-
-    def fail(sent: int, total: int) -> None:
-        raise ValueError("no room for a bar")
-
-    with pytest.raises(ValueError, match="no room for a bar"):
-        await client.images.upload("images/1", tmp_path / "disk", fail)
-
-
-async def test_an_image_that_is_refused(gateway: FakeGateway, client: AsyncClient, tmp_path: Path) -> None:
-    (tmp_path / "disk").write_bytes(b"QFI")
-    gateway.fails("UploadImageData", Failure(StatusCode.INVALID_ARGUMENT, "it refers to …", "IMAGE_HAS_BACKING_FILE"))
-    with pytest.raises(errors.InvalidArgument) as refused:
-        await client.images.upload("images/1", tmp_path / "disk")
-    assert refused.value.reason == "IMAGE_HAS_BACKING_FILE"
 
 
 async def test_roles_and_quotas(gateway: FakeGateway, client: AsyncClient) -> None:
