@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from net_agent.drivers.linux import nftables
+from net_agent.drivers.linux.ruleset import Seen
 from net_agent.model import AllowedPair, GroupMember, Port, SecurityGroup
 from tests.contract.network.guest import Guest
 from tests.contract.network.hosts import OPEN, LinuxHost, make_group, make_network, make_port, rule
@@ -284,6 +286,42 @@ async def test_where_bridges_stop_to_show_their_frames_nothing_passes_unseen(lin
         assert not (await linux.driver.observe(inside.port.port_id)).wired
         await linux.driver.heal()
         assert await client.connects(inside.address, 80) is not None
+
+
+async def test_rules_are_read_again_only_when_somebody_else_changed_some(
+    linux: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = nftables.read_table, list[str]()
+
+    def counted(family: str, name: str) -> Seen | None:
+        reads.append(family)
+        return read(family, name)
+
+    monkeypatch.setattr(nftables, "read_table", counted)
+    network, front = make_network(), make_group()
+    group = make_group(*ANYTHING_OUT, rule(remote_group_id=front.group_id))
+    ports = [make_port(network, number, security_group_ids=(group.group_id,)) for number in (11, 12, 13)]
+    await linux.driver.plug(ports[0])
+    before = len(reads)
+    await linux.driver.keep(group)
+    for port in ports:
+        await linux.driver.plug(port)
+        for address in port.addresses:
+            await linux.driver.keep(GroupMember(port.port_id, (front.group_id,), (address,)))
+        assert (await linux.driver.observe(port.port_id)).wired
+    await linux.driver.unplug(ports[2].port_id)
+    assert await linux.driver.heal() == {}
+    assert len(reads) == before, "what was written is known"
+    await linux.command("nft", "flush", "chain", "bridge", "cirra", ports[0].device)
+    assert not (await linux.driver.observe(ports[0].port_id)).wired
+    assert len(reads) > before
+    assert await linux.driver.heal() == {}
+    assert (await linux.driver.observe(ports[0].port_id)).wired
+    # Another agent knows nothing, reads all of it, and finds it as the first one took it to be.
+    as_it_was = await linux.fingerprint(network)
+    await linux.restart()
+    assert await linux.driver.heal() == {}
+    assert await linux.fingerprint(network) == as_it_was
 
 
 async def test_a_restart_of_the_agent_touches_no_rule_and_no_stream(linux: LinuxHost) -> None:

@@ -13,7 +13,7 @@ from net_agent.drivers.base import NetworkFault
 from net_agent.drivers.linux.guard.flows import Flow, Verdicts, judge
 from net_agent.drivers.linux.guard.kernel import Sight
 from net_agent.drivers.linux.guard.numbers import Numbers
-from net_agent.drivers.linux.ruleset import Chain, Rule, Seen, Set, Table, difference, parse_listing, regular
+from net_agent.drivers.linux.ruleset import Chain, Rule, Seen, Set, Table, difference, parse_listing, regular, seen_of
 from net_agent.model import Port, SecurityGroup
 from tests.unit.net_agent.samples import make_port
 from tests.unit.net_agent.test_guard_rules import FRONT, WEB, rule
@@ -150,16 +150,33 @@ def test_a_listing_is_read() -> None:
     )
 
 
+def table_of(taps: frozenset[str], members: frozenset[str], **chains: str) -> Table:
+    sets = (Set("taps", "ifname : verdict", taps), Set("members4-g", "ipv4_addr", members, interval=True))
+    return Table("bridge", "cirra", sets, tuple(regular(name, [Rule(text, "")]) for name, text in chains.items()))
+
+
 def test_a_tap_that_no_record_tells_of_is_left_alone() -> None:
-    seen = Seen(
-        {"taps": frozenset({"tap1 : jump tap1", "tap2 : jump tap2"}), "members4-g": frozenset({"10.0.0.1"})},
-        {},
-        {"tap1": ("a",), "tap2": ("b",), "out-tap2": ("c",), "egress-g": ("d",), "input": ("e",)},
-    )
-    spared = Sight({"bridge": seen, "inet": None}).without(frozenset({"tap2"})).tables["bridge"]
-    assert spared is not None
-    assert spared.sets == {"taps": frozenset({"tap1 : jump tap1"})}
-    assert spared.comments.keys() == {"tap1", "input"}
+    known = {"tap1": "a", "input": "e"}
+    both = frozenset({"tap1 : jump tap1", "tap2 : jump tap2"})
+    there = table_of(both, frozenset({"10.0.0.1"}), **known, **{"tap2": "b", "out-tap2": "c", "egress-g": "d"})
+    sight = Sight({"bridge": seen_of(there), "inet": None}, 1)
+    wanted = Table("bridge", "cirra", (Set("taps", "ifname : verdict", frozenset({"tap1 : jump tap1"})),), ())
+    wanted = replace(wanted, chains=tuple(chain for chain in there.chains if chain.name in known))
+    assert sight.due([wanted], frozenset({"tap2"})) == []
+    [due] = sight.due([wanted])
+    assert due.names is not None and {"tap2", "out-tap2", "egress-g"} <= due.names
+
+
+def test_a_group_that_a_stray_and_a_port_have_is_right_when_the_port_has_all_of_it() -> None:
+    """A stray may know members that no record tells of yet: those stay."""
+    taps, strays = frozenset({"tap1 : jump tap1"}), frozenset({"tap2"})
+    there = table_of(taps, frozenset({"10.0.0.1", "10.0.0.2"}), **{"tap1": "a", "tap2": "b", "egress-g": "d"})
+    sight = Sight({"bridge": seen_of(there), "inet": None}, 1)
+    assert sight.due([table_of(taps, frozenset({"10.0.0.1"}), **{"tap1": "a", "egress-g": "d"})], strays) == []
+    [due] = sight.due([table_of(taps, frozenset({"10.0.0.3"}), **{"tap1": "a", "egress-g": "d"})], strays)
+    assert due.script == "add element bridge cirra members4-g { 10.0.0.3 }\n"
+    [due] = sight.due([table_of(taps, frozenset({"10.0.0.1"}), **{"tap1": "a", "egress-g": "new"})], strays)
+    assert due.names == {"egress-g"}
 
 
 # ---- numbers

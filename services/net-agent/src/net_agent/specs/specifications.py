@@ -6,7 +6,8 @@ in between, somebody still knows. With all of them the host's network is made ri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import structlog
@@ -34,6 +35,13 @@ class Specifications:
         self._wanted = Wanted()
         self._leaving: dict[Key, Model | None] = {}
         self._loaded = False
+        self._changes: Counter[str] = Counter()
+
+    def changes(self, *kinds: str) -> int:
+        """A number that rises when what is wanted of these kinds, or leaves, becomes another: what follows from that is
+        good until then. "network" is also what ports say of theirs."""
+        self._load()
+        return sum(self._changes[kind] for kind in kinds)
 
     @property
     def wanted(self) -> Wanted:
@@ -64,11 +72,13 @@ class Specifications:
         await self._store.write(changes)
         self._leaving.pop(key, None)
         wanted.put(model)
+        self._changed(news)
         return frozenset(news)
 
     def leave(self, key: Key) -> Model | None:
         """It is no longer wanted; `forget` follows when nothing of it is left. Its last specification, if there was."""
         self._leaving[key] = self.wanted.remove(key) or self._leaving.get(key)
+        self._changed([key])
         return self._leaving[key]
 
     async def forget(self, key: Key) -> None:
@@ -76,17 +86,23 @@ class Specifications:
         self._load()
         await self._store.write({key: None})
         self._leaving.pop(key, None)
+        self._changed([key])
 
     async def forget_network(self, network_id: str) -> None:
         """Nothing of the network is left on this host."""
         if not self.wanted.stands(network_id):
             await self._store.write({(_PORT_NETWORK, network_id): None})
             self.wanted.forget_network(network_id)
+            self._changed([("network", network_id)])
 
     async def forget_all(self) -> None:
         """Nothing of anything is left on this host; nor is there a record."""
         await self._store.delete()
         self._wanted, self._leaving = Wanted(), {}
+        self._changes.update(BY_NAME.keys())
+
+    def _changed(self, keys: Iterable[Key]) -> None:
+        self._changes.update(kind for kind, _ in keys)
 
     async def close(self) -> None:
         await self._store.close()
@@ -101,6 +117,7 @@ class Specifications:
                 # Written by a version that let it pass. The conductor tells it again, and then who sent it hears why.
                 _log.error("a specification on disk is refused", kind=kind, object_id=object_id, error=str(error))
         self._loaded = True
+        self._changes.update(BY_NAME.keys())
 
     def _take_in(self, kind: str, content: bytes) -> None:
         if kind == _PORT_NETWORK:

@@ -13,12 +13,13 @@ from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import TC_H_INGRESS, TC_H_ROOT
+from pyroute2.netlink.rtnl import TC_H_ROOT
 from pyroute2.netlink.rtnl.tcmsg import sched_tbf
 
 from core.ids import device_suffix
 from net_agent.drivers.base import NetworkFault
-from net_agent.drivers.linux.links import alias, all_links, delete_link, get_link, set_link
+from net_agent.drivers.linux.links import Link, Links, alias, all_links, delete_link, get_link, set_link
+from net_agent.drivers.linux.rtqdisc import Parameters, Queues, read_queues, read_redirects
 from net_agent.model import Port
 
 ROLE = "bandwidth"
@@ -57,21 +58,18 @@ class Bucket:
         return {"rate": f"{self.rate * 8}bit", "burst": self.burst, "limit": self.limit}
 
     @property
-    def parameters(self) -> tuple[int, int, int]:
-        """As the kernel tells them: rate, time to send the burst, limit."""
+    def parameters(self) -> Parameters:
+        """As the kernel tells them."""
         found = dict(sched_tbf.get_parameters(self.arguments)["attrs"])["TCA_TBF_PARMS"]
         return found["rate"], found["buffer"], found["limit"]
-
-
-Parameters = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What stands at a tap: buckets' parameters, and whether what comes in is led through the second one."""
 
-    inward: Parameters = None
-    outward: Parameters = None
+    inward: Parameters | None = None
+    outward: Parameters | None = None
     led: bool = False
 
 
@@ -97,45 +95,34 @@ def _buckets(port: Port) -> tuple[Bucket | None, Bucket | None]:
     )
 
 
-def read_shapes(ports: Collection[Port]) -> Mapping[str, Shape]:
-    """Of each port, by its id."""
-    with IPRoute() as ip:
-        links = {link.name: link for link in all_links(ip)}
-        buckets = {
-            message["index"]: _parameters(message)
-            for message in ip.get_qdiscs()
-            if message.get("kind") == "tbf" and message["parent"] == TC_H_ROOT
-        }
-        shapes = {}
-        for port in ports:
-            tap, detour = links.get(port.device), links.get(detour_device(port.port_id))
-            shapes[port.port_id] = Shape(
-                buckets.get(tap.index) if tap is not None else None,
-                buckets.get(detour.index) if detour is not None else None,
-                tap is not None and detour is not None and detour.up and _leads(ip, tap.index, detour.index),
-            )
-    return shapes
+def devices_of(ports: Collection[Port]) -> set[str]:
+    """All interfaces that their bandwidth is about."""
+    return {device for port in ports for device in (port.device, detour_device(port.port_id))}
 
 
-def _parameters(message: Any) -> tuple[int, int, int]:
-    found = message.get_nested("TCA_OPTIONS", "TCA_TBF_PARMS")
-    return found["rate"], found["buffer"], found["limit"]
+def read_shapes(ports: Collection[Port], links: Links) -> Mapping[str, Shape]:
+    """Of each port, by its id. links: with all of `devices_of` that there are."""
+    queues = read_queues()
+    return {
+        port.port_id: _shape(queues, links.get(port.device), links.get(detour_device(port.port_id))) for port in ports
+    }
 
 
-def _leads(ip: IPRoute, tap: int, detour: int) -> bool:
-    if not any(message["parent"] == TC_H_INGRESS for message in ip.get_qdiscs(index=tap)):
-        return False
-    for message in ip.get_filters(index=tap, parent=_INGRESS_HANDLE):
-        action = message.get_nested("TCA_OPTIONS", "TCA_U32_ACT", "TCA_ACT_PRIO_1", "TCA_ACT_OPTIONS")
-        parameters = action.get_attr("TCA_MIRRED_PARMS") if action is not None else None
-        if parameters is not None and parameters["ifindex"] == detour:
-            return True
-    return False
+def _shape(queues: Queues, tap: Link | None, detour: Link | None) -> Shape:
+    return Shape(
+        queues.buckets.get(tap.index) if tap is not None else None,
+        queues.buckets.get(detour.index) if detour is not None else None,
+        tap is not None
+        and detour is not None
+        and detour.up
+        and tap.index in queues.ingress
+        and detour.index in read_redirects(tap.index),
+    )
 
 
-def ensure_bandwidth(port: Port) -> None:
+def ensure_bandwidth(port: Port, present: Shape) -> None:
     """Just what is wanted stands at the tap; what is right isn't touched. Raises NetworkFault."""
-    present, wanted = read_shapes([port])[port.port_id], wanted_shape(port)
+    wanted = wanted_shape(port)
     if present == wanted:
         return
     inward, outward = _buckets(port)
@@ -148,7 +135,7 @@ def ensure_bandwidth(port: Port) -> None:
         if outward is None:
             _go_straight(ip, tap.index, port.port_id)
         elif present != wanted:
-            _lead_through(ip, tap.index, port, outward)
+            _lead_through(ip, tap.index, port, outward, led=present.led)
 
 
 def _set_bucket(ip: IPRoute, index: int, bucket: Bucket | None) -> None:
@@ -158,7 +145,7 @@ def _set_bucket(ip: IPRoute, index: int, bucket: Bucket | None) -> None:
         _tolerating_absence(lambda: ip.tc("del", index=index, handle=_HANDLE, parent=TC_H_ROOT))
 
 
-def _lead_through(ip: IPRoute, tap: int, port: Port, bucket: Bucket) -> None:
+def _lead_through(ip: IPRoute, tap: int, port: Port, bucket: Bucket, *, led: bool) -> None:
     """The detour is there, with its bucket, before anything is led to it."""
     name = detour_device(port.port_id)
     detour = get_link(ip, name)
@@ -173,7 +160,7 @@ def _lead_through(ip: IPRoute, tap: int, port: Port, bucket: Bucket) -> None:
         )
     set_link(ip, detour, ifalias=alias(ROLE, port.port_id), mtu=port.network.mtu, state="up")
     _set_bucket(ip, detour.index, bucket)
-    if not _leads(ip, tap, detour.index):
+    if not led:
         _tolerating_absence(lambda: ip.tc("del", "ingress", index=tap))
         ip.tc("add", "ingress", index=tap)
         redirect = {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": detour.index}

@@ -79,7 +79,7 @@ class LinuxDriver:
             self._segments,
             Firewall(namespaces, self._segments.joint, self._specs),
             Taps(namespaces),
-            Bandwidths(namespaces),
+            Bandwidths(namespaces, self._links),
             Peers(namespaces, self._links),
             self._services,
             self._routing,

@@ -108,6 +108,18 @@ def parse_listing(listing: Mapping[str, Any]) -> Seen:
     return Seen(sets, hooks, {name: tuple(each) for name, each in comments.items()})
 
 
+def seen_of(table: Table) -> Seen:
+    """What the kernel has once it has all of it; what rules put into sets, nobody knows before it is read."""
+    return Seen(
+        sets={each.name: each.elements for each in table.sets},
+        hooks={
+            chain.name: (chain.kind, chain.hook, chain.priority, chain.policy) if chain.hook else (None,) * 4
+            for chain in table.chains
+        },
+        comments={chain.name: tuple(rule.comment for rule in chain.rules) for chain in table.chains},
+    )
+
+
 def _element(value: Any) -> str:
     """An element as JSON → as text."""
     if isinstance(value, list):

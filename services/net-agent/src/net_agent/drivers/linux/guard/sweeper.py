@@ -47,10 +47,13 @@ class Sweeper:
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
         self._swept: dict[str, _Rules] = {}
+        self._plan: Plan | None = None
         self._lock = asyncio.Lock()
 
     async def sweep(self, plan: Plan) -> None:
         async with self._lock:
+            if plan is self._plan:
+                return
             known = plan.zones.keys()
             for network_id in self._swept.keys() - known:
                 del self._swept[network_id]
@@ -60,6 +63,7 @@ class Sweeper:
                     zone = plan.zones[network_id]
                     await self._namespaces.on_host(partial(_sweep, zone, rules.verdicts))
                     self._swept[network_id] = rules
+            self._plan = plan
 
     async def forget(self, plan: Plan, port: Port) -> None:
         """The port's connections are nobody's: whoever gets its address next begins anew."""
