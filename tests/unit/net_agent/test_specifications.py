@@ -144,3 +144,40 @@ async def test_a_scope_has_what_is_concerned(tmp_path: Path) -> None:
         left = whole.without({("port", PORT.port_id)})
         assert [port.port_id for port in left.ports] == [make_port(12).port_id]
         assert whole.without(whole.all_keys()).is_empty
+
+
+async def test_a_number_tells_that_something_of_a_kind_has_changed(tmp_path: Path) -> None:
+    kinds = ("port", "network", "peer", "security-group")
+
+    async with opened(tmp_path) as specs:
+
+        def changed(before: dict[str, int]) -> set[str]:
+            return {kind for kind in kinds if specs.changes(kind) != before[kind]}
+
+        def now() -> dict[str, int]:
+            return {kind: specs.changes(kind) for kind in kinds}
+
+        before = now()
+        await specs.keep(PORT)
+        assert changed(before) == {"port", "network"}, "the port brought its network"
+        before = now()
+        await specs.keep(PORT)
+        assert changed(before) == set() and specs.changes(*kinds) == sum(before.values())
+        await specs.keep(PEER)
+        assert changed(before) == {"peer"}
+        before = now()
+        specs.leave(key_of(PORT))
+        assert changed(before) == {"port"}
+        before = now()
+        await specs.forget(key_of(PORT))
+        assert changed(before) == {"port"}
+        before = now()
+        await specs.forget_network(NETWORK_ID)
+        assert changed(before) == {"network"}
+        before = now()
+        await specs.forget_all()
+        assert changed(before) == set(kinds)
+    async with opened(tmp_path) as specs:
+        await specs.keep(PORT)
+    async with opened(tmp_path) as specs:
+        assert specs.changes("port") > 0, "what is on disk is read first"

@@ -28,8 +28,9 @@ _NOT_IN_FORCE = "its rules are not in force"
 
 
 class Firewall:
-    """See `Part`. One change at a time: each is made against the tables as they were read just before, and is one
-    transaction. A port that leaves keeps its rules until its tap is gone."""
+    """See `Part`. One change at a time: each is one transaction, made against the tables as they were read, or written,
+    last, as long as the kernel's number of its rules says that nobody has changed them since. What is wanted is planned
+    once, and drawn as tables once. A port that leaves keeps its rules until its tap is gone."""
 
     name = "firewall"
 
