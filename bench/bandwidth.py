@@ -17,8 +17,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from pyroute2 import IPRoute
+
 from core.ids import bridge_device, tap_device, uuid7
-from net_agent.drivers.linux.bandwidth import ensure_bandwidth, remove_bandwidth
+from net_agent.drivers.linux.bandwidth import ensure_bandwidth, read_shapes, remove_bandwidth
+from net_agent.drivers.linux.links import Links, all_links
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.model import Bandwidth, Network, Port
 
@@ -60,7 +63,13 @@ class Wires:
 
     async def limit(self, bandwidth: Bandwidth) -> None:
         port = replace(self.port, bandwidth=bandwidth)
-        await self.namespaces.inside(self.host, lambda: ensure_bandwidth(port))
+
+        def set_it() -> None:
+            with IPRoute() as ip:
+                links = Links(all_links(ip))
+            ensure_bandwidth(port, read_shapes([port], links)[port.port_id])
+
+        await self.namespaces.inside(self.host, set_it)
 
     async def remove(self) -> None:
         await self.namespaces.inside(self.host, lambda: remove_bandwidth(self.port.port_id))
