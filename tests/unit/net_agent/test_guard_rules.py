@@ -112,9 +112,9 @@ def test_what_every_guest_needs_comes_before_its_groups_and_its_limits() -> None
     sent = [each.text for each in out.rules]
     assert "ip daddr 169.254.169.254 tcp dport 80 accept" in sent
     assert sent.index("ip protocol udp udp sport 68 udp dport 67 accept") < sent.index(
-        "ct state new ct count over 7 counter drop"
+        "ct state new ct status & confirmed == 0 ct count over 7 counter drop"
     )
-    assert "ct state new limit rate over 9/second burst 18 packets counter drop" in sent
+    assert "ct state new ct status & confirmed == 0 limit rate over 9/second burst 18 packets counter drop" in sent
     received = [each.text for each in into.rules]
     assert "ip saddr { 10.0.0.2 } udp sport 67 udp dport 68 accept" in received, "from its DHCP server alone"
 
@@ -169,6 +169,16 @@ def test_both_back_ends_bring_the_same_traffic_to_the_same_chains(backend: Backe
         texts = [each.text for each in chain.rules]
         assert texts.index("ct mark 1 counter drop") < texts.index("ct state established,related accept")
     assert all(each.name == "cirra" for each in tables)
+
+
+def test_arp_passes_where_it_is_tracked_as_no_connection() -> None:
+    """What the sender may say of itself is asked in the chain of its tap, before."""
+    port = make_port(11)
+    tables = BridgeBackend().tables(plan(port))
+    for name, chain in (("senders", names.sending(port.device)), ("receivers", names.receiving(port.device))):
+        dispatch = [each.text for each in chain_of(tables, name).rules]
+        assert dispatch.index("ether type arp accept") < len(dispatch) - 1
+        assert "ct state invalid counter drop" in [each.text for each in chain_of(tables, chain).rules]
 
 
 def test_the_numbers_of_marks_are_told_apart() -> None:

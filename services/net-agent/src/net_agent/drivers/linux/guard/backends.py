@@ -56,11 +56,13 @@ class BridgeBackend:
             Set(names.RECEIVERS, "ifname : verdict", _jumps(plan, names.receiving)),
             *plan.member_sets(),
         )
+        # To the tracker of connections, ARP is `invalid`.
+        arp = Rule("ether type arp accept", "of no connection; whose it may be was asked before")
         chains = (
             *_bridge_base(plan),
             _base("zones", "prerouting", names.FIRST_PRIORITY + 1, f"iifname vmap @{names.NETWORKS}", "its zone"),
-            _stateful("senders", 0, f"iifname vmap @{names.SENDERS}"),
-            _stateful("receivers", 1, f"oifname vmap @{names.RECEIVERS}"),
+            _stateful("senders", 0, f"iifname vmap @{names.SENDERS}", arp),
+            _stateful("receivers", 1, f"oifname vmap @{names.RECEIVERS}", arp),
             _base("strange", "forward", names.AFTER_IP_PRIORITY, _strange(), "no guest understands it"),
             *_zone_chains(plan),
             *_common(plan),

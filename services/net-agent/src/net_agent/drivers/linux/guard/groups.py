@@ -25,6 +25,8 @@ _ICMP = {1: "icmp", 58: "icmpv6"}
 # advertisements and redirects come in.
 _ND_OUT = "{ 131, 132, 133, 135, 136, 143 }"
 _ND_IN = "{ 130, 134, 135, 136, 137 }"
+# Of each connection its first packet: all of one that is never answered (UDP to a collector) are `new`.
+_BEGINS = "ct state new ct status & confirmed == 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,9 @@ def dhcp_servers(port: Port) -> list[IPv4Address]:
 
 
 def _limited(limits: Limits) -> Iterator[Rule]:
-    yield Rule(f"ct state new ct count over {limits.connections} {DROP}", "too many connections")
+    yield Rule(f"{_BEGINS} ct count over {limits.connections} {DROP}", "too many connections")
     rate = f"limit rate over {limits.new_per_second}/second burst {2 * limits.new_per_second} packets"
-    yield Rule(f"ct state new {rate} {DROP}", "too many new connections")
+    yield Rule(f"{_BEGINS} {rate} {DROP}", "too many new connections")
 
 
 def _jumps(group_ids: list[str], *, egress: bool) -> Iterator[Rule]:
