@@ -7,6 +7,7 @@ import hmac
 import http.client
 import json
 import socket
+import struct
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from tests.contract.network.guest import Guest
 from tests.contract.network.hosts import METADATA_KEY, LinuxHost, make_network, make_port
 from tests.contract.network.metadata_service import MetadataService, make_identities
 from tests.contract.network.waiting import until
+from tests.contract.network.wire import Capture
 
 pytestmark = pytest.mark.root
 
@@ -322,6 +324,37 @@ async def test_guests_talk_and_lies_are_dropped(linux: LinuxHost) -> None:
     assert not await second.ping("10.77.0.11")
     await second.run("ip", "link", "set", "eth0", "address", liar.mac_address)
     assert await second.ping("10.77.0.11")
+
+
+@pytest.mark.parametrize("tag", ["", "81000008", "88a80008"], ids=["none", "802.1Q", "802.1ad"])
+async def test_a_guest_sends_no_tags(linux: LinuxHost, tag: str) -> None:
+    """With its own addresses: on the uplink of a VLAN the tag would be the inner one of two."""
+    network = make_network()
+    ports = [make_port(network, number) for number in (11, 12)]
+    for port in ports:
+        await linux.driver.plug(port)
+    receiver, sender = [await linux.guest(port) for port in ports]
+    to, by = (bytes.fromhex(port.mac_address.replace(":", "")) for port in ports)
+    addresses = by, IPv4Address("10.77.0.12").packed, to, IPv4Address("10.77.0.11").packed
+    probe = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, *addresses)  # an ARP request, RFC 826
+
+    def send() -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+            wire.bind(("eth0", 0))
+            wire.send(to + by + bytes.fromhex(tag) + b"\x08\x06" + probe)
+            wire.send(to + by + b"\x08\x06" + probe + b"the last one")
+
+    capture = await receiver.inside(lambda: Capture("eth0"))
+    seen: list[bytes] = []
+    try:
+        await sender.inside(send)
+        async with asyncio.timeout(10):
+            while not any(content.endswith(b"the last one") for content in seen):
+                await asyncio.sleep(0.01)
+                seen += [frame.content for frame in capture.frames() if frame.content[6:12] == by]
+    finally:
+        capture.close()
+    assert sum(probe in content for content in seen) == (1 if tag else 2)
 
 
 async def test_a_guest_is_no_dhcp_server(linux: LinuxHost) -> None:

@@ -47,4 +47,4 @@ async def test_vlan_networks(found: Found) -> None:
 async def test_security_groups_by_connections_tracked_in_the_bridge(found: Found) -> None:
     """Without br_netfilter, which that back end does not need: nf_conntrack_bridge comes with the first rule."""
     assert not those_of(found.failed | found.skipped, "test_linux_security_groups"), found.console
-    assert len(those_of(found.passed, "test_linux_security_groups")) == 13, found.console
+    assert len(those_of(found.passed, "test_linux_security_groups")) == 14, found.console

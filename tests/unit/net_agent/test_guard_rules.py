@@ -130,7 +130,8 @@ def test_without_port_security_only_the_limits_are_left() -> None:
 def test_a_guest_is_who_it_is_and_no_router_or_dhcp_server() -> None:
     port = make_port(11, allowed_pairs=(AllowedPair(ip_network("10.0.0.192/28"), "fa:16:3e:00:00:77"),))
     texts = [each.text for each in spoofing_rules(port)]
-    assert texts[:3] == [
+    assert texts[:4] == [
+        "ether type { 8021q, 8021ad } counter drop",
         "udp sport 67 counter drop",
         "udp sport 547 counter drop",
         "icmpv6 type { nd-router-advert, nd-redirect } counter drop",

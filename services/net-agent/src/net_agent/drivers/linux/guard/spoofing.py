@@ -33,6 +33,8 @@ def spoofing_rules(port: Port) -> tuple[Rule, ...]:
 
 
 def _roles() -> Iterator[Rule]:
+    # Before all others: these look into a tagged frame as if it had no tag.
+    yield Rule(f"ether type {{ 8021q, 8021ad }} {DROP}", "no guest chooses a VLAN")
     yield Rule(f"udp sport 67 {DROP}", "no guest is a DHCP server")
     yield Rule(f"udp sport 547 {DROP}", "no guest is a DHCPv6 server")
     yield Rule(f"icmpv6 type {{ nd-router-advert, nd-redirect }} {DROP}", "no guest is a router")
