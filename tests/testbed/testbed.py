@@ -24,6 +24,8 @@ DHCP_CLIENT = (
     *("busybox", "udhcpc", "-f", "-n", "-q", "-s", "/bin/true", "-i", OFFICE_DHCP_DEVICE),
     *("-t", "2", "-T", "1", "-A", "1"),
 )
+# How it says that it does so.
+DHCP_UNANSWERED = "no lease, failing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,10 @@ class Testbed:
     async def dhcp_answer(self) -> str | None:
         """What a machine in the office is offered when it asks for an address there; None: nobody answered."""
         asked = await self.run(OFFICE_NAME, *DHCP_CLIENT)
-        return asked.output if asked.code == 0 else None
+        if asked.code == 0:
+            return asked.output
+        assert DHCP_UNANSWERED in asked.output, f"no question was asked: {asked.output}"
+        return None
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ from deployment.demo.userdata import user_data
 from deployment.enrolment import wait_usable
 from deployment.servers import servers
 from tests.e2e.cloud import Cloud, eventually
-from tests.e2e.machine import run
+from tests.e2e.machine import checked
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
@@ -148,7 +148,8 @@ async def test_read_models_are_rebuilt(cloud: Cloud, booted: Booted) -> None:
     assert finished.output.count("(100%)") >= 4
     assert await booted.tenant.user.instances.get(booted.instance.name) == before
     # Who rebuilt was no replica: nobody misses it.
-    assert "rebuild" not in (await cloud.deploy("status")).output
+    status = await cloud.deploy("status")
+    assert status.code == 0 and "rebuild" not in status.output, status.output
 
 
 async def test_delete_leaves_nothing(cloud: Cloud, booted: Booted) -> None:
@@ -164,7 +165,7 @@ async def test_delete_leaves_nothing(cloud: Cloud, booted: Booted) -> None:
     assert _of_guest(cloud, booted.instance) == {}
     assert not cloud.guest_folder(booted.instance.uid).exists()
     assert tap_device(last_segment(nic.port)) not in await cloud.machine.links()
-    namespaces = (await run("ip", "netns")).output
+    namespaces = await checked("ip", "netns")
     assert dhcp_namespace(last_segment(nic.network)) not in namespaces
     assert await cloud.machine.nft_tables() == ""
 

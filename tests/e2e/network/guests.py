@@ -16,7 +16,7 @@ from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER
 from cirra.network.v1.network_pb2 import NETWORK_TYPE_VXLAN, Network, Subnet
 from cirra_sdk import AsyncClient
 from core.ids import last_segment
-from deployment.demo.guest import HttpGuest, wait_login
+from deployment.demo.guest import HttpGuest, Output, wait_login
 from deployment.demo.tenant import Tenant
 from deployment.testbed.host import Host
 from tests.e2e.network import ways_out
@@ -43,19 +43,24 @@ class Guest:
 
     async def run(self, script: str, timeout_s: float = 60.0) -> str:
         """What a script that succeeds printed, without the last line's end."""
-        # The answer's own code says whether the guest was reached.
-        output = await self.inside.run(f'({script}\n)\necho "\n$?"', timeout_s)
-        text, _, code = output.text.rstrip("\n").rpartition("\n")
-        assert (output.code, code) == (0, "0"), f"{self.instance.display_name}: {script}: {output}"
-        return text.strip()
+        output = await self.ended(script, timeout_s)
+        assert output.code == 0, f"{self.instance.display_name}: {script}: {output}"
+        return output.text.strip()
+
+    async def ended(self, script: str, timeout_s: float = 60.0) -> Output:
+        """Of a script that may fail, in a guest that is there: else nothing that it can't do would mean anything."""
+        output = await self.inside.run(script, timeout_s)
+        assert output.code is not None, f"{self.instance.display_name} itself: {script}: {output}"
+        return output
 
     async def reaches(self, other: str) -> bool:
         """By one ping of a name or an address."""
-        return ", 0% packet loss" in (await self.inside.run(f"ping -c 1 -W 2 {other}")).text
+        return (await self.ended(f"ping -c 1 -W 2 {other}")).code == 0
 
     async def metadata(self, path: str) -> str:
         """What 169.254.169.254 answers; "": nothing, or that it can't."""
-        return (await self.inside.run(f"timeout 8 wget -q -O - {METADATA}{path} 2>/dev/null")).text.strip()
+        told = await self.ended(f"timeout 8 wget -q -O - {METADATA}{path} 2>/dev/null")
+        return told.text.strip() if told.code == 0 else ""
 
 
 async def operator_of(admin: AsyncClient, tenant: Tenant) -> Tenant:

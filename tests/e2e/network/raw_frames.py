@@ -41,4 +41,6 @@ async def send(guest: Guest, frame: bytes) -> None:
 
 async def heard(guest: Guest, mark: str) -> bool:
     """The question itself comes in a frame, and must not have the mark in it: "[m]ark" matches "mark"."""
-    return (await guest.run(f"grep -a -c '[{mark[0]}]{mark[1:]}' {_HEARD} || true")) != "0"
+    found = await guest.ended(f"grep -a -q '[{mark[0]}]{mark[1:]}' {_HEARD}")
+    assert found.code in (0, 1), f"nobody listens in {guest.instance.display_name}: {found}"
+    return found.code == 0

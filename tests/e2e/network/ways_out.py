@@ -14,7 +14,7 @@ from cirra.network.v1.network_pb2 import NETWORK_TYPE_FLAT, Network, Port, Subne
 from cirra.network.v1.router_pb2 import Router
 from cirra_sdk import AsyncClient
 from cirra_sdk.errors import FailedPrecondition
-from deployment.demo.guest import Output, execute
+from deployment.demo.guest import HttpGuest, Output
 from deployment.testbed import plan
 from tests.testbed.testbed import Testbed
 
@@ -82,10 +82,7 @@ async def floating_ip(user: AsyncClient, external: Network, port: Port | str) ->
 
 async def from_outside(testbed: Testbed, address: str, script: str = "hostname") -> Output:
     """What a tiny guest at this address says to somebody in the Internet."""
-    curl = ("curl", "--silent", "--show-error", "--fail", "--max-time", "5", "--noproxy", "*")
-    return await execute(
-        testbed.site.enter(plan.OUTSIDE_NAME, *curl, f"http://{address}/cgi-bin/sh", "--data-binary", script), 10.0
-    )
+    return await HttpGuest("", address, onto=tuple(testbed.site.enter(plan.OUTSIDE_NAME))).run(script, 5.0)
 
 
 async def until(look: Callable[[], Awaitable[bool]], what: str, timeout_s: float = EFFECT_TIMEOUT_S) -> None:

@@ -40,7 +40,7 @@ async def test_guests_of_three_hosts_reach_each_other_by_name(testbed: Testbed, 
     for one in guests:
         for other in guests:
             asked = await testbed.inside(one).run(f"ping -c 1 -W 5 {other.display_name}")
-            assert other.nics[0].fixed_ip in asked.text and "1 packets received" in asked.text, asked
+            assert asked.code == 0 and other.nics[0].fixed_ip in asked.text, asked
 
 
 async def test_they_do_so_through_tunnels(testbed: Testbed, guests: list[Instance]) -> None:

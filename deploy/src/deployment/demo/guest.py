@@ -6,6 +6,7 @@ The Debian guest is entered over ssh with the injected key, the tiny one over HT
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ _SSH_OPTIONS = (
     "StrictHostKeyChecking=no",
     "UserKnownHostsFile=/dev/null",
 )
+# A guest's web server tells nothing of how a script ended, so the script's last line does. A subshell: it may `exit`.
+# Its input is nobody's, as over ssh: the shell reads the script itself from there.
+_TELLING = "{{ (\n{script}\n) </dev/null\nprintf '\\nexit status %d\\n' $?; }}"
+_TOLD = re.compile(r"(?P<text>.*)\nexit status (?P<code>\d+)\n", re.DOTALL)
 
 
 class GuestUnreachable(CirraError):
@@ -37,7 +42,10 @@ class GuestUnreachable(CirraError):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Of a command: `code` is None when it did not end in time."""
+    """Of a command, `code` being its own exit status. None: it is not known to have ended, `error` tells why.
+
+    (Where ssh lets nobody in, `code` is 255, as ssh(1) has it.)
+    """
 
     code: int | None
     text: str
@@ -88,7 +96,7 @@ class SshGuest:
 
 @dataclass(frozen=True, slots=True)
 class HttpGuest:
-    """`onto`: as above."""
+    """`onto`: as above. What a script says on its standard error is among its text."""
 
     namespace: str
     address: str
@@ -103,7 +111,12 @@ class HttpGuest:
         return [*self.onto, *_inside(self.namespace), *curl, f"http://{self.address}/cgi-bin/sh", "--data-binary"]
 
     async def run(self, script: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Output:
-        return await execute([*self._command(), script], timeout_s)
+        answer = await execute([*self._command(), _TELLING.format(script=script)], timeout_s)
+        if answer.code != 0:
+            return Output(None, answer.text, answer.error)
+        if (told := _TOLD.fullmatch(answer.text)) is None:
+            return Output(None, answer.text, "its shell did not come to the script's end")
+        return Output(int(told["code"]), told["text"], "")
 
 
 def reach(kind: GuestKind, network_id: str, address: str, user: str, key: Path, onto: Sequence[str] = ()) -> Guest:
