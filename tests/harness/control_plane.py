@@ -78,6 +78,10 @@ class ControlPlane(Replicas):
     def compute(self) -> Any:
         return commands_pb2_grpc.ComputeCommandsStub(self.dial(self.conductor_addresses))
 
+    @property
+    def network(self) -> Any:
+        return commands_pb2_grpc.NetworkCommandsStub(self.dial(self.conductor_addresses))
+
     async def prepare(self, *, cidr: str = "10.0.0.0/24") -> Prepared:
         """An image, a flavor and a network to make instances of."""
         dialled = self.dial(self.conductor_addresses)

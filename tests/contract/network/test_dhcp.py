@@ -89,6 +89,25 @@ async def test_a_lease_is_renewed_on_the_host_that_the_guest_came_to(fabric: Fab
     assert [lease.ip_address for lease in await fabric.second.driver.leases()] == ["10.77.0.11"]
 
 
+async def test_a_guest_gets_the_address_that_its_port_has_now(linux: LinuxHost) -> None:
+    """Which is another since it asked first; the one that it had is its next port's at once."""
+    network = make_network()
+    port, other = make_port(network, 11), make_port(network, 12)
+    await linux.driver.plug(port)
+    guest = await linux.guest(port)
+    assert await guest.dhcp() is not None
+    await linux.driver.plug(replace(port, addresses=(IPv4Address("10.77.0.99"),)))
+    assert list(await linux.driver.leases()) == [], "no lease is left on what it has no more"
+    told = await guest.dhcp()
+    assert told is not None and told["ip"] == "10.77.0.99"
+    assert await guest.resolve("guest-11") == "10.77.0.99"
+    await linux.driver.plug(replace(other, addresses=port.addresses))
+    next_one = await linux.guest(other)
+    told = await next_one.dhcp()
+    assert told is not None and told["ip"] == "10.77.0.11"
+    assert await guest.ping("10.77.0.11")
+
+
 @pytest.mark.parametrize("leases_kept", [True, False])
 async def test_a_lease_is_renewed_after_a_restart_of_dnsmasq(linux: LinuxHost, leases_kept: bool) -> None:
     port = make_port(make_network(), 11)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
 from net_agent.drivers.base import ABSENT, NetworkFault
+from net_agent.model import Bandwidth
 from tests.contract.network.fabric import make_peer, make_vxlan
 from tests.contract.network.hosts import Host, make_network, make_port
 from tests.contract.network.waiting import until
@@ -31,6 +33,21 @@ async def test_plugging_again_changes_nothing(host: Host) -> None:
     await host.driver.plug(port)
     await host.driver.plug(port)
     assert await host.fingerprint(network) == before
+
+
+async def test_other_addresses_and_limits_are_taken_by_a_port_that_is_plugged(host: Host) -> None:
+    port = make_port(make_network(), 11)
+    await host.driver.plug(port)
+    changed = replace(port, addresses=(IPv4Address("10.77.0.99"),), bandwidth=Bandwidth(egress_kbps=10_000))
+    assert (await host.driver.plug(changed)).wired
+    await host.boot(changed)
+
+    async def leased() -> bool:
+        return [lease.ip_address for lease in await host.driver.leases()] == ["10.77.0.99"]
+
+    await until(leased)
+    await host.driver.unplug(port.port_id)
+    assert await host.leftovers() == []
 
 
 async def test_a_restart_changes_nothing(host: Host) -> None:

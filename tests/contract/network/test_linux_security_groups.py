@@ -13,12 +13,14 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from ipaddress import ip_network
+from functools import partial
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
 from net_agent.drivers.linux import nftables
+from net_agent.drivers.linux.guard.conntrack import flows_of
 from net_agent.drivers.linux.guard.groups import Limits
 from net_agent.drivers.linux.guard.kernel import best_backend
 from net_agent.drivers.linux.ruleset import Seen
@@ -32,6 +34,8 @@ TCP, ICMP, ICMPV6 = 6, 1, 58
 ANYTHING_OUT = (rule(egress=True), rule(egress=True, ip_version=6))
 # Within this a packet has arrived, or been dropped and sent again in vain.
 ARRIVES_S, IN_VAIN_S = 5.0, 1.5
+# Of the one network that a host has here.
+_ONLY_ZONE = 1
 
 
 class Station:
@@ -400,3 +404,28 @@ async def test_a_restart_of_the_agent_touches_no_rule_and_no_stream(linux: Linux
         await linux.driver.plug(inside.port)
         assert await linux.fingerprint(network) == before
         assert await passes(stream, accepted)
+
+
+async def test_an_address_that_a_port_loses_is_nobody_s_at_once(linux: LinuxHost) -> None:
+    """The guest may use it no more, and nothing is remembered of its connections with what is no guest."""
+    network = make_network()
+    server, client = make_port(network, 11), make_port(network, 12)
+    async with stations(linux, server, client) as (inside, outside):
+        listening = await inside.listens(80)
+        stream = await outside.connects(inside.address, 80)
+        assert stream is not None
+        accepted, _ = listening.accept()
+        assert await passes(stream, accepted)
+        assert await inside.guest.resolve("guest-12") == "10.77.0.12"
+
+        async def asked_for_names() -> bool:
+            flows = await linux.namespaces.on_host(partial(flows_of, _ONLY_ZONE))
+            return any((str(flow.source), flow.destination_port) == (inside.address, 53) for flow in flows)
+
+        assert await asked_for_names()
+        await linux.driver.plug(replace(server, addresses=(ip_address("10.77.0.99"),)))
+        assert not await asked_for_names()
+        assert not await passes(accepted, stream, within_s=IN_VAIN_S)
+        assert await outside.is_refused(inside.address, 80)
+        await inside.guest.address("10.77.0.99/24")
+        assert await outside.connects("10.77.0.99", 80) is not None

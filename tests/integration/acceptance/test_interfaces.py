@@ -9,6 +9,7 @@ from cirra.compute.v1 import compute_pb2 as compute
 from cirra.network.v1 import network_pb2 as network
 from cirra.operations.v1 import operations_pb2 as operations
 from cirra_sdk.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from tests.contract.network.waiting import until
 from tests.harness.cloud import Cloud, Parts, Tenant
 from tests.harness.control_plane import PATIENCE_S
 from tests.integration.acceptance.refusals import refused
@@ -109,3 +110,26 @@ async def test_a_port_s_bandwidth_is_told_to_its_host(cloud: Cloud, tenant: Tena
     assert (told.ingress_kbps, told.egress_kbps, told.egress_burst_kbits) == (20_000, 10_000, 800)
     async with refused(cloud, InvalidArgument, "INVALID_ARGUMENT", "port.qos.ingress_kbps"):
         await tenant.client.ports.create(network=parts.network, qos=network.BandwidthLimits(ingress_kbps=1))
+
+
+async def test_a_port_that_is_in_use_is_changed(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
+    """Its host is told, its server shows the address, and no quota is used up."""
+    ports = tenant.client.ports
+    port = await ports.create(network=parts.network, fixed_ips=[network.FixedIp(ip_address="10.0.0.70")])
+    booted = await tenant.boot(parts, nics=[compute.InstanceNic(port=port.name)])
+    usage = await tenant.usage()
+    moved, limits = network.FixedIp(ip_address="10.0.0.71"), network.BandwidthLimits(egress_kbps=10_000)
+    changed = await ports.update(port, display_name="front", fixed_ips=[moved], qos=limits)
+    assert (changed.display_name, changed.qos) == ("front", limits)
+    assert [fixed.ip_address for fixed in changed.fixed_ips] == ["10.0.0.71"]
+    [nic] = (await tenant.client.instances.get(booted)).nics
+    assert nic.fixed_ip == "10.0.0.71"
+
+    async def told() -> bool:
+        spec = host_of(cloud, booted.uid).ports[port.uid].port
+        return [each.ip_address for each in spec.addresses] == ["10.0.0.71"] and spec.bandwidth.egress_kbps == 10_000
+
+    await until(told)
+    again = await ports.update(port, qos=network.BandwidthLimits())
+    assert not again.HasField("qos")
+    assert await tenant.usage() == usage

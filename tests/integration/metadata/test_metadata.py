@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_network
+from uuid import UUID
 
 import httpx
 import pytest
@@ -13,6 +16,8 @@ from cirra.compute.v1 import compute_pb2 as compute
 from cirra.compute.v1.compute_pb2 import GetInstancePasswordRequest
 from cirra.compute.v1.events_pb2 import InstancePasswordPosted
 from cirra.identity.v1.identity_pb2 import ROLE_MEMBER, Principal
+from cirra.network.v1 import network_pb2 as networks
+from conductor.network.port import Port
 from core.errors import InvalidArgument, NotFound
 from core.rpc.context import acting_as
 from core.saga.state import SagaStatus
@@ -74,6 +79,24 @@ async def test_network_data_tells_of_the_nics_that_the_instance_has(world: World
     assert (network["type"], network["network_id"], network["link"]) == ("ipv4_dhcp", guest.network, link["id"])
 
 
+async def test_a_port_with_another_address_is_known_by_it(world: World, guest: GuestOf, proxy: Proxy) -> None:
+    instance = await world.plane.instance(guest.uid)
+    bound = await world.plane.repository.load(Port, UUID(instance.nics[0].port))
+    taken = await world.plane.repository.log.unique_keys(f"address/{bound.fixed_ips[0].subnet}")
+    free = next(str(each) for each in ip_network("10.0.0.0/24").hosts() if str(each) not in taken)
+    port, moved = networks.Port(name=str(bound.id)), replace(guest, address=free)
+    port.fixed_ips.add(ip_address=free)
+    assert (await proxy.ask("/latest/meta-data/local-ipv4", guest)).text == guest.address
+    with acting_as(ADMIN):
+        mask = FieldMask(paths=["fixed_ips"])
+        await world.plane.network.UpdatePort(networks.UpdatePortRequest(port=port, update_mask=mask))
+    async with asyncio.timeout(PATIENCE_S):
+        while (await proxy.ask("/latest/meta-data/local-ipv4", moved)).status_code != 200:
+            pass
+    assert (await proxy.ask("/latest/meta-data/local-ipv4", moved)).text == moved.address
+    assert (await proxy.ask("/latest/meta-data/local-ipv4", guest)).status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/openstack/latest/user_data", "/latest/user-data", "/2009-04-04/user-data"])
 async def test_user_data_is_binary_safe_and_sealed_in_the_log(
     world: World, guest: GuestOf, proxy: Proxy, path: str
@@ -110,7 +133,7 @@ async def test_nobody_asks_without_a_proof(guest: GuestOf, proxy: Proxy, signatu
 
 
 async def test_another_address_or_network_is_nobody(guest: GuestOf, proxy: Proxy) -> None:
-    assert (await proxy.ask("/latest/meta-data/", guest, address="10.0.0.250")).status_code == 404
+    assert (await proxy.ask("/latest/meta-data/", guest, address="10.9.0.250")).status_code == 404
     assert (await proxy.ask("/latest/meta-data/", guest, network=guest.uid)).status_code == 404
 
 

@@ -68,3 +68,25 @@ def test_a_port_is_active_when_wired_where_its_active_binding_is(history: Histor
     history.add("port", uid, wired("h3"))
     assert "h3" not in row_of(history, PORT, uid).resource.bindings
     assert PORT.columns(row_of(history, PORT, uid).resource).about == "i1"
+
+
+def test_a_port_that_loses_an_address_was_not_seen_with_it(history: History) -> None:
+    uid = uuid4()
+    old, new = (network.FixedIp(subnet="s1", ip_address=address) for address in ("10.0.0.5", "10.0.0.6"))
+    limits = network.BandwidthLimits(egress_kbps=1000)
+    history.add_all(
+        "port",
+        uid,
+        network_events.PortCreated(network_id="n1", fixed_ips=[old], qos=limits),
+        network_events.PortLeaseSeen(ip_address="10.0.0.5"),
+        network_events.PortAddressSeen(ip_address="10.0.0.5"),
+        network_events.PortUpdated(display_name="front", fixed_ips=[old, new], qos=limits),
+    )
+    port = row_of(history, PORT, uid).resource
+    assert (port.display_name, port.leased_ip, port.seen_ip) == ("front", "10.0.0.5", "10.0.0.5")
+    assert port.qos == limits
+    history.add("port", uid, network_events.PortUpdated(fixed_ips=[new], released_fixed_ips=[old]))
+    port = row_of(history, PORT, uid).resource
+    assert list(port.fixed_ips) == [new]
+    assert (port.leased_ip, port.seen_ip) == ("", "")
+    assert not any(port.HasField(field) for field in ("lease_time", "seen_time", "qos"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from api_gateway.events.listing import public_event
 from api_gateway.events.timeline import timeline
 from cirra.agent.v1 import desired_pb2 as agent
@@ -68,6 +70,15 @@ def test_who_said_so() -> None:
         ("compute-agent@h1", "running, image from the host's cache"),
         ("metadata@h1", "/x by curl"),
     ]
+
+
+def test_what_of_a_port_has_changed() -> None:
+    history, mask = History(), FieldMask(paths=["display_name", "fixed_ips", "qos"])
+    addresses = [FixedIp(ip_address="10.0.0.5"), FixedIp(ip_address="10.0.0.6")]
+    changed = network.PortUpdated(update_mask=mask, display_name="front", fixed_ips=addresses)
+    history.add("port", uuid4(), changed)
+    [entry] = timeline("r", history.events).entries
+    assert entry.detail == "display_name: front; fixed_ips: 10.0.0.5, 10.0.0.6; qos"
 
 
 def test_public_events_are_redacted() -> None:

@@ -92,6 +92,35 @@ async def test_an_address_more_is_looked_for(tmp_path: Path) -> None:
     assert (driver.calls["leases"], driver.calls["neighbours"]) == (2, 2)
 
 
+async def test_an_address_that_a_port_has_again_is_told_again(tmp_path: Path) -> None:
+    driver, told = Watched(tmp_path), Told()
+    observer = GuestObserver(driver, told)
+    port = make_port(11)
+    for address in (port.addresses[0], IPv4Address("10.0.0.99"), port.addresses[0]):
+        await driver.plug(replace(port, addresses=(address,)))
+        for _ in range(2):
+            await observer.look()
+    assert [facts.ip_address for _, facts in told.facts] == ["10.0.0.11", "10.0.0.99", "10.0.0.11"]  # type: ignore[attr-defined]
+
+
+async def test_an_address_that_a_guest_uses_on_is_no_news(tmp_path: Path) -> None:
+    """Its port has lost it, and the guest doesn't know yet."""
+
+    class Slow(SimulatedDriver):
+        async def neighbours(self, network_ids: frozenset[str] | None = None) -> list[Neighbour]:
+            return [Neighbour(port.port_id, port.mac_address, "10.0.0.11")]
+
+    driver, told = Slow(tmp_path), Told()
+    observer = GuestObserver(driver, told)
+    port = make_port(11)
+    await driver.plug(port)
+    await observer.look()
+    await driver.plug(replace(port, addresses=(IPv4Address("10.0.0.99"),)))
+    for _ in range(2):
+        await observer.look()
+    assert [type(facts) for _, facts in told.facts] == [AddressSeen, LeaseSeen]
+
+
 async def test_nothing_is_told_before_the_guest_is_there(tmp_path: Path) -> None:
     now = 0.0
     driver, told = SimulatedDriver(tmp_path, Behaviour(lease_delay_s=5.0), monotonic=lambda: now), Told()

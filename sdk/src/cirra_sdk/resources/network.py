@@ -199,21 +199,31 @@ class Ports(Collection[pb.Port]):
         self,
         name: pb.Port | str,
         *,
+        display_name: str | None = None,
+        fixed_ips: Iterable[pb.FixedIp] | None = None,
         security_groups: Iterable[SecurityGroup | str] | None = None,
         allowed_address_pairs: Iterable[pb.AddressPair] | None = None,
         port_security_enabled: bool | None = None,
+        qos: pb.BandwidthLimits | None = None,
         etag: str = "",
         request_id: str | None = None,
     ) -> pb.Port:
-        """Sets what is given, in effect within a second. Groups and pairs: all that it shall have. *etag*: of the port
-        as it was read; raises Conflict if it has changed since."""
+        """Sets what is given, in effect within a second where it is bound; the guest learns of its addresses when it
+        asks DHCP anew. Fixed IPs, groups and pairs: all that it shall have. *qos*: none of its limits set: unlimited.
+        *etag*: of the port as it was read; raises Conflict if it has changed since."""
         given = {
+            "display_name": display_name,
+            "fixed_ips": fixed_ips,
+            "qos": qos,
             "security_groups": security_groups,
             "allowed_address_pairs": allowed_address_pairs,
             "port_security_enabled": port_security_enabled,
         }
         port = pb.Port(
             name=name_of(name),
+            display_name=display_name or "",
+            fixed_ips=fixed_ips or (),
+            qos=qos,
             security_groups=[name_of(group) for group in security_groups or ()],
             allowed_address_pairs=allowed_address_pairs or (),
             port_security_enabled=port_security_enabled,

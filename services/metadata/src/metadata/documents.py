@@ -6,6 +6,9 @@ can't be once the instance is gone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import asyncpg
 
 from cirra.compute.v1 import events_pb2 as compute
@@ -47,6 +50,7 @@ _CONCERNED = frozenset(
         "InstancePasswordPosted",
         "InstanceDeleted",
         "PortCreated",
+        "PortUpdated",
         "PortDeviceSet",
         "PortBindingDesired",
         "PortBindingRemoved",
@@ -132,6 +136,12 @@ async def _port(connection: asyncpg.Connection, event: RecordedEvent) -> None:
     match event.type.rsplit(".", 1)[-1]:
         case "PortCreated":
             await _port_created(connection, event, network.PortCreated.FromString(event.data))
+        case "PortUpdated":
+            updated = network.PortUpdated.FromString(event.data)
+            if "fixed_ips" in updated.update_mask.paths:
+                await connection.execute("DELETE FROM fixed_ips WHERE port_id = $1", port_id)
+                network_id = await connection.fetchval("SELECT network_id FROM ports WHERE port_id = $1", port_id)
+                await _fixed_ips(connection, event, network_id, updated.fixed_ips)
         case "PortDeviceSet":
             device_id = network.PortDeviceSet.FromString(event.data).device_id or None
             await connection.execute("UPDATE ports SET instance_id = $2 WHERE port_id = $1", port_id, device_id)
@@ -155,12 +165,18 @@ async def _port_created(connection: asyncpg.Connection, event: RecordedEvent, cr
         created.device_id or None,
         created.mac_address,
     )
-    for place, fixed in enumerate(created.fixed_ips):
+    await _fixed_ips(connection, event, created.network_id, created.fixed_ips)
+
+
+async def _fixed_ips(
+    connection: asyncpg.Connection, event: RecordedEvent, network_id: Any, addresses: Iterable[public.FixedIp]
+) -> None:
+    for place, fixed in enumerate(addresses):
         await connection.execute(
             "INSERT INTO fixed_ips (port_id, place, network_id, address, subnet_id) VALUES ($1, $2, $3, $4, $5)",
             event.aggregate_id,
             place,
-            created.network_id,
+            network_id,
             fixed.ip_address,
             fixed.subnet,
         )

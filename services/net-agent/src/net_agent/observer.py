@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from google.protobuf.message import Message
@@ -78,10 +78,9 @@ class GuestObserver:
             _log.info("address seen", port_id=port_id, ip_address=ip_address)
 
     def _forget_others(self, ports: Sequence[Port]) -> None:
-        """A port that comes back, here as elsewhere, is observed anew."""
-        active = {port.port_id for port in ports}
-        self._leased.keep(active)
-        self._seen.keep(active)
+        """A port that comes back, here as elsewhere, is observed anew; so is an address that a port has again."""
+        for memory in (self._leased, self._seen):
+            memory.keep(ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +119,8 @@ class _Memory:
         self._addresses: dict[str, set[str]] = {}
         # Ports all of whose addresses were: that is most of them, and each is asked about at each look.
         self._complete: dict[str, Port] = {}
+        # Ports as they were at the last look.
+        self._last: dict[str, Port] = {}
 
     def has(self, sight: Lease | Neighbour) -> bool:
         return sight.ip_address in self._addresses.get(sight.port_id, ())
@@ -139,7 +140,17 @@ class _Memory:
         self._complete[port.port_id] = port
         return True
 
-    def keep(self, port_ids: Set[str]) -> None:
-        for memory in (self._addresses, self._complete):
-            for port_id in memory.keys() - port_ids:
+    def keep(self, ports: Sequence[Port]) -> None:
+        """Forgets all others. What a port has just got is told of also if it was before; what it has lost is not: its
+        guest may use it for a while yet."""
+        now = {port.port_id: port for port in ports}
+        memory: dict[str, Any]
+        for memory in (self._addresses, self._complete, self._last):
+            for port_id in memory.keys() - now.keys():
                 del memory[port_id]
+        for port_id, port in now.items():
+            before = self._last.get(port_id)
+            if before is not None and before != port and port_id in self._addresses:
+                got = {*self._expected(port)} - {*self._expected(before)}
+                self._addresses[port_id] -= {str(address) for address in got}
+        self._last = now

@@ -73,19 +73,19 @@ async def test_it_moves_and_is_given_back(world: World, routed: Routed) -> None:
     way = await routed.way()
     web, db = [(await world.make_port(way.network.uid)).uid for _ in range(2)]
     made = await routed.floating_ip(way.external.uid, port=web)
-    assert (await routed.load_port(web)).floating_ips == {made.uid}
+    assert (await routed.load_port(web)).floating_ips.keys() == {made.uid}
     with pytest.raises(FailedPrecondition, match="already") as refused:
         await routed.associate(made.uid, db)
     assert refused.value.reason == "FLOATING_IP_IN_USE"
     await routed.associate(made.uid, db, move=True)
-    assert (await routed.load_port(web)).floating_ips == set()
-    assert (await routed.load_port(db)).floating_ips == {made.uid}
+    assert (await routed.load_port(web)).floating_ips.keys() == set()
+    assert (await routed.load_port(db)).floating_ips.keys() == {made.uid}
     await routed.disassociate(made.uid)
     await routed.disassociate(made.uid)
-    assert (await routed.load_port(db)).floating_ips == set()
+    assert (await routed.load_port(db)).floating_ips.keys() == set()
     await routed.associate(made.uid, db)
     await routed.give_back(made.uid)
-    assert (await routed.load_port(db)).floating_ips == set()
+    assert (await routed.load_port(db)).floating_ips.keys() == set()
     with pytest.raises(NotFound):
         await routed.associate(made.uid, db)
     assert await constraint_differences(world.log) == []
@@ -102,10 +102,10 @@ async def test_several_addresses_of_a_port(world: World, routed: Routed) -> None
         await routed.associate(first, port, fixed_ip_address="10.0.0.99")
     await routed.associate(first, port, fixed_ip_address="10.0.0.50")
     await routed.associate(second, port, fixed_ip_address="10.0.0.51")
-    assert (await routed.load_port(port)).floating_ips == {first, second}
+    assert (await routed.load_port(port)).floating_ips.keys() == {first, second}
     await routed.give_back(second)
     await routed.associate(first, port, fixed_ip_address="10.0.0.51", move=True)
-    assert (await routed.load_port(port)).floating_ips == {first}
+    assert (await routed.load_port(port)).floating_ips.keys() == {first}
 
 
 async def test_there_must_be_a_way(world: World, routed: Routed) -> None:

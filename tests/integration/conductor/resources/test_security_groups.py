@@ -55,7 +55,7 @@ async def test_a_project_has_one_default_group_however_many_need_it_at_once(worl
     results = await world.at_once(12, lambda n: world.make_port(made.uid, replica=n))
     assert errors(results) == []
     ports = [await port_of(world, accepted) for accepted in answers(results)]
-    [default] = {group for port in ports for group in port.security.group_ids}
+    [default] = {group for port in ports for group in port.terms.security.group_ids}
     assert await world.log.unique_owner("default-security-group", world.project_id) == default
     group = await group_of(world, default)
     assert (group.is_default, len(group.rules)) == (True, 4)
@@ -76,7 +76,7 @@ async def test_a_group_stays_while_ports_are_in_it_or_rules_name_it(world: World
         await delete_group(world, group.name)
     assert caught.value.reason == "SECURITY_GROUP_IN_USE"
     await update_port(world, port.name, "security_groups")
-    assert (await port_of(world, port)).security.group_ids == ()
+    assert (await port_of(world, port)).terms.security.group_ids == ()
     with pytest.raises(FailedPrecondition, match="1 rules of other groups"):
         await delete_group(world, group.name)
     await delete_group(world, other.name)
@@ -90,16 +90,18 @@ async def test_what_a_port_asks_for(world: World) -> None:
     made, _ = await world.make_subnet("10.0.0.0/24")
     group = await make_group(world)
     none = await port_of(world, await world.make_port(made.uid, no_security_groups=True))
-    assert (none.security.enabled, none.security.group_ids) == (True, ())
+    assert (none.terms.security.enabled, none.terms.security.group_ids) == (True, ())
     off = await port_of(world, await world.make_port(made.uid, port_security_enabled=False))
-    assert not off.security.enabled
+    assert not off.terms.security.enabled
     pairs = [network.AddressPair(ip_address="10.0.0.9/32", mac_address="FA:16:3E:00:00:01")]
     several = await port_of(
         world, await world.make_port(made.uid, security_groups=[group.uid, "default"], allowed_address_pairs=pairs)
     )
     default = await world.log.unique_owner("default-security-group", world.project_id)
-    assert several.security.group_ids == (group.uid, default)
-    assert several.security.pairs == (network.AddressPair(ip_address="10.0.0.9", mac_address="fa:16:3e:00:00:01"),)
+    assert several.terms.security.group_ids == (group.uid, default)
+    assert several.terms.security.pairs == (
+        network.AddressPair(ip_address="10.0.0.9", mac_address="fa:16:3e:00:00:01"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,11 +133,11 @@ async def test_port_security_off_and_on_again(world: World) -> None:
     with pytest.raises(InvalidArgument, match="leave it out"):
         await update_port(world, port.name, "port_security_enabled", port_security_enabled=False, security_groups=["x"])
     await update_port(world, port.name, "port_security_enabled", port_security_enabled=False)
-    assert (await port_of(world, port)).security.group_ids == ()
+    assert (await port_of(world, port)).terms.security.group_ids == ()
     await delete_group(world, group.name)  # in use no more
     await update_port(world, port.name, "port_security_enabled", port_security_enabled=True)
     default = await world.log.unique_owner("default-security-group", world.project_id)
-    assert (await port_of(world, port)).security.group_ids == (default,)
+    assert (await port_of(world, port)).terms.security.group_ids == (default,)
     with pytest.raises(InvalidArgument, match="update_mask"):
         await update_port(world, port.name, "mac_address")
 

@@ -38,6 +38,14 @@ def test_two_hosts_of_a_network_are_each_others_peers(history: History) -> None:
     assert {host for host, _, _ in history.rows} == {"a", "b"}
 
 
+def test_others_are_told_of_a_port_s_other_address(history: History) -> None:
+    history.bind("q", "b", "n", address="10.0.0.10")
+    history.bind("q", "b", "n", address="10.0.0.99")
+    assert history.touched == {("a", "peer", uid("q"))}
+    seen = history.object("a", "peer", "q")
+    assert seen is not None and list(seen.peer.ip_addresses) == ["10.0.0.99"]
+
+
 def test_the_generation_is_the_position_of_the_event_that_changed_it(history: History) -> None:
     history.bind("q", "b", "n")
     bound = len(history.events)

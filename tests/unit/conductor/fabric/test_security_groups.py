@@ -88,6 +88,8 @@ def test_members_go_where_a_rule_names_their_group() -> None:
     history.join("store", "b", "db")
     assert history.members("b") == {uid("front"): ([uid("web")], ["10.0.0.5"])}
     assert history.members("a") == {}
+    history.join("front", "a", "web", address="10.0.0.55")
+    assert history.members("b") == {uid("front"): ([uid("web")], ["10.0.0.55"])}
     history.join("front2", "c", "web", address="10.0.0.6")
     members = {(host, object_id) for host, kind, object_id in history.touched if kind == "group-member"}
     assert members == {("b", uid("front2"))}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -260,11 +261,11 @@ def test_an_unbinding_that_comes_late_leaves_a_later_binding() -> None:
 def test_a_port_knows_the_floating_ips_that_lead_to_it() -> None:
     port = make()
     port.add_floating_ip(pb.PortFloatingIp(floating_ip="f1", floating_ip_address="203.0.113.7"))
-    assert port.floating_ips == {"f1"}
+    assert port.floating_ips == {"f1": ""}
     port.remove_floating_ip("f2")
     assert len(happened(port)) == 1
     port.remove_floating_ip("f1")
-    assert port.floating_ips == set() and isinstance(happened(port)[1], events_pb2.PortFloatingIpRemoved)
+    assert port.floating_ips == {} and isinstance(happened(port)[1], events_pb2.PortFloatingIpRemoved)
     port.delete()
     port.remove_floating_ip("f1")
     with pytest.raises(NotFound):
@@ -277,7 +278,7 @@ def secured(*groups: str, enabled: bool = True, pairs: tuple[pb.AddressPair, ...
 
 def test_a_group_is_in_use_by_its_ports() -> None:
     port = make(security=secured("g1", "g2"))
-    port.secure(secured("g2", "g3"))
+    port.update(replace(port.terms, security=secured("g2", "g3")))
     assert constrained(port) == [
         CounterAdd("ports-in-security-group", "g3", 1),
         CounterAdd("ports-in-security-group", "g1", -1),
@@ -295,7 +296,7 @@ def test_where_it_is_bound_it_is_renewed_in_the_same_append() -> None:
     port.unbind("h2")
     saved(port)
     pair = pb.AddressPair(ip_address="10.0.0.9")
-    port.secure(secured("g2", pairs=(pair,)))
+    port.update(replace(port.terms, security=secured("g2", pairs=(pair,))))
     updated, renewed = happened(port)
     assert isinstance(updated, events_pb2.PortUpdated)
     assert updated.update_mask.paths == ["security_groups", "allowed_address_pairs"]
@@ -305,8 +306,61 @@ def test_where_it_is_bound_it_is_renewed_in_the_same_append() -> None:
     assert (list(spec.security_group_ids), spec.allowed_address_pairs[0].ip_address) == (["g2"], "10.0.0.9")
     assert not spec.unguarded
     saved(port)
-    port.secure(secured("g2", pairs=(pair,)))
+    port.update(replace(port.terms, security=secured("g2", pairs=(pair,))))
     assert happened(port) == [], "nothing has changed"
-    port.secure(OFF)
+    port.update(replace(port.terms, security=OFF))
     assert port.bindings["h1"].desired.port.unguarded
     assert not port.bindings["h1"].desired.port.security_group_ids
+
+
+def fixed(address: str, subnet: str = "s1") -> pb.FixedIp:
+    return pb.FixedIp(subnet=subnet, ip_address=address)
+
+
+def test_addresses_that_come_are_taken_and_those_that_go_given_back() -> None:
+    port = make()
+    port.lease_seen("h1", agent.LeaseSeen(ip_address="10.0.0.5"))
+    saved(port)
+    port.update(replace(port.terms, fixed_ips=(fixed("10.1.0.9", "s2"), fixed("10.0.0.5"))))
+    assert constrained(port) == [
+        CounterAdd("ports-on-subnet", "s2", 1),
+        UniqueClaim("address/s2", "10.1.0.9", str(PORT)),
+    ], "what it keeps is not claimed again"
+    saved(port)
+    port.update(replace(port.terms, fixed_ips=(fixed("10.1.0.9", "s2"),)))
+    assert constrained(port) == [
+        CounterAdd("ports-on-subnet", "s1", -1),
+        UniqueRelease("address/s1", "10.0.0.5", str(PORT)),
+    ]
+    assert port.leased_ips == [], "it is seen anew if it comes again"
+    saved(port)
+    port.delete()
+    assert UniqueRelease("address/s2", "10.1.0.9", str(PORT)) in constrained(port)
+
+
+def test_its_hosts_are_told_its_addresses_and_bandwidth() -> None:
+    port = make(device_id="i1")
+    port.bind("h1", ACTIVE, wish("h1", instance_id="i1"))
+    saved(port)
+    limits = pb.BandwidthLimits(egress_kbps=1000)
+    port.update(replace(port.terms, display_name="front", qos=limits, fixed_ips=(fixed("10.0.0.6"),)))
+    updated, renewed = happened(port)
+    assert isinstance(updated, events_pb2.PortUpdated) and isinstance(renewed, events_pb2.PortBindingDesired)
+    assert updated.update_mask.paths == ["display_name", "fixed_ips", "qos"]
+    told = renewed.desired.port
+    assert [each.ip_address for each in told.addresses] == ["10.0.0.6"] and told.bandwidth.egress_kbps == 1000
+    saved(port)
+    port.update(replace(port.terms, display_name="back"))
+    assert len(happened(port)) == 1, "no host need know what it is called"
+
+
+def test_an_address_that_a_floating_ip_leads_to_is_kept() -> None:
+    port = make()
+    port.add_floating_ip(pb.PortFloatingIp(floating_ip="f1", fixed_ip_address="10.0.0.5"))
+    with pytest.raises(FailedPrecondition, match=r"port\.fixed_ips: floating IP f1 leads to 10\.0\.0\.5") as caught:
+        port.update(replace(port.terms, fixed_ips=(fixed("10.0.0.6"),)))
+    assert caught.value.reason == "FLOATING_IP_LEADS_THERE"
+    port.update(replace(port.terms, fixed_ips=(fixed("10.0.0.6"), fixed("10.0.0.5"))))
+    port.remove_floating_ip("f1")
+    port.update(replace(port.terms, fixed_ips=(fixed("10.0.0.6"),)))
+    assert [each.ip_address for each in port.fixed_ips] == ["10.0.0.6"]

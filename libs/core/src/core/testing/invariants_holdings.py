@@ -10,6 +10,7 @@ from uuid import UUID
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import events_pb2 as compute
 from cirra.network.v1 import events_pb2 as network
+from cirra.network.v1.network_pb2 import FixedIp
 from cirra.placement.v1 import events_pb2 as placement
 from core.eventlog.log import EventLog
 from core.eventlog.types import RecordedEvent
@@ -37,6 +38,7 @@ class _Port:
     created: network.PortCreated
     device_id: str
     group_ids: Sequence[str]
+    fixed_ips: Sequence[FixedIp]
 
 
 @dataclass(slots=True)
@@ -109,7 +111,9 @@ class Holdings:
         kind = event.type.rpartition(".")[2]
         if kind == "PortCreated":
             created = network.PortCreated.FromString(event.data)
-            self.ports[event.aggregate_id] = _Port(created, created.device_id, created.security_group_ids)
+            self.ports[event.aggregate_id] = _Port(
+                created, created.device_id, created.security_group_ids, created.fixed_ips
+            )
         elif kind == "PortBindingDesired":
             host = network.PortBindingDesired.FromString(event.data).host
             self.bindings.setdefault(event.aggregate_id, set()).add(host)
@@ -117,7 +121,8 @@ class Holdings:
             host = network.PortBindingRemoved.FromString(event.data).host
             self.bindings.get(event.aggregate_id, set()).discard(host)
         elif kind == "PortUpdated":
-            self.ports[event.aggregate_id].group_ids = network.PortUpdated.FromString(event.data).security_group_ids
+            updated, port = network.PortUpdated.FromString(event.data), self.ports[event.aggregate_id]
+            port.group_ids, port.fixed_ips = updated.security_group_ids, updated.fixed_ips
         elif kind == "PortDeviceSet":
             self.ports[event.aggregate_id].device_id = network.PortDeviceSet.FromString(event.data).device_id
         elif kind == "PortDeleted":
@@ -224,7 +229,7 @@ def held(holdings: Holdings) -> tuple[dict[Place, str], list[Violation]]:
 
     for port_id, port in holdings.ports.items():
         holds((f"mac/{port.created.network_id}", port.created.mac_address), str(port_id))
-        for fixed in port.created.fixed_ips:
+        for fixed in port.fixed_ips:
             holds((f"address/{fixed.subnet}", fixed.ip_address), str(port_id))
     for place, owner in holdings.routed.claims():
         holds(place, owner)

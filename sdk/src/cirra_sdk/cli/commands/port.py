@@ -14,7 +14,9 @@ from cirra_sdk.cli.resource import one
 from cirra_sdk.cli.waiting import take
 
 if TYPE_CHECKING:
-    from cirra.network.v1.network_pb2 import AddressPair
+    from collections.abc import Sequence
+
+    from cirra.network.v1.network_pb2 import AddressPair, BandwidthLimits, FixedIp
 
 ports = group("port", "Addresses on networks, each for one NIC.")
 
@@ -52,8 +54,27 @@ PortSecurity = Annotated[
 ]
 
 
+FixedIps = Annotated[
+    list[str],
+    typer.Option(
+        "--fixed-ip",
+        metavar="subnet=SUBNET,ip=ADDRESS",
+        default_factory=list,
+        show_default=False,
+        help="Either is enough; the cloud's choice unless told. May be repeated.",
+    ),
+]
+LIMITS = ("ingress_kbps", "egress_kbps", "ingress_burst_kbits", "egress_burst_kbits")
+
+
 def _limit(about: str) -> Any:
     return typer.Option(metavar="N", min=0, help=about)
+
+
+IngressKbps = Annotated[int | None, _limit("To the guest, in 1,000 bits a second; 0: unlimited.")]
+EgressKbps = Annotated[int | None, _limit("From the guest, likewise.")]
+IngressBurst = Annotated[int | None, _limit("1,000 bits at once; 0: what suits the rate.")]
+EgressBurst = Annotated[int | None, _limit("Likewise, from the guest.")]
 
 
 @command(ports, "create")
@@ -62,15 +83,7 @@ async def create_port(
     *,
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="What to call it.")] = "",
     network: Network,
-    fixed_ip: Annotated[
-        list[str],
-        typer.Option(
-            metavar="subnet=SUBNET,ip=ADDRESS",
-            default_factory=list,
-            show_default=False,
-            help="Either is enough; the cloud's choice unless told. May be repeated.",
-        ),
-    ],
+    fixed_ip: FixedIps,
     mac_address: Annotated[str, typer.Option(metavar="MAC", help="The cloud's choice unless told.")] = "",
     security_group: SecurityGroups,
     no_security_group: Annotated[
@@ -78,32 +91,24 @@ async def create_port(
     ] = False,
     allowed_address: AllowedAddresses,
     port_security: PortSecurity = None,
-    ingress_kbps: Annotated[int, _limit("To the guest, in 1,000 bits a second; 0: unlimited.")] = 0,
-    egress_kbps: Annotated[int, _limit("From the guest, likewise.")] = 0,
-    ingress_burst_kbits: Annotated[int, _limit("1,000 bits at once; 0: what suits the rate.")] = 0,
-    egress_burst_kbits: Annotated[int, _limit("Likewise, from the guest.")] = 0,
+    ingress_kbps: IngressKbps = None,
+    egress_kbps: EgressKbps = None,
+    ingress_burst_kbits: IngressBurst = None,
+    egress_burst_kbits: EgressBurst = None,
 ) -> None:
     """Reserve an address before there is a server for it."""
-    from cirra.network.v1.network_pb2 import BandwidthLimits, FixedIp
-
     if no_security_group and security_group:
         raise UsageError("--no-security-group and --security-group: give one of them")
-    limits = BandwidthLimits(
-        ingress_kbps=ingress_kbps,
-        egress_kbps=egress_kbps,
-        ingress_burst_kbits=ingress_burst_kbits,
-        egress_burst_kbits=egress_burst_kbits,
-    )
-    names = {"subnet": "subnet", "ip": "ip_address", "ip-address": "ip_address"}
+    limits = (ingress_kbps, egress_kbps, ingress_burst_kbits, egress_burst_kbits)
     made = await session.client.ports.create(
         network=network,
         display_name=name,
-        fixed_ips=[FixedIp(**options.fields(text, "--fixed-ip", names)) for text in fixed_ip],
+        fixed_ips=_fixed_ips(fixed_ip),
         mac_address=mac_address,
         security_groups=[] if no_security_group else security_group or None,
         allowed_address_pairs=_pairs(allowed_address),
         port_security_enabled=port_security,
-        qos=limits if limits != BandwidthLimits() else None,
+        qos=_limits(limits, None),
     )
     session.output.resource(made)
 
@@ -134,15 +139,32 @@ async def set_port(
     session: Session,
     *,
     name: named.Port,
+    new_name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="What to call it.")] = None,
+    fixed_ip: FixedIps,
+    no_fixed_ip: Annotated[
+        bool, typer.Option("--no-fixed-ip", help="None of those that it has, but what --fixed-ip gives.")
+    ] = False,
     security_group: SecurityGroups,
     no_security_group: Annotated[bool, typer.Option("--no-security-group", help="Out of all groups it is in.")] = False,
     allowed_address: AllowedAddresses,
     no_allowed_address: Annotated[bool, typer.Option("--no-allowed-address", help="Its own addresses only.")] = False,
     port_security: PortSecurity = None,
+    ingress_kbps: IngressKbps = None,
+    egress_kbps: EgressKbps = None,
+    ingress_burst_kbits: IngressBurst = None,
+    egress_burst_kbits: EgressBurst = None,
 ) -> None:
-    """Change a port; in effect within a second. Groups and addresses join those that it has, unless --no-… is given."""
+    """Change a port; in effect within a second, but a guest learns of its addresses when it asks DHCP anew. Groups and
+    addresses join those that it has, unless --no-… is given."""
     changed: dict[str, Any] = {}
     present = await session.client.ports.get(name)
+    if new_name is not None:
+        changed["display_name"] = new_name
+    if fixed_ip or no_fixed_ip:
+        changed["fixed_ips"] = [*([] if no_fixed_ip else present.fixed_ips), *_fixed_ips(fixed_ip)]
+    limits = _limits((ingress_kbps, egress_kbps, ingress_burst_kbits, egress_burst_kbits), present.qos)
+    if limits is not None:
+        changed["qos"] = limits
     if security_group or no_security_group:
         groups = [] if no_security_group else list(present.security_groups)
         changed["security_groups"] = [*groups, *security_group]
@@ -160,6 +182,28 @@ async def set_port(
 async def delete_ports(session: Session, *, names: named.Ports) -> None:
     """Delete ports that no server uses."""
     await each(names, session.client.ports.delete)
+
+
+def _fixed_ips(texts: list[str]) -> list[FixedIp]:
+    from cirra.network.v1.network_pb2 import FixedIp
+
+    names = {"subnet": "subnet", "ip": "ip_address", "ip-address": "ip_address"}
+    return [FixedIp(**options.fields(text, "--fixed-ip", names)) for text in texts]
+
+
+def _limits(given: Sequence[int | None], present: BandwidthLimits | None) -> BandwidthLimits | None:
+    """As present, but for what is given; None: nothing is."""
+    from cirra.network.v1.network_pb2 import BandwidthLimits
+
+    told = {name: value for name, value in zip(LIMITS, given, strict=True) if value is not None}
+    if not told:
+        return None
+    limits = BandwidthLimits()
+    if present is not None:
+        limits.CopyFrom(present)
+    for name, value in told.items():
+        setattr(limits, name, value)
+    return limits
 
 
 def _pairs(texts: list[str]) -> list[AddressPair]:

@@ -74,6 +74,12 @@ async def _prepare_port(command: pb.CreatePortRequest, call: Call) -> None:
     fields.mac_address("mac_address", port.mac_address)
     network = await fields.reference(call.reader, NETWORK, "network", port.network)
     port.network = network.uid if network else ""
+    await _prepare_fixed_ips(port, fields, call)
+    port.security_groups[:] = await prepare_groups(fields, list(port.security_groups), call)
+    fields.check()
+
+
+async def _prepare_fixed_ips(port: pb.Port, fields: Fields, call: Call) -> None:
     if len(port.fixed_ips) > MAX_FIXED_IPS:
         fields.refuse("fixed_ips", f"give at most {MAX_FIXED_IPS}")
     for index, fixed in enumerate(port.fixed_ips[:MAX_FIXED_IPS]):
@@ -84,8 +90,6 @@ async def _prepare_port(command: pb.CreatePortRequest, call: Call) -> None:
         if fixed.subnet:
             subnet = await fields.reference(call.reader, SUBNET, f"{field}.subnet", fixed.subnet)
             fixed.subnet = subnet.uid if subnet else ""
-    port.security_groups[:] = await prepare_groups(fields, list(port.security_groups), call)
-    fields.check()
 
 
 _updated_port = updated(PORT, "port")
@@ -94,6 +98,8 @@ _updated_port = updated(PORT, "port")
 async def _prepare_port_update(command: pb.UpdatePortRequest, call: Call) -> None:
     await _updated_port(command, call)
     port, fields = command.port, Fields("port.")
+    fields.title("display_name", port.display_name, required=False)
+    await _prepare_fixed_ips(port, fields, call)
     port.security_groups[:] = await prepare_groups(fields, list(port.security_groups), call)
     fields.check()
 

@@ -179,6 +179,13 @@ def _addresses(message: network.PortCreated) -> str:
     return ", ".join([*(fixed.ip_address for fixed in message.fixed_ips), message.mac_address])
 
 
+def _updated_port(message: network.PortUpdated) -> str:
+    """What has changed, and what its addresses are now if they have."""
+    addresses = ", ".join(fixed.ip_address for fixed in message.fixed_ips)
+    told = {"fixed_ips": f"fixed_ips: {addresses}", "display_name": f"display_name: {message.display_name}"}
+    return "; ".join(told.get(path, path) for path in message.update_mask.paths)
+
+
 def _snat(message: network.RouterGatewaySet | network.RouterSnatSet) -> str:
     return "with SNAT" if message.enable_snat else "without SNAT"
 
@@ -233,6 +240,7 @@ _DETAILS: Mapping[str, Callable[[Any], str]] = {
         (compute.InstanceTaskEnded, lambda message: message.task),
         (compute.InstanceMetadataFetched, lambda message: f"{message.path} by {message.user_agent}"),
         (network.PortCreated, _addresses),
+        (network.PortUpdated, _updated_port),
         (network.PortBindingDesired, lambda message: f"on {message.host}"),
         (network.PortBindingObserved, _port),
         (network.PortBindingRemoved, lambda message: f"on {message.host}"),

@@ -109,22 +109,32 @@ def _port_created(port: pb.Port, event: RecordedEvent, message: events.PortCreat
     port.name = f"projects/{message.project_id}/ports/{port.uid}"
     port.project_id = message.project_id
     port.network = message.network_id
-    port.display_name = message.display_name
     port.mac_address = message.mac_address
-    port.fixed_ips.extend(message.fixed_ips)
     port.device_id = message.device_id
-    if message.HasField("qos"):
-        port.qos.CopyFrom(message.qos)
     port.status = pb.PORT_STATUS_DOWN
-    _secured(port, message)
+    _described(port, message)
 
 
 @PORT.on(events.PortUpdated)
 def _port_updated(port: pb.Port, event: RecordedEvent, message: events.PortUpdated) -> None:
-    _secured(port, message)
+    _described(port, message)
+    gone = {fixed.ip_address for fixed in message.released_fixed_ips}
+    if port.leased_ip in gone:
+        port.ClearField("leased_ip")
+        port.ClearField("lease_time")
+    if port.seen_ip in gone:
+        port.ClearField("seen_ip")
+        port.ClearField("seen_time")
 
 
-def _secured(port: pb.Port, message: events.PortCreated | events.PortUpdated) -> None:
+def _described(port: pb.Port, message: events.PortCreated | events.PortUpdated) -> None:
+    port.display_name = message.display_name
+    del port.fixed_ips[:]
+    port.fixed_ips.extend(message.fixed_ips)
+    # Unlimited is said by its absence.
+    port.ClearField("qos")
+    if message.qos != pb.BandwidthLimits():
+        port.qos.CopyFrom(message.qos)
     port.security_groups[:] = message.security_group_ids
     del port.allowed_address_pairs[:]
     port.allowed_address_pairs.extend(message.allowed_address_pairs)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from cirra.agent.v1 import desired_pb2 as agent
 from conductor.compute.instance import Instance
 from conductor.image.image import Image
-from conductor.network.bandwidth import bandwidth_spec
 from conductor.network.network import Network
 from conductor.network.port import Port
-from conductor.network.port_security import guard
+from conductor.network.port_terms import describe
 from core.ids import tap_device
 
 
@@ -68,13 +67,9 @@ def port_wish(host: str, port: Port, network: Network, hostname: str, instance_i
             device=tap_device(port.id),
             hostname=hostname,
             network=network.spec(),
-            addresses=[
-                agent.PortAddress(subnet_id=fixed.subnet, ip_address=fixed.ip_address) for fixed in port.fixed_ips
-            ],
             instance_id=instance_id,
             active=True,
-            bandwidth=bandwidth_spec(port.qos),
         ),
     )
-    guard(wish.port, port.security)
+    describe(wish.port, port.terms)
     return wish

@@ -43,3 +43,11 @@ class Binding:
     @property
     def _observed_now(self) -> bool:
         return self.observation is not None and self.observation.generation >= self.generation
+
+
+def same_wish(present: agent.DesiredObject, wanted: agent.DesiredObject) -> bool:
+    """But for the generation."""
+    copy = agent.DesiredObject()
+    copy.CopyFrom(wanted)
+    copy.generation = present.generation
+    return copy == present

@@ -13,12 +13,13 @@ from cirra.network.v1 import events_pb2
 from cirra.network.v1 import network_pb2 as pb
 from conductor.access import is_admin, require_admin, require_owner, require_project
 from conductor.fields import Fields, uid
-from conductor.network import network, port_security, subnet
+from conductor.network import network, subnet
 from conductor.network.network import SUBNETS, Network
 from conductor.network.network_commands import create_network, require_may_ask
 from conductor.network.port import Port
+from conductor.network.port_changes import UPDATABLE, changed_terms
 from conductor.network.port_commands import AddressHints, WantedPort, new_port, with_free_addresses
-from conductor.network.port_security import changed_security, wanted_security
+from conductor.network.port_security import wanted_security
 from conductor.network.segments import DEFAULT_SEGMENTS, Segments
 from conductor.requests import Commands, Done, Requests, command, load_live
 from conductor.updates import check_etag, check_mask, require_unchanged
@@ -159,20 +160,20 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
     @command(Port)
     async def UpdatePort(self, request: pb.UpdatePortRequest, principal: Principal) -> Done:
         """Its hosts are told at once; one that misses it finds it by its next look at what is desired."""
-        _check_update(request, port_security.UPDATABLE)
+        _check_update(request, UPDATABLE)
         port_id = uid("port.name", request.port.name)
 
-        async def once() -> Done:
+        async def once(hints: AddressHints) -> Done:
             port = await load_live(self.repository, Port, port_id)
             require_owner(principal, port.project_id, f"port {port_id}")
             await require_unchanged(self.repository.log, port, request.etag)
-            port.secure(await changed_security(self.repository, port.security, request, port.project_id))
+            port.update(await changed_terms(self.repository, port, request, hints))
             saved = await self.repository.save(port)
             if saved.position:
                 await self._tell_hosts(port)
             return Done(port, saved)
 
-        return await again_on_conflict(once)
+        return await again_on_conflict(lambda: with_free_addresses(self.repository, self._rng, once))
 
     async def _tell_hosts(self, port: Port) -> None:
         for binding in port.bindings.values():

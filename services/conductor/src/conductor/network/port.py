@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import field, replace
 from uuid import UUID
 
@@ -11,21 +11,17 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.network.v1 import events_pb2 as pb
 from cirra.network.v1 import network_pb2 as public
-from conductor import quotas, references
 from conductor.hosts.observation import Observation, ReportClock
-from conductor.network.binding import Binding
-from conductor.network.network import address_scope
-from conductor.network.port_security import IN_NO_GROUP, PortSecurity, guard
+from conductor.network.binding import Binding, same_wish
+from conductor.network.port_claims import mac_scope
+from conductor.network.port_security import IN_NO_GROUP, PortSecurity
+from conductor.network.port_terms import PortTerms, describe
 from conductor.requests import require_live
 from conductor.turn import Turn
-from core.aggregate import Aggregate, applies, constrains
+from core.aggregate import Aggregate, applies
 from core.errors import FailedPrecondition
-from core.eventlog.types import Constraint, UniqueClaim, UniqueRelease
 
-
-def mac_scope(network_id: str) -> str:
-    """The unique scope whose keys are the MAC addresses in use on a network."""
-    return f"mac/{network_id}"
+__all__ = ["Port", "mac_scope"]
 
 
 class Port(Aggregate, kind="port"):
@@ -33,14 +29,10 @@ class Port(Aggregate, kind="port"):
 
     project_id: str = ""
     network_id: str = ""
-    display_name: str = ""
     mac_address: str = ""
-    # `subnet` holds the subnet's uid.
-    fixed_ips: list[public.FixedIp] = field(default_factory=list)
+    terms: PortTerms = field(default_factory=PortTerms)
     device_id: str = ""
     owned_by_device: bool = False
-    security: PortSecurity = IN_NO_GROUP
-    qos: public.BandwidthLimits = field(default_factory=public.BandwidthLimits)
     bindings: dict[str, Binding] = field(default_factory=dict)
     # Of the newest desired state on any host.
     generation: int = 0
@@ -52,12 +44,17 @@ class Port(Aggregate, kind="port"):
     report_clocks: dict[str, ReportClock] = field(default_factory=dict)
     # By task: the highest attempt that took a binding back.
     left_attempts: dict[str, int] = field(default_factory=dict)
-    # Those that lead to it.
-    floating_ips: set[str] = field(default_factory=set)
+    # Those that lead to it: to which of its addresses.
+    floating_ips: dict[str, str] = field(default_factory=dict)
 
     @property
     def resource_name(self) -> str:
         return f"projects/{self.project_id}/ports/{self.id}"
+
+    @property
+    def fixed_ips(self) -> Sequence[public.FixedIp]:
+        """`subnet` holds the subnet's uid."""
+        return self.terms.fixed_ips
 
     @property
     def next_generation(self) -> int:
@@ -109,24 +106,43 @@ class Port(Aggregate, kind="port"):
         )
         return port
 
-    def secure(self, security: PortSecurity) -> None:
-        """What it is guarded by from now on, also where it is bound. Raises NotFound when deleted."""
+    def update(self, terms: PortTerms) -> None:
+        """As it shall be from now on, also where it is bound. Raises NotFound when deleted, FailedPrecondition when it
+        would lose an address that a floating IP leads to."""
         require_live(self)
-        paths = security.differs_in(self.security)
+        before, paths = self.terms, terms.differs_in(self.terms)
         if not paths:
             return
-        before = self.security.group_ids
+        released = [fixed for fixed in before.fixed_ips if fixed not in terms.fixed_ips]
+        self._require_unreached(released)
+        groups, had = terms.security.group_ids, before.security.group_ids
         self.record(
             pb.PortUpdated(
                 update_mask=FieldMask(paths=paths),
-                security_group_ids=security.group_ids,
-                allowed_address_pairs=security.pairs,
-                port_security_disabled=not security.enabled,
-                joined_group_ids=[group for group in security.group_ids if group not in before],
-                left_group_ids=[group for group in before if group not in security.group_ids],
+                display_name=terms.display_name,
+                fixed_ips=terms.fixed_ips,
+                claimed_fixed_ips=[fixed for fixed in terms.fixed_ips if fixed not in before.fixed_ips],
+                released_fixed_ips=released,
+                security_group_ids=groups,
+                allowed_address_pairs=terms.security.pairs,
+                port_security_disabled=not terms.security.enabled,
+                joined_group_ids=[group for group in groups if group not in had],
+                left_group_ids=[group for group in had if group not in groups],
+                qos=terms.qos,
             )
         )
         self._renew_bindings()
+
+    def _require_unreached(self, released: Iterable[public.FixedIp]) -> None:
+        for fixed in released:
+            for floating_ip_id, address in self.floating_ips.items():
+                if address == fixed.ip_address:
+                    raise FailedPrecondition(
+                        f"port.fixed_ips: floating IP {floating_ip_id} leads to {address} of port {self.id}",
+                        reason="FLOATING_IP_LEADS_THERE",
+                        remedy="disassociate it first, or keep the address",
+                        metadata={"field": "port.fixed_ips", "floating_ip": floating_ip_id},
+                    )
 
     def _renew_bindings(self) -> None:
         """Its hosts shall have it as it is now."""
@@ -135,8 +151,8 @@ class Port(Aggregate, kind="port"):
                 continue
             wanted = agent.DesiredObject()
             wanted.CopyFrom(binding.desired)
-            guard(wanted.port, self.security)
-            if not _same_wish(binding.desired, wanted):
+            describe(wanted.port, self.terms)
+            if not same_wish(binding.desired, wanted):
                 self._desire(host, binding.state, wanted, None)
 
     def set_device(self, device_id: str) -> None:
@@ -178,7 +194,7 @@ class Port(Aggregate, kind="port"):
         present = self.bindings.get(host)
         if present is None or present.state != state or present.failure is not None:
             return self._desire(host, state, wanted, turn)
-        return present.desired if _same_wish(present.desired, wanted) else self._desire(host, state, wanted, turn)
+        return present.desired if same_wish(present.desired, wanted) else self._desire(host, state, wanted, turn)
 
     def unbind(self, host: str, turn: Turn | None = None) -> agent.DesiredObject | None:
         """It shall be absent there. The binding is kept until `binding_removed`. None when there is nothing to unbind.
@@ -265,7 +281,7 @@ class Port(Aggregate, kind="port"):
                 network_id=self.network_id,
                 mac_address=self.mac_address,
                 fixed_ips=self.fixed_ips,
-                security_group_ids=self.security.group_ids,
+                security_group_ids=self.terms.security.group_ids,
             )
         )
 
@@ -290,15 +306,16 @@ class Port(Aggregate, kind="port"):
     @applies(pb.PortCreated)
     def _created(self, event: pb.PortCreated) -> None:
         self.project_id, self.network_id = event.project_id, event.network_id
-        self.display_name, self.mac_address = event.display_name, event.mac_address
-        self.fixed_ips = list(event.fixed_ips)
+        self.mac_address, self.terms = event.mac_address, PortTerms.of(event)
         self.device_id, self.owned_by_device = event.device_id, event.owned_by_device
-        self.security = PortSecurity.of(event)
-        self.qos = event.qos
 
     @applies(pb.PortUpdated)
     def _updated(self, event: pb.PortUpdated) -> None:
-        self.security = PortSecurity.of(event)
+        self.terms = PortTerms.of(event)
+        # One that it has no more, and gets again, is seen anew.
+        gone = {fixed.ip_address for fixed in event.released_fixed_ips}
+        self.leased_ips = [address for address in self.leased_ips if address not in gone]
+        self.seen_ips = [address for address in self.seen_ips if address not in gone]
 
     @applies(pb.PortDeviceSet)
     def _device_set(self, event: pb.PortDeviceSet) -> None:
@@ -346,51 +363,12 @@ class Port(Aggregate, kind="port"):
 
     @applies(pb.PortFloatingIpAdded)
     def _floating_ip_added(self, event: pb.PortFloatingIpAdded) -> None:
-        self.floating_ips.add(event.floating_ip.floating_ip)
+        self.floating_ips[event.floating_ip.floating_ip] = event.floating_ip.fixed_ip_address
 
     @applies(pb.PortFloatingIpRemoved)
     def _floating_ip_removed(self, event: pb.PortFloatingIpRemoved) -> None:
-        self.floating_ips.discard(event.floating_ip_id)
+        self.floating_ips.pop(event.floating_ip_id, None)
 
     @applies(pb.PortDeleted)
     def _deleted(self, event: pb.PortDeleted) -> None:
         self.deleted = True
-
-
-def _same_wish(present: agent.DesiredObject, wanted: agent.DesiredObject) -> bool:
-    copy = agent.DesiredObject()
-    copy.CopyFrom(wanted)
-    copy.generation = present.generation
-    return copy == present
-
-
-@constrains(pb.PortCreated)
-def _begins(port_id: UUID, event: pb.PortCreated) -> Iterator[Constraint]:
-    yield quotas.usage("ports", event.project_id, 1)
-    yield references.used(references.NETWORK_PORTS, event.network_id)
-    yield UniqueClaim(mac_scope(event.network_id), event.mac_address, str(port_id))
-    for fixed in event.fixed_ips:
-        yield references.used(references.SUBNET_PORTS, fixed.subnet)
-        yield UniqueClaim(address_scope(fixed.subnet), fixed.ip_address, str(port_id))
-    for group_id in event.security_group_ids:
-        yield references.used(references.SECURITY_GROUP_PORTS, group_id)
-
-
-@constrains(pb.PortUpdated)
-def _updated(port_id: UUID, event: pb.PortUpdated) -> Iterator[Constraint]:
-    for group_id in event.joined_group_ids:
-        yield references.used(references.SECURITY_GROUP_PORTS, group_id)
-    for group_id in event.left_group_ids:
-        yield references.given_up(references.SECURITY_GROUP_PORTS, group_id)
-
-
-@constrains(pb.PortDeleted)
-def _ends(port_id: UUID, event: pb.PortDeleted) -> Iterator[Constraint]:
-    yield quotas.usage("ports", event.project_id, -1)
-    yield references.given_up(references.NETWORK_PORTS, event.network_id)
-    yield UniqueRelease(mac_scope(event.network_id), event.mac_address, str(port_id))
-    for fixed in event.fixed_ips:
-        yield references.given_up(references.SUBNET_PORTS, fixed.subnet)
-        yield UniqueRelease(address_scope(fixed.subnet), fixed.ip_address, str(port_id))
-    for group_id in event.security_group_ids:
-        yield references.given_up(references.SECURITY_GROUP_PORTS, group_id)

@@ -136,8 +136,7 @@ async def new_port(repository: Repository, wanted: WantedPort, hints: AddressHin
         raise NotFound(f"no network {wanted.network_id}")
     _check(wanted)
     mac_address = wanted.mac_address or choose_mac(wanted.network_id, hints)
-    _check_fixed_ips(wanted, network, mac_address)
-    fixed_ips = await _fixed_ips(repository, wanted, network, mac_address, hints)
+    fixed_ips = await chosen_addresses(repository, wanted, network, mac_address, hints)
     return Port.create(
         wanted.port_id,
         project_id=wanted.project_id,
@@ -168,8 +167,6 @@ def _check(wanted: WantedPort) -> None:
         fields.refuse(
             "mac_address", f"{wanted.mac_address!r} is no unicast MAC address: give one like fa:16:3e:0a:1b:2c"
         )
-    if len(wanted.fixed_ips) > MAX_FIXED_IPS:
-        fields.refuse("fixed_ips", f"give at most {MAX_FIXED_IPS}")
     if wanted.qos is not None:
         check_bandwidth(fields, "qos", wanted.qos)
     fields.check()
@@ -178,6 +175,8 @@ def _check(wanted: WantedPort) -> None:
 def _check_fixed_ips(wanted: WantedPort, network: Network, mac_address: str) -> None:
     fields = Fields("port.")
     asked: set[Address] = set()
+    if len(wanted.fixed_ips) > MAX_FIXED_IPS:
+        fields.refuse("fixed_ips", f"give at most {MAX_FIXED_IPS}")
     for index, fixed in enumerate(wanted.fixed_ips):
         _check_fixed_ip(fields, f"fixed_ips[{index}]", fixed, network, mac_address)
         address = parse_address(fixed.ip_address)
@@ -212,9 +211,11 @@ def _check_fixed_ip(fields: Fields, name: str, fixed: public.FixedIp, network: N
         fields.refuse(f"{name}.ip_address", "addresses of this subnet follow from the MAC address: leave it out")
 
 
-async def _fixed_ips(
+async def chosen_addresses(
     repository: Repository, wanted: WantedPort, network: Network, mac_address: str, hints: AddressHints
 ) -> list[public.FixedIp]:
+    """Raises InvalidArgument, FailedPrecondition for a network without subnet, ResourceExhausted."""
+    _check_fixed_ips(wanted, network, mac_address)
     if not network.subnets:
         raise FailedPrecondition(
             f"network {network.id} has no subnet to take an address from",
@@ -236,6 +237,7 @@ async def _asked_for(
     repository: Repository, wanted: WantedPort, network: Network, hints: AddressHints
 ) -> list[public.FixedIp]:
     """What the request says, but for subnets with SLAAC."""
+    named_ones = {address for fixed in wanted.fixed_ips if (address := parse_address(fixed.ip_address)) is not None}
     found: list[public.FixedIp] = []
     for fixed in wanted.fixed_ips:
         address = parse_address(fixed.ip_address)
@@ -244,8 +246,7 @@ async def _asked_for(
         if named.slaac:
             continue
         if address is None:
-            others = {ip_address(other.ip_address) for other in found}
-            found.append(await choose_free(repository, [named], hints, others))
+            found.append(await choose_free(repository, [named], hints, named_ones))
         else:
             found.append(public.FixedIp(subnet=named.id, ip_address=str(address)))
     return found

@@ -37,12 +37,18 @@ class _Rules:
         return cls(ports, groups, members)
 
     @property
+    def addresses(self) -> frozenset[IpNetwork]:
+        """Of all ports."""
+        return frozenset(each for port in self.ports for each in reachable(port))
+
+    @property
     def verdicts(self) -> Verdicts:
         return Verdicts(self.ports, {group.group_id: group for group in self.groups}, dict(self.members))
 
 
 class Sweeper:
-    """Goes through a network's connections when what is let pass has changed, and when it hears of it first."""
+    """Goes through a network's connections when what is let pass, or who has which address, has changed, and when it
+    hears of it first."""
 
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
@@ -58,10 +64,12 @@ class Sweeper:
             for network_id in self._swept.keys() - known:
                 del self._swept[network_id]
             for network_id in sorted(known):
-                rules = _Rules.of(plan, network_id)
-                if self._swept.get(network_id) != rules:
+                rules, before = _Rules.of(plan, network_id), self._swept.get(network_id)
+                if before != rules:
                     zone = plan.zones[network_id]
                     await self._namespaces.on_host(partial(_sweep, zone, rules.verdicts))
+                    if before is not None and (gone := before.addresses - rules.addresses):
+                        await self._namespaces.on_host(partial(_forget, zone, gone, rules.addresses))
                     self._swept[network_id] = rules
             self._plan = plan
 
@@ -69,9 +77,9 @@ class Sweeper:
         """The port's connections are nobody's: whoever gets its address next begins anew."""
         zone = plan.zones.get(port.network.network_id)
         if zone is not None:
-            others = [it for it in plan.ports if it.network.network_id == port.network.network_id]
+            there = _Rules.of(plan, port.network.network_id).addresses
             async with self._lock:
-                await self._namespaces.on_host(partial(_forget, zone, port, others))
+                await self._namespaces.on_host(partial(_forget, zone, frozenset(reachable(port)), there))
 
 
 def _sweep(zone: int, verdicts: Verdicts) -> None:
@@ -82,8 +90,9 @@ def _sweep(zone: int, verdicts: Verdicts) -> None:
         _log.info("connections judged", zone=zone, **counts)
 
 
-def _forget(zone: int, port: Port, others: list[Port]) -> None:
-    gone, there = reachable(port), [each for other in others for each in reachable(other)]
+def _forget(zone: int, gone: frozenset[IpNetwork], there: frozenset[IpNetwork]) -> None:
+    """Connections with what has gone that are nobody's who is there: of one that has moved to another host, the other
+    end may be here."""
 
     def is_nobodys(flow: Flow) -> bool:
         ends = (flow.source, flow.destination)
