@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from core.eventlog import EventLog, HeldLease, Lease, LeaseLost, Leases
@@ -120,6 +121,21 @@ async def test_a_checked_write_stops_a_takeover_but_not_a_renewal(log: EventLog,
         await transaction.commit()
         taken = await takeover
     assert taken is not None and taken.fencing == 2
+
+
+async def test_who_goes_silent_within_a_statement_keeps_nobody_out_for_ever(log: EventLog, leases: Leases) -> None:
+    """Between its parse and its bind, as a client that is stopped, or cut off, may: Postgres takes it to be at work."""
+    lease = await acquired(leases, "a")
+    async with log.pool.acquire() as connection:
+        silent = connection.transaction()
+        await silent.start()
+        await leases.check(connection, lease)
+        await connection.prepare("SELECT 'and no more'")
+        await run_out(log)
+        async with asyncio.timeout(40), leases.hold("relay", "b", SHORT) as held:
+            assert held.lease.fencing == lease.fencing + 1
+        with pytest.raises(asyncpg.InterfaceError):
+            await silent.commit()
 
 
 async def test_held_while_the_body_runs_and_released_after_it(leases: Leases) -> None:

@@ -21,6 +21,8 @@ from core.eventlog.connections import Connection, is_transient
 from core.eventlog.errors import LeaseLost
 from core.eventlog.schema import check_schema_name, migrate, packaged, quote_identifier, quote_literal
 
+MIGRATIONS = ("leases_0001", "leases_0002_timeout")
+
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
@@ -89,7 +91,7 @@ class Leases:
     async def prepare(self) -> None:
         """Makes the table and its function when they are absent."""
         async with self._pool.acquire() as connection:
-            await migrate(connection, self._schema, packaged("leases_0001"))
+            await migrate(connection, self._schema, packaged(*MIGRATIONS))
 
     async def acquire(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
         """The lease, or None while somebody holds it: also while an earlier holding of the same holder lasts."""
@@ -113,8 +115,9 @@ class Leases:
     async def check(self, connection: Connection, lease: Lease) -> None:
         """Raises LeaseLost unless the lease is still this holding's, and keeps it so until the transaction ends.
 
-        Call it in the transaction that writes under the lease. It stops a takeover meanwhile, not a renewal. A
-        lease that ran out but was taken by nobody passes: no other holder can have written in between.
+        Call it in the transaction that writes under the lease. It stops a takeover meanwhile, not a renewal, and
+        Postgres ends a transaction that goes on for ten seconds after it. A lease that ran out but was taken by
+        nobody passes: no other holder can have written in between.
         """
         checked = f"SELECT {self._holds}($1, $2, $3)"
         if not await connection.fetchval(checked, lease.name, lease.holder, lease.fencing):

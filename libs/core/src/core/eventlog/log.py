@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 
 from cirra.operations.v1.events_pb2 import EpochRaised
+from core.eventlog import leases
 from core.eventlog.connections import (
     CONNECT_TIMEOUT_S,
     LIMITS,
@@ -28,7 +29,7 @@ from core.eventlog.watch import HeadWatch
 from core.eventlog.writer import Writer
 from core.ids import epoch_aggregate_id, uuid7
 
-MIGRATIONS = ("log_0001", "log_0002_append", "log_0003_repair", "log_0004_epoch", "leases_0001")
+MIGRATIONS = ("log_0001", "log_0002_append", "log_0003_repair", "log_0004_epoch", *leases.MIGRATIONS)
 
 _COLUMNS = (
     "position, epoch, event_id, aggregate_type, aggregate_id, version, type, schema_version, data,"
