@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,15 +12,14 @@ import pytest
 from deployment.layout import Layout
 from deployment.outside import Outside
 from deployment.testbed import plan
+from tests.harness.root import require_root
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="needs root: network namespaces"),
-]
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture
 async def outside(tmp_path: Path) -> AsyncIterator[Outside]:
+    require_root("network namespaces")
     made = Outside(Layout(tmp_path))
     yield made
     await made.remove()

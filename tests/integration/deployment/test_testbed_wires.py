@@ -15,16 +15,15 @@ from deployment.testbed import plan
 from deployment.testbed.plan import Plan
 from deployment.testbed.site import Site
 from deployment.testbed.wires import Wires
+from tests.harness.root import require_root
 from tests.testbed.testbed import DHCP_CLIENT
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="needs root: network namespaces"),
-]
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    require_root("network namespaces")
     made = Site(Layout(tmp_path), Plan.of(tmp_path, 2, str(plan.CONTROL.ip)), "test")
     await made.build()
     yield made

@@ -142,8 +142,36 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     await finish_deletions(plane.repository)
 
     acceptance = HostAcceptance(desired_state, contents, services.placement, caught_up)
-    questions = Questions(plane.bus, desired_state)
     doors: list[Service] = [
+        *_commands(settings, plane, engine, services, Questions(plane.bus, desired_state), passwords),
+        (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, acceptance, services, consumers)),
+        (placement_commands.add_PlacementCommandsServicer_to_server, PlacementCommands(placement)),
+        (
+            add_HostAgentServiceServicer_to_server,
+            _host_agents(
+                settings,
+                plane,
+                HostWishes(desired_state, FabricState(plane.log.pool, schema)),
+                contents,
+                _catching_up(plane, desired, fabric),
+            ),
+        ),
+    ]
+    server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
+    lifetime.on_stop(server.stop, "server")
+    lifetime.ready(grpc=server.address, runner=plane.runner)
+
+
+def _commands(
+    settings: ConductorSettings,
+    plane: Plane,
+    engine: SagaEngine,
+    services: Services,
+    questions: Questions,
+    passwords: Passwords,
+) -> list[Service]:
+    """The doors by which the gateway changes what users own."""
+    return [
         (commands.add_IdentityCommandsServicer_to_server, IdentityCommands(plane.repository, passwords)),
         (
             commands.add_ComputeCommandsServicer_to_server,
@@ -171,23 +199,8 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
             add_OperationCommandsServicer_to_server,
             OperationCommands(plane.repository, Interventions(plane.repository, engine)),
         ),
-        (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, acceptance, services, consumers)),
-        (placement_commands.add_PlacementCommandsServicer_to_server, PlacementCommands(placement)),
         (placement_commands.add_ServerGroupCommandsServicer_to_server, ServerGroupCommands(plane.repository)),
-        (
-            add_HostAgentServiceServicer_to_server,
-            _host_agents(
-                settings,
-                plane,
-                HostWishes(desired_state, FabricState(plane.log.pool, schema)),
-                contents,
-                _catching_up(plane, desired, fabric),
-            ),
-        ),
     ]
-    server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
-    lifetime.on_stop(server.stop, "server")
-    lifetime.ready(grpc=server.address, runner=plane.runner)
 
 
 def _reports(plane: Plane, services: Services) -> PullLoop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from cirra.compute.v1.compute_pb2 import Instance, InstanceNic
+    from cirra.operations.v1.operations_pb2 import Operation
 
 app = group("server", "Virtual machines.")
 
@@ -135,18 +137,25 @@ async def create(
         operations = await session.client.instances.create_many(name, min_count=at_least, max_count=at_most, **wanted)
     else:
         operations = [await session.client.instances.create(name, **wanted)]
+    await _follow(session, operations, wait, timeout_s, several=at_most > 1)
+
+
+async def _follow(
+    session: Session, operations: Sequence[Operation], wait: bool, timeout_s: float, *, several: bool
+) -> None:
+    """Waits for what is built, or says how to; shows a server whole, or a table where several were asked for."""
     for operation in operations:
         if wait:
             await waited(session, operation, timeout_s)
         else:
             session.output.note(f"building; follow it: cirra operation watch {operation.uid}")
     built = [await session.client.instances.get(operation.target) for operation in operations]
-    if at_most > 1:
-        from cirra_sdk.cli.tables import SERVERS
-
-        session.output.resources(built, SERVERS)
-    else:
+    if not several:
         await show_instance(session, built[0])
+        return
+    from cirra_sdk.cli.tables import SERVERS
+
+    session.output.resources(built, SERVERS)
 
 
 @command(app, "show")

@@ -5,7 +5,7 @@ To add an area: dataclasses and tables here, a `Source` that fills them, a `Kind
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,10 +205,6 @@ class Facts:
         """Every host that has a network."""
         return {reason.host for reason in self.reasons_of_network.get(network_id)}
 
-    def networks_of(self, host: str) -> set[str]:
-        """Every network that a host has."""
-        return {reason.network_id for reason in self.reasons_of_host.get(host)}
-
     def presence_changes(self) -> Iterator[tuple[str, str]]:
         """Hosts and networks that came together, or apart, with this event."""
         net: dict[tuple[str, str], int] = {}
@@ -221,14 +217,6 @@ class Facts:
             now = len(self.reasons_for_both.get(*pair))
             if (now > 0) != (now - gained > 0):
                 yield pair
-
-    def set_reasons(self, because: str, wanted: Iterable[tuple[str, str]]) -> None:
-        """The pairs of host and network that one cause brings together now, all of them."""
-        new = {Reason(host, network_id, because) for host, network_id in wanted}
-        for gone in set(self.reasons_because.get(because)) - new:
-            self.reasons.remove(gone.host, gone.network_id, because)
-        for reason in new:
-            self.reasons.put(reason)
 
     def active_binding(self, port_id: str) -> Binding | None:
         """Where the port's guest runs. While it moves, the port is bound on two hosts: the active one; of two, the one
