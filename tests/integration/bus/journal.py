@@ -71,8 +71,17 @@ async def assert_mirrors(bus: Bus, log: EventLog, *, first: int = 1) -> None:
     await reader.close()
 
 
+async def lose_events(log: EventLog, *, after: int) -> None:
+    """What the restore of an older backup does: the log ends at this position, and does not know that it was longer."""
+    await _cut(log, after, raises=0)
+
+
 async def restore_log(log: EventLog, position: int) -> None:
-    """What a restore from an older backup does: the log ends at `position`, in a new epoch."""
+    """As `lose_events`, and it has been noticed: the log is in a new epoch."""
+    await _cut(log, position, raises=1)
+
+
+async def _cut(log: EventLog, position: int, *, raises: int) -> None:
     async with log.pool.acquire() as connection, connection.transaction():
         await connection.execute(f'DELETE FROM "{log.schema}".events WHERE position > $1', position)
-        await connection.execute(f'UPDATE "{log.schema}".head SET position = $1, epoch = epoch + 1', position)
+        await connection.execute(f'UPDATE "{log.schema}".head SET position = $1, epoch = epoch + $2', position, raises)

@@ -78,12 +78,11 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
     lifetime.start(projector.run(), "projector")
     feed = Feed(plane.bus, plane.log, plane.events)
     revocations = Revocations(plane.clock.now)
-    feed.listen(revocations.heard)
+    feed.listen(revocations.heard, lambda up_to: revocations.load(plane.log, up_to))
     lifetime.start(feed.run(), "feed")
     store = Store(plane.log.pool, schema)
     await feed.wait_started()
-    await revocations.load(plane.log, feed.position)
-    await _catch_up(projector, feed.position)
+    await _catch_up(projector, feed)
 
     parts = Parts(
         store=store,
@@ -165,11 +164,17 @@ def _ticket_key(settings: GatewaySettings) -> bytes:
     return base64.b64decode(settings.ticket_key_file.read_text())
 
 
-async def _catch_up(projector: Projector, position: int) -> None:
-    """A read model that is being built must not answer yet; one that has halted answers that it has."""
+async def _catch_up(projector: Projector, feed: Feed) -> None:
+    """A read model that is being built must not answer yet; one that has halted answers that it has.
+
+    Where the log is restored meanwhile, or was before and the stream still tells of what it lost, it never gets to
+    where the feed was: but the feed then begins anew, at the log's end.
+    """
+    target = feed.position
     try:
-        while not await projector.wait_for(position, _CATCH_UP_S):
-            _log.info("gateway.catching_up", position=projector.position(), target=position)
+        while not await projector.wait_for(target, _CATCH_UP_S):
+            _log.info("gateway.catching_up", position=projector.position(), target=target)
+            target = min(target, feed.position)
     except ProjectionHalted as error:
         _log.error("gateway.read_model_halted", error=str(error))
 

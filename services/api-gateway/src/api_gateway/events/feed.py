@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from uuid import UUID
@@ -14,7 +14,7 @@ import structlog
 from core.bus import Bus
 from core.errors import Unavailable
 from core.eventlog.log import EventLog
-from core.eventlog.types import RecordedEvent
+from core.eventlog.types import Head, RecordedEvent
 from core.projection import EventStream, EventTail, HistoryChanged
 
 _log = structlog.get_logger(__name__)
@@ -79,6 +79,7 @@ class Feed:
         # By the aggregate whose events they want; None: of all.
         self._subscriptions: defaultdict[UUID | None, set[Subscription]] = defaultdict(set)
         self._listeners: list[Callable[[RecordedEvent], None]] = []
+        self._learners: list[Callable[[int], Awaitable[None]]] = []
         self._recent: deque[RecordedEvent] = deque(maxlen=_RECENT)
         self._moved = asyncio.Condition()
         self._started = asyncio.Event()
@@ -86,27 +87,39 @@ class Feed:
         # The log's, as far as it is known here.
         self.epoch = 0
 
-    def listen(self, listener: Callable[[RecordedEvent], None]) -> None:
-        """Calls it with every event from the start of the feed on. It must be quick."""
+    def listen(self, listener: Callable[[RecordedEvent], None], learn: Callable[[int], Awaitable[None]]) -> None:
+        """Calls `listener` with every event after the position where the feed begins. It must be quick.
+
+        `learn`: is given that position before, to take in what the log holds up to there. Both again when the feed
+        begins anew, because the log was restored.
+        """
         self._listeners.append(listener)
+        self._learners.append(learn)
 
     async def run(self) -> None:
-        """For ever, from the head of the log on."""
+        """For ever, from the head of the log on. A log that was restored is followed anew, from its head of then on."""
         while True:
-            head = await self._event_log.head()
+            head = await self._begin()
             async with EventTail(
                 self._bus, self._event_log, after=head.position, epoch=head.epoch, stream=self._stream
             ) as tail:
-                self.position, self.epoch = head.position, head.epoch
-                self._recent.clear()
-                self._started.set()
                 try:
                     while True:
                         await self._deliver(await tail.next())
                 except HistoryChanged as error:
                     _log.error("feed.history_changed", error=str(error))
-            for subscription in chain.from_iterable(self._subscriptions.values()):
-                subscription.end("the log was restored")
+
+    async def _begin(self) -> Head:
+        head = await self._event_log.head()
+        for learn in self._learners:
+            await learn(head.position)
+        # At once: who subscribes from now on begins here, who did before has seen another history.
+        for subscription in chain.from_iterable(self._subscriptions.values()):
+            subscription.end("the log was restored")
+        self.position, self.epoch = head.position, head.epoch
+        self._recent.clear()
+        self._started.set()
+        return head
 
     async def wait_started(self) -> None:
         await self._started.wait()
