@@ -301,6 +301,25 @@ async def test_a_log_restored_while_nobody_ran_is_noticed(
     await assert_equals_log(log, schema)
 
 
+async def test_a_rebuild_ends_though_the_log_is_restored_meanwhile(
+    log: EventLog, relay: Relay, leases: Leases, make_projector: MakeProjector, schema: str
+) -> None:
+    """It was to go on to an event that there is no more."""
+    projector, lease = make_projector(), f"projection:{schema}:{Listing.name}"
+    reports: list[Progress] = []
+    async with asyncio.timeout(20), running(projector):
+        assert await projector.wait_for(await append(log, 300, payload="old"), timeout=20)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        async with leases.hold(lease, "somebody who does nothing", timedelta(seconds=5)):
+            rebuilding = tasks.create_task(make_projector(holder="tool").rebuild(reports.append))
+            while not reports:  # noqa: ASYNC110 - it was told of, not waited for
+                await asyncio.sleep(0.01)
+            assert reports[-1].target == 300
+            await restore_log(log, 200)
+        assert (await rebuilding).position == 200
+    await assert_equals_log(log, schema)
+
+
 async def until_equal(log: EventLog, schema: str, count: int) -> None:
     """Until the rows are the log's events; their number alone says little after a restore."""
     wanted = [event.event_id for event in await log.read(after=0)]

@@ -128,7 +128,7 @@ class Projector:
             await self._checkpoints.clear_halt(connection)
 
     async def rebuild(self, progress: Callable[[Progress], None] | None = None) -> Progress:
-        """Drops the read model and waits until it is built again up to the head of now.
+        """Drops the read model and waits until it is built again up to the head of now, or of a log restored meanwhile.
 
         Whichever replica is active does the work; this one when nobody else runs. ProjectionHalted on poison.
         """
@@ -155,6 +155,7 @@ class Projector:
                 progress(report)
             if reached and position >= target:
                 return report
+            target = min(target, (await self._event_log.head()).position)
 
     async def _lead(self) -> None:
         while True:
