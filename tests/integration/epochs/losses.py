@@ -12,7 +12,9 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from tests.chaos.cloud import ChaosCloud
+from deployment.parts import PartFailed
+from tests.chaos.cloud import PATIENCE_S, ChaosCloud
+from tests.chaos.processes import RESTART_S, Process
 from tests.harness.standby import base_backup, make_standby, until_caught_up
 
 Loss = Callable[[ChaosCloud], AbstractAsyncContextManager[Callable[[], Awaitable[None]]]]
@@ -30,9 +32,23 @@ async def restore(cloud: ChaosCloud) -> AsyncIterator[Callable[[], Awaitable[Non
         await asyncio.to_thread(shutil.rmtree, cloud.postgres.data)
         await asyncio.to_thread(backup.rename, cloud.postgres.data)
         await cloud.postgres.start()
-        await asyncio.gather(*(process.start() for process in cloud.services.values()))
+        await asyncio.gather(*(_started(process) for process in cloud.services.values()))
 
     yield lose
+
+
+async def _started(process: Process) -> None:
+    """As the deployment's supervisor starts it. Who has read lost events from the stream ends when it is told that they
+    are lost, which may be before it is ready."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + PATIENCE_S
+    while True:
+        try:
+            return await process.start()
+        except PartFailed:
+            if clock() > deadline:
+                raise
+        await asyncio.sleep(RESTART_S)
 
 
 @asynccontextmanager
