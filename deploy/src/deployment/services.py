@@ -20,6 +20,7 @@ PROJECTING = ("conductor", "api-gateway", "metadata")
 AGENTS = ("compute-agent", "net-agent", "block-agent")
 
 _HTTP = "http"
+_TENANT_TYPE = "CIRRA_TENANT_NETWORK_TYPE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class ServiceTable:
         return {}
 
     def _conductor(self) -> dict[str, str]:
-        return {
+        return self._networks() | {
             "CIRRA_PLACEMENT_ADDRESSES": ",".join(self.addresses.placement),
             "CIRRA_CA_DIRECTORY": str(self._layout.authority),
             "CIRRA_NATS_KEYS_DIRECTORY": str(self._layout.host_signer),
@@ -153,6 +154,12 @@ class ServiceTable:
             "CIRRA_ADVERTISED_NATS_URLS": ",".join(self._servers.nats_urls),
             "CIRRA_ADMIN_PASSWORD_FILE": str(secrets.admin_password(self._layout)),
         }
+
+    def _networks(self) -> dict[str, str]:
+        """Networks of several hosts go between them, unless the caller wants others: flat ones end at their host."""
+        if not self._config.has_testbed or _TENANT_TYPE in self._inherited:
+            return {}
+        return {_TENANT_TYPE: "vxlan"}
 
     def _program(self, service: str, name: str, environment: Mapping[str, str]) -> Program:
         return _program(self._layout, service, name, {**self._inherited, **environment})

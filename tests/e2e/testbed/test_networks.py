@@ -9,7 +9,6 @@ import pytest
 import pytest_asyncio
 
 from cirra.compute.v1.compute_pb2 import Instance
-from cirra.network.v1.network_pb2 import NETWORK_TYPE_VXLAN
 from core.ids import last_segment
 from deployment.demo.guest import wait_login
 from deployment.demo.tenant import Tenant
@@ -22,9 +21,9 @@ pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytes
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def guests(testbed: Testbed, tenant: Tenant) -> AsyncIterator[list[Instance]]:
-    """On a network of their own, of the type that spans hosts."""
+    """On a network of their own, of the type that a cloud with several hosts makes unless told: it spans them."""
     user = tenant.user
-    network = await user.networks.create("spanning", type=NETWORK_TYPE_VXLAN)
+    network = await user.networks.create("spanning")
     subnet = await user.subnets.create("spanning", network=network, cidr="10.43.0.0/24")
     made = await boot_one_on_each(testbed, replace(tenant, network=network), "together")
     for instance in made:

@@ -89,6 +89,24 @@ def test_the_callers_settings_reach_services_and_the_table_goes_before_them() ->
     assert conductor.environment["CIRRA_CELL"] == "c"
 
 
+@pytest.mark.parametrize(
+    ("hosts", "inherited", "expected"),
+    [
+        (1, {}, None),
+        (3, {}, "vxlan"),
+        (3, {"CIRRA_TENANT_NETWORK_TYPE": "vlan"}, "vlan"),
+        (1, {"CIRRA_TENANT_NETWORK_TYPE": "vxlan"}, "vxlan"),
+    ],
+)
+def test_networks_of_several_hosts_go_between_them(
+    hosts: int, inherited: dict[str, str], expected: str | None
+) -> None:
+    ports = {name: 20_000 + number for number, name in enumerate(port_names(1))}
+    config = Config("c", "h1", UUID(int=1), "192.0.2.1", 1, ports, hosts=hosts)
+    [conductor, *_] = ServiceTable(Layout(ROOT), config, SERVERS, inherited).control_plane()
+    assert conductor.environment.get("CIRRA_TENANT_NETWORK_TYPE") == expected
+
+
 def test_rebuilders_are_no_replicas() -> None:
     made = table(1)
     replicas = {program.environment["CIRRA_REPLICA"] for program in made.control_plane()}

@@ -51,6 +51,16 @@ def test_what_does_not_fit_together_is_refused(fields: dict[str, object], refuse
     assert refused_fields(caught.value) == refused
 
 
+@pytest.mark.parametrize(
+    ("tenant", "physical", "expected"),
+    [(VXLAN, "", VXLAN), (VXLAN, "physnet1", FLAT), (VLAN, "physnet1", VLAN), (FLAT, "physnet1", FLAT)],
+)
+def test_without_a_type_what_is_on_a_provider_s_segment_is_no_tunnel(
+    tenant: pb.NetworkType.ValueType, physical: str, expected: pb.NetworkType.ValueType
+) -> None:
+    assert Segments(tenant_type=tenant).type_of(pb.Network(physical_network=physical)) == expected
+
+
 def test_a_vxlan_has_the_underlay_s_mtu_without_what_it_adds() -> None:
     assert make(type=VXLAN, segmentation_id=7).mtu == 8950
     assert make(type=VLAN, segmentation_id=7, physical_network="physnet1").mtu == 9000

@@ -42,7 +42,7 @@ async def create_network(
     segment that was asked for."""
     network = public.Network()
     network.CopyFrom(wanted)
-    network.type = wanted.type or segments.tenant_type
+    network.type = wanted.type or segments.type_of(wanted)
     # Before anything is chosen: what is wrong with the request is told first.
     Network.check(network, segments)
     if network.type == FLAT or network.segmentation_id:

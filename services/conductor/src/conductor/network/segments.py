@@ -55,6 +55,10 @@ class Segments:
     vnis: Sequence[range] = (NUMBERS[VXLAN],)
     vlans: Mapping[str, Sequence[range]] = field(default_factory=dict)
 
+    def type_of(self, wanted: public.Network) -> public.NetworkType.ValueType:
+        """Of a network whose type nobody tells: on a provider's segment tunnels don't go, so it is flat there."""
+        return FLAT if wanted.physical_network and self.tenant_type == VXLAN else self.tenant_type
+
     def max_mtu(self, kind: public.NetworkType.ValueType) -> int:
         """Nothing is fragmented on the way. A provider's segment may carry more than the wires between hosts."""
         return self.underlay_mtu - VXLAN_OVERHEAD if kind == VXLAN else MAX_MTU
