@@ -98,9 +98,7 @@ def test_the_callers_settings_reach_services_and_the_table_goes_before_them() ->
         (1, {"CIRRA_TENANT_NETWORK_TYPE": "vxlan"}, "vxlan"),
     ],
 )
-def test_networks_of_several_hosts_go_between_them(
-    hosts: int, inherited: dict[str, str], expected: str | None
-) -> None:
+def test_networks_of_several_hosts_go_between_them(hosts: int, inherited: dict[str, str], expected: str | None) -> None:
     ports = {name: 20_000 + number for number, name in enumerate(port_names(1))}
     config = Config("c", "h1", UUID(int=1), "192.0.2.1", 1, ports, hosts=hosts)
     [conductor, *_] = ServiceTable(Layout(ROOT), config, SERVERS, inherited).control_plane()

@@ -128,6 +128,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         plane.leases,
         Unsettled(plane.log.pool, schema),
         _catching_up(plane, fabric),
+        tell=Notices(services.commander, services.standings),
         holder=plane.runner,
     )
     engine = await _start_engine(lifetime, settings, plane, services, consumers, keeper)

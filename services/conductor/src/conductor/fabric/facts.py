@@ -138,6 +138,24 @@ class Membership:
     group_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class PortFacts:
+    """A port, bound or not. `subnet_ids`: of its addresses."""
+
+    port_id: str
+    network_id: str
+    subnet_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LackingAddress:
+    """A port should have an address of a subnet, and has none."""
+
+    port_id: str
+    subnet_id: str
+    network_id: str
+
+
 class Facts:
     """All tables, and the questions that several kinds ask. Begins empty."""
 
@@ -173,6 +191,11 @@ class Facts:
         self.memberships: Table[Membership] = Table("fabric_memberships", Membership, "port_id", "host", "group_id")
         self.members_of_group = self.memberships.index("group_id")
         self.members_on_host = self.memberships.index("group_id", "host")
+        self.ports: Table[PortFacts] = Table("fabric_ports", PortFacts, "port_id")
+        self.ports_on_network = self.ports.index("network_id")
+        self.lacking: Table[LackingAddress] = Table("fabric_lacking_addresses", LackingAddress, "port_id", "subnet_id")
+        self.lacking_of_port = self.lacking.index("port_id")
+        self.lacking_on_network = self.lacking.index("network_id")
         # Networks as their events have made them; of this process.
         self.networks: dict[str, Network] = {}
         self.tables: tuple[Table[Any], ...] = tuple(it for it in vars(self).values() if isinstance(it, Table))

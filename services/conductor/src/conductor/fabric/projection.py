@@ -31,7 +31,7 @@ class FabricProjection(Projection):
     this replica became active, hosts find it by their next difference."""
 
     name = "conductor-fabric"
-    version = 1
+    version = 2
     ddl = Facts().ddl + rows.DDL
     gather_s = 0.02
 

@@ -11,9 +11,10 @@ from conductor.fabric.peers import PeerKind
 from conductor.fabric.router_kind import RouterKind
 from conductor.fabric.routers import ROUTERS
 from conductor.fabric.security_groups import GROUPS, GroupMemberKind, SecurityGroupKind
+from conductor.fabric.slaac import SLAAC
 from conductor.fabric.source import Source
 
-SOURCES: tuple[Source, ...] = (HOSTS, NETWORKS, BINDINGS, ROUTERS, FLOATING_IPS, GROUPS)
+SOURCES: tuple[Source, ...] = (HOSTS, NETWORKS, BINDINGS, ROUTERS, FLOATING_IPS, GROUPS, SLAAC)
 
 
 def kinds() -> tuple[Kind, ...]:

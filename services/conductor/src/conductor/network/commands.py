@@ -19,6 +19,7 @@ from conductor.network.network_commands import create_network, require_may_ask
 from conductor.network.port import Port
 from conductor.network.port_changes import UPDATABLE, changed_terms
 from conductor.network.port_commands import AddressHints, WantedPort, new_port, with_free_addresses
+from conductor.network.port_notices import tell_hosts
 from conductor.network.port_security import wanted_security
 from conductor.network.segments import DEFAULT_SEGMENTS, Segments
 from conductor.requests import Commands, Done, Requests, command, load_live
@@ -170,15 +171,10 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
             port.update(await changed_terms(self.repository, port, request, hints))
             saved = await self.repository.save(port)
             if saved.position:
-                await self._tell_hosts(port)
+                await tell_hosts(port, self._tell)
             return Done(port, saved)
 
         return await again_on_conflict(lambda: with_free_addresses(self.repository, self._rng, once))
-
-    async def _tell_hosts(self, port: Port) -> None:
-        for binding in port.bindings.values():
-            if not binding.desired.absent:
-                await self._tell(binding.desired)
 
     @command(Port)
     async def DeletePort(self, request: pb.DeletePortRequest, principal: Principal) -> Done:

@@ -1,4 +1,5 @@
-"""Settles what follows from others' changes: gateways of hosts, and floating IPs whose port has gone.
+"""Settles what follows from others' changes: gateways of hosts, floating IPs whose port has gone, and addresses that
+guests make themselves as soon as their network has a subnet for it.
 
 One replica at a time, under a lease. It takes no input: it looks at what is, and makes of it what should be. The log's
 constraint rows and versions decide, so that two at once would be harmless.
@@ -16,13 +17,15 @@ from uuid import UUID
 
 import structlog
 
-from cirra.agent.v1.desired_pb2 import Failure
+from cirra.agent.v1.desired_pb2 import DesiredObject, Failure
 from cirra.network.v1 import events_pb2 as pb
 from conductor.network.floating_ip import FloatingIp
 from conductor.network.host_gateway import HostAddress, HostGateway
 from conductor.network.network import Network
 from conductor.network.port import Port
 from conductor.network.port_commands import AddressHints, choose_free, choose_mac, with_free_addresses
+from conductor.network.port_notices import tell_hosts
+from conductor.network.slaac import with_self_made
 from conductor.network.unsettled import Unsettled, WantedGateway
 from core.context import acting
 from core.errors import CirraError, ResourceExhausted, Unavailable
@@ -62,7 +65,8 @@ _WAKING = frozenset(
 class NetworkKeeper:
     """`happened` with every event, in any replica; `run` for ever.
 
-    `caught_up` returns once the facts have all that is in the log, or raises Unavailable. `rng` chooses addresses.
+    `caught_up` returns once the facts have all that is in the log, or raises Unavailable. `rng` chooses addresses;
+    `tell` tells a host of desired state that has changed.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class NetworkKeeper:
         unsettled: Unsettled,
         caught_up: Callable[[], Awaitable[object]],
         *,
+        tell: Callable[[DesiredObject], Awaitable[None]],
         holder: str,
         rng: random.Random | None = None,
     ) -> None:
@@ -79,6 +84,7 @@ class NetworkKeeper:
         self._leases = leases
         self._unsettled = unsettled
         self._caught_up = caught_up
+        self._tell = tell
         self._holder = holder
         self._rng = rng or random.SystemRandom()
         self._woken = asyncio.Event()
@@ -116,6 +122,8 @@ class NetworkKeeper:
         with acting(actor=ACTOR):
             for floating_ip_id in await self._unsettled.orphans():
                 await _attempted(self._free(floating_ip_id), floating_ip=str(floating_ip_id))
+            for port_id in await self._unsettled.lacking():
+                await _attempted(self._give_address(port_id), port=str(port_id))
             for wanted in await self._unsettled.gateways():
                 await _attempted(self._gateway(wanted), host=wanted.host, network=wanted.network_id)
 
@@ -129,6 +137,20 @@ class NetworkKeeper:
                 return
             floating_ip.disassociate()
             await self._repository.save(floating_ip)
+
+        await again_on_conflict(once)
+
+    async def _give_address(self, port_id: UUID) -> None:
+        """Those that its guest makes as soon as it hears of the subnet: it is let through with them."""
+
+        async def once() -> None:
+            port = await self._repository.load(Port, port_id)
+            if port.deleted:
+                return
+            network = await self._repository.load(Network, UUID(port.network_id))
+            port.update(with_self_made(port, network))
+            if (await self._repository.save(port)).position:
+                await tell_hosts(port, self._tell)
 
         await again_on_conflict(once)
 

@@ -15,7 +15,7 @@ import random
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv6Network, ip_address
+from ipaddress import ip_address
 from typing import TypeVar
 from uuid import UUID
 
@@ -27,8 +27,8 @@ from conductor.network.network import Network, address_scope
 from conductor.network.port import Port, mac_scope
 from conductor.network.port_security import IN_NO_GROUP, PortSecurity, default_group
 from conductor.network.security_group import DEFAULT, DEFAULTS, SecurityGroup
+from conductor.network.slaac import slaac_address
 from conductor.network.subnet import Subnet
-from core import eui64
 from core.errors import Conflict, FailedPrecondition, NotFound, ResourceExhausted
 from core.eventlog.errors import UniqueViolation
 from core.ids import last_segment, uuid7
@@ -207,7 +207,7 @@ def _check_fixed_ip(fields: Fields, name: str, fixed: public.FixedIp, network: N
         fields.refuse(f"{name}.ip_address", f"{address} is no host address of {subnet.cidr}")
     elif address in subnet.reserved:
         fields.refuse(f"{name}.ip_address", f"{address} is the gateway's or the DHCP server's: choose another")
-    elif subnet.slaac and address != _slaac_address(subnet, mac_address):
+    elif subnet.slaac and address != slaac_address(subnet, mac_address):
         fields.refuse(f"{name}.ip_address", "addresses of this subnet follow from the MAC address: leave it out")
 
 
@@ -262,15 +262,10 @@ def _by_family(subnets: Iterable[Subnet]) -> list[list[Subnet]]:
 
 def _slaac_fixed_ip(subnet: Subnet, mac_address: str, hints: AddressHints, *, chosen: bool) -> public.FixedIp:
     """`chosen`: the MAC address was: another one gives another address."""
-    address = _slaac_address(subnet, mac_address)
+    address = slaac_address(subnet, mac_address)
     if chosen:
         hints.chosen.add((address_scope(subnet.id), str(address)))
     return public.FixedIp(subnet=subnet.id, ip_address=str(address))
-
-
-def _slaac_address(subnet: Subnet, mac_address: str) -> Address:
-    assert isinstance(subnet.cidr, IPv6Network)
-    return eui64.address_of_mac(subnet.cidr, mac_address)
 
 
 async def choose_free(

@@ -1,4 +1,4 @@
-"""What of routers and floating IPs is not as it should be by now: read from the facts of the fabric, in any replica."""
+"""What of routers, floating IPs and ports is not as it should be by now: by the fabric's facts, in any replica."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ ORDER BY 1, 2
 """
 _ORPHANS = "SELECT floating_ip_id FROM {schema}.fabric_floating_ips WHERE orphaned ORDER BY 1"
 
+_LACKING = "SELECT DISTINCT port_id FROM {schema}.fabric_lacking_addresses ORDER BY 1 LIMIT {limit}"
+# So many ports are settled by one look; the others by the next.
+_PORTS_AT_ONCE = 500
+
 
 class Unsettled:
     """`schema`: the conductor's."""
@@ -37,6 +41,7 @@ class Unsettled:
     def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
         self._pool = pool
         self._gateways = _GATEWAYS.format(schema=quote_identifier(schema))
+        self._lacking = _LACKING.format(schema=quote_identifier(schema), limit=_PORTS_AT_ONCE)
         self._orphans = _ORPHANS.format(schema=quote_identifier(schema))
 
     async def gateways(self) -> list[WantedGateway]:
@@ -46,3 +51,7 @@ class Unsettled:
     async def orphans(self) -> list[UUID]:
         """Floating IPs whose port was deleted."""
         return [UUID(row["floating_ip_id"]) for row in await self._pool.fetch(self._orphans)]
+
+    async def lacking(self) -> list[UUID]:
+        """Ports without an address of a subnet whose guests make theirs themselves; some, when there are many."""
+        return [UUID(row["port_id"]) for row in await self._pool.fetch(self._lacking)]

@@ -1,0 +1,124 @@
+"""A subnet whose guests make their addresses themselves comes to a network that has ports: they get theirs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest_asyncio
+
+from cirra.agent.v1.desired_pb2 import DesiredObject, NetworkSpec, PortSpec
+from cirra.network.v1 import network_pb2 as network
+from conductor.fabric.projection import FabricProjection
+from conductor.network.keeper import NetworkKeeper
+from conductor.network.port import Port
+from conductor.network.unsettled import Unsettled
+from core.bus import Bus
+from core.eventlog import Leases
+from core.projection import Projector
+from core.relay import Relay
+from core.testing.invariants_log import constraint_differences
+from core.testing.servers import Cell
+from tests.integration.conductor.resources.world import World
+from tests.integration.projection.conftest import running
+
+MAC = "fa:16:3e:00:00:02"
+SELF_MADE = "fd00:1::f816:3eff:fe00:2"
+
+
+@dataclass
+class Settling:
+    """A keeper that looks when a test says so. `told`: what hosts were told."""
+
+    world: World
+    keeper: NetworkKeeper
+    projector: Projector
+    told: list[DesiredObject] = field(default_factory=list)
+
+    async def settle(self) -> None:
+        assert await self.projector.wait_for((await self.world.log.head()).position, timeout=20)
+        await self.keeper.settle()
+
+
+@pytest_asyncio.fixture
+async def settling(world: World, cell: Cell, bus: Bus, leases: Leases) -> AsyncIterator[Settling]:
+    schema = f"{cell.name}_conductor"
+    projector = Projector(
+        FabricProjection(), log=world.log, bus=bus, leases=leases, schema=schema, holder="p1", stall_s=0.3
+    )
+    told: list[DesiredObject] = []
+
+    async def tell(desired: DesiredObject) -> None:
+        told.append(desired)
+
+    async def caught_up() -> None:
+        """Each test waits for it itself."""
+
+    keeper = NetworkKeeper(
+        world.repository, leases, Unsettled(world.log.pool, schema), caught_up, tell=tell, holder="k1"
+    )
+    relay = Relay(world.log, leases, bus, holder="r1", ack_timeout_s=0.5, idle_check_s=0.2)
+    async with running(relay), running(projector):
+        yield Settling(world, keeper, projector, told)
+
+
+async def add_six(world: World, network_uid: str, **fields: object) -> str:
+    subnet = network.Subnet(network=network_uid, cidr="fd00:1::/64", **fields)  # type: ignore[arg-type]
+    made = await world.member.call(world.first.network.CreateSubnet, network.CreateSubnetRequest(subnet=subnet))
+    return made.uid
+
+
+async def bind(world: World, port_uid: str, host: str) -> None:
+    def bound(port: Port) -> None:
+        spec = PortSpec(port_id=port_uid, network=NetworkSpec(network_id=port.network_id))
+        wish = DesiredObject(host=host, agent="net", kind="port", object_id=port_uid, port=spec)
+        port.bind(host, network.PORT_BINDING_STATE_ACTIVE, wish)
+
+    await world.repository.change(Port, UUID(port_uid), bound)
+
+
+async def addresses(world: World, port_uid: str) -> list[str]:
+    return [fixed.ip_address for fixed in (await world.repository.load(Port, UUID(port_uid))).fixed_ips]
+
+
+async def test_ports_get_their_address_and_their_hosts_are_told(settling: Settling) -> None:
+    world = settling.world
+    made, _ = await world.make_subnet("10.1.0.0/24")
+    bound = await world.make_port(made.uid, fixed_ips=[network.FixedIp(ip_address="10.1.0.50")], mac_address=MAC)
+    free = await world.make_port(made.uid)
+    await bind(world, bound.uid, "h1")
+    six = await add_six(world, made.uid)
+    await settling.settle()
+    assert await addresses(world, bound.uid) == ["10.1.0.50", SELF_MADE]
+    assert len(await addresses(world, free.uid)) == 2, "bound or not"
+    [told] = settling.told
+    assert (told.host, [it.ip_address for it in told.port.addresses]) == ("h1", ["10.1.0.50", SELF_MADE])
+    owners = await world.log.unique_keys(f"address/{six}")
+    assert owners[SELF_MADE] == bound.uid, "nobody else may have it"
+    assert await constraint_differences(world.log) == []
+    head = (await world.log.head()).position
+    await settling.settle()
+    assert (await world.log.head()).position == head, "once"
+
+
+async def test_a_port_that_is_made_at_the_same_moment_gets_its_own(settling: Settling) -> None:
+    world = settling.world
+    made, _ = await world.make_subnet("10.1.0.0/24")
+    _, *ports = await asyncio.gather(
+        add_six(world, made.uid), *(world.make_port(made.uid, replica=number) for number in range(8))
+    )
+    await settling.settle()
+    for port in ports:
+        own = await addresses(world, port.uid)
+        assert len(own) == 2 and own[1].startswith("fd00:1::"), own
+
+
+async def test_where_guests_are_told_their_addresses_nothing_is_given(settling: Settling) -> None:
+    world = settling.world
+    made, _ = await world.make_subnet("10.1.0.0/24")
+    port = await world.make_port(made.uid)
+    await add_six(world, made.uid, no_dhcp=True)
+    await settling.settle()
+    assert len(await addresses(world, port.uid)) == 1
