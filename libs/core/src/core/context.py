@@ -26,6 +26,16 @@ def current_context() -> Context:
 
 
 @contextmanager
+def beside_the_request() -> Iterator[None]:
+    """Within it, appends answer no request: what is done on the way to the append that does."""
+    token = _request_id.set("")
+    try:
+        yield
+    finally:
+        _request_id.reset(token)
+
+
+@contextmanager
 def acting(*, actor: str = "", request_id: str = "", causation: str = "", correlation: str = "") -> Iterator[None]:
     """Within it, appends name what is given; the rest stays as it is.
 

@@ -7,20 +7,24 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import pytest
 import pytest_asyncio
 
 from cirra.agent.v1.desired_pb2 import DesiredObject, NetworkSpec, PortSpec
+from cirra.conductor.v1.commands_pb2 import Accepted
 from cirra.network.v1 import network_pb2 as network
 from conductor.fabric.projection import FabricProjection
 from conductor.network.keeper import NetworkKeeper
 from conductor.network.port import Port
 from conductor.network.unsettled import Unsettled
 from core.bus import Bus
+from core.errors import FailedPrecondition
 from core.eventlog import Leases
 from core.projection import Projector
 from core.relay import Relay
 from core.testing.invariants_log import constraint_differences
 from core.testing.servers import Cell
+from tests.integration.conductor.resources.routed import Routed
 from tests.integration.conductor.resources.world import World
 from tests.integration.projection.conftest import running
 
@@ -70,6 +74,11 @@ async def add_six(world: World, network_uid: str, **fields: object) -> str:
     return made.uid
 
 
+async def delete_subnet(world: World, uid: str, request_id: str = "") -> Accepted:
+    request = network.DeleteSubnetRequest(name=uid, request_id=request_id)
+    return await world.member.call(world.first.network.DeleteSubnet, request)
+
+
 async def bind(world: World, port_uid: str, host: str) -> None:
     def bound(port: Port) -> None:
         spec = PortSpec(port_id=port_uid, network=NetworkSpec(network_id=port.network_id))
@@ -106,9 +115,9 @@ async def test_ports_get_their_address_and_their_hosts_are_told(settling: Settli
 async def test_a_port_that_is_made_at_the_same_moment_gets_its_own(settling: Settling) -> None:
     world = settling.world
     made, _ = await world.make_subnet("10.1.0.0/24")
-    _, *ports = await asyncio.gather(
-        add_six(world, made.uid), *(world.make_port(made.uid, replica=number) for number in range(8))
-    )
+    adding = asyncio.create_task(add_six(world, made.uid))
+    ports = await asyncio.gather(*(world.make_port(made.uid, replica=number) for number in range(8)))
+    await adding
     await settling.settle()
     for port in ports:
         own = await addresses(world, port.uid)
@@ -121,4 +130,51 @@ async def test_where_guests_are_told_their_addresses_nothing_is_given(settling: 
     port = await world.make_port(made.uid)
     await add_six(world, made.uid, no_dhcp=True)
     await settling.settle()
+    assert len(await addresses(world, port.uid)) == 1
+
+
+async def test_it_goes_with_the_addresses_that_nobody_asked_for(settling: Settling) -> None:
+    world = settling.world
+    made, _ = await world.make_subnet("10.1.0.0/24")
+    port = await world.make_port(made.uid, fixed_ips=[network.FixedIp(ip_address="10.1.0.50")])
+    await bind(world, port.uid, "h1")
+    six = await add_six(world, made.uid)
+    await settling.settle()
+    assert len(await addresses(world, port.uid)) == 2
+    gone = await delete_subnet(world, six, "once")
+    assert gone.uid == six and await delete_subnet(world, six, "once") == gone, "asked twice, done once"
+    assert await addresses(world, port.uid) == ["10.1.0.50"]
+    [told] = world.first.told
+    assert [it.ip_address for it in told.port.addresses] == ["10.1.0.50"]
+    await settling.settle()
+    assert await addresses(world, port.uid) == ["10.1.0.50"]
+    assert await constraint_differences(world.log) == []
+
+
+async def test_it_stays_while_a_port_has_no_other_address(settling: Settling) -> None:
+    world = settling.world
+    made, four = await world.make_subnet("10.1.0.0/24")
+    six = await add_six(world, made.uid)
+    port = await world.make_port(made.uid, fixed_ips=[network.FixedIp(subnet=six)])
+    with pytest.raises(FailedPrecondition) as refused:
+        await delete_subnet(world, six)
+    assert refused.value.reason == "SUBNET_IN_USE"
+    await delete_subnet(world, four.uid)
+    assert len(await addresses(world, port.uid)) == 1
+
+
+async def test_it_stays_while_a_router_is_on_it(settling: Settling) -> None:
+    world = settling.world
+    routed = Routed(world)
+    made, _ = await world.make_subnet("10.1.0.0/24")
+    six = await add_six(world, made.uid)
+    port = await world.make_port(made.uid)
+    router = await routed.router()
+    await routed.add(router.uid, six)
+    with pytest.raises(FailedPrecondition) as refused:
+        await delete_subnet(world, six)
+    assert refused.value.reason == "SUBNET_IN_USE"
+    assert len(await addresses(world, port.uid)) == 2
+    await routed.remove(router.uid, six)
+    await delete_subnet(world, six)
     assert len(await addresses(world, port.uid)) == 1

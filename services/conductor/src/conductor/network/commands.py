@@ -22,6 +22,7 @@ from conductor.network.port_commands import AddressHints, WantedPort, new_port, 
 from conductor.network.port_notices import tell_hosts
 from conductor.network.port_security import wanted_security
 from conductor.network.segments import DEFAULT_SEGMENTS, Segments
+from conductor.network.slaac import take_back
 from conductor.requests import Commands, Done, Requests, command, load_live
 from conductor.updates import check_etag, check_mask, require_unchanged
 from conductor.violations import network_in_use
@@ -136,7 +137,11 @@ class NetworkCommands(Commands, commands_pb2_grpc.NetworkCommandsServicer):
             require_owner(principal, network.project_id, f"subnet {subnet_id}")
             network.delete_subnet(subnet_id)
 
-        found, saved = await self.repository.change(Network, await self._network_of(subnet_id), delete)
+        network_id = await self._network_of(subnet_id)
+        before = await load_live(self.repository, Network, network_id)
+        require_owner(principal, before.project_id, f"subnet {subnet_id}")
+        await take_back(self.repository, before, subnet_id, self._tell)
+        found, saved = await self.repository.change(Network, network_id, delete)
         return Done(found, saved, part=(subnet_id, found.subnet_name(subnet_id)))
 
     @command(Port)
