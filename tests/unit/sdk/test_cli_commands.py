@@ -371,3 +371,11 @@ def test_a_server_is_given_tags(gateway: FakeGateway, cirra: Cirra) -> None:
     result = cirra(*CREATE, "--tag", "blue", "--tag", "green")
     assert result.exit_code == 0, result.stderr
     assert gateway.requests("CreateInstance")[0].instance.tags == ["blue", "green"]
+
+
+def test_fields_have_the_names_that_people_use(gateway: FakeGateway, cirra: Cirra) -> None:
+    gateway.answers(
+        "GetSubnet", network.Subnet(uid="s1", display_name="lan4", cidr="10.0.0.0/24", gateway_ip="10.0.0.1")
+    )
+    shown = [line.split("  ")[0] for line in cirra("subnet", "show", "lan4").stdout.splitlines()]
+    assert {"ID", "Name", "CIDR", "Gateway IP", "DNS nameservers"} <= set(shown)

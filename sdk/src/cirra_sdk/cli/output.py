@@ -17,6 +17,27 @@ if TYPE_CHECKING:
 # Without a terminal nothing is cut or wrapped: the reader is a program.
 _NO_TERMINAL_WIDTH = 100_000
 
+# A field's name in the views of people; what is not here is its words.
+_TITLES = {"name": "Resource", "display_name": "Name", "uid": "ID", "create_time": "Created", "update_time": "Updated"}
+_WORDS = {
+    "cidr": "CIDR",
+    "dhcp": "DHCP",
+    "dns": "DNS",
+    "etag": "ETag",
+    "gib": "GiB",
+    "id": "ID",
+    "ip": "IP",
+    "ips": "IPs",
+    "mac": "MAC",
+    "mib": "MiB",
+    "mtu": "MTU",
+    "nics": "NICs",
+    "qos": "QoS",
+    "sha256": "SHA-256",
+    "url": "URL",
+    "vcpus": "vCPUs",
+}
+
 _STYLES = {
     "ACTIVE": "green",
     "SUCCEEDED": "green",
@@ -198,7 +219,17 @@ def fields_table(message: Message) -> RenderableType:
     """All fields of a message, inner ones on one line."""
     from cirra_sdk.cli.plain import plain
 
-    return pairs_table((name.replace("_", " "), _one_line(value)) for name, value in plain(message).items())
+    return pairs_table((_title(name), _one_line(value)) for name, value in plain(message).items())
+
+
+def _title(field: str) -> str:
+    """What a person reads for a field: `mac_address` is "MAC address"."""
+    if field in _TITLES:
+        return _TITLES[field]
+    words = [_WORDS.get(word, word) for word in field.split("_")]
+    if words[0].islower():
+        words[0] = words[0].capitalize()
+    return " ".join(words)
 
 
 def state_text(value: object) -> Text:
