@@ -106,7 +106,7 @@ def test_who_spoke_through_a_server_that_is_out_of_reach_is_in_doubt_and_others_
     through(tracker, "n1", "there")
     for _ in range(40):
         clock.now += 0.25
-        tracker.tick(hearing=True, audible=lambda server: server != "n1")
+        tracker.tick(hearing=True, way=lambda server: None if server == "n1" else server)
     assert tracker.silence_of("compute", "here") == 10.0
     assert tracker.silence_of("compute", "there") == 0.0
     assert tracker.silent_in_doubt("there", for_s=10.0) == ["compute", "net"]
@@ -120,7 +120,7 @@ def test_doubt_ends_when_its_patience_does(tracker: Tracker, clock: Clock) -> No
     for _ in range(int(tracker.patience_in_doubt_s * 4)):
         assert all(heard.up for heard in tracker.all())
         clock.now += 0.25
-        tracker.tick(hearing=True, audible=lambda server: False)
+        tracker.tick(hearing=True, way=lambda server: None)
     assert not any(heard.up for heard in tracker.all())
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -135,12 +136,13 @@ async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
     """Creates the stream, or changes its limits and replicas; its first sequence stays as it is.
 
     Raises what JetStream says for the last of `_STREAM_ATTEMPTS`: of two that create a stream in the same moment one
-    may be refused with an error of the server (10049, "error creating store for stream"), and finds it there.
+    may be refused with an error of the server (10049, "error creating store for stream"), and finds it there. A cluster
+    whose leader was elected just now may not answer at all.
     """
     for attempt in range(1, _STREAM_ATTEMPTS + 1):
         try:
             return await _ensure_stream(js, config)
-        except (ServerError, ServiceUnavailableError) as error:
+        except (ServerError, ServiceUnavailableError, NatsTimeoutError) as error:
             if attempt == _STREAM_ATTEMPTS:
                 raise
             log.warning("bus.stream_not_ensured", stream=config.name, error=str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import nats.errors
@@ -20,10 +20,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Path:
-    """The way through one server. `server`: its name, once it was reached."""
+    """The way through one server. `server`: its name, once it was reached. `dials`: how often it was."""
 
     url: str
     server: str = ""
+    dials: int = 0
     last_heard: float = float("-inf")
 
 
@@ -51,12 +52,12 @@ class Canaries:
         """Whether any of them comes back."""
         return any(self._comes_back(path) for path in self._paths.values())
 
-    def audible(self, server: str) -> bool:
-        """Whether who speaks through that server would be heard. One that we don't know is if all that we know are."""
+    def way(self, server: str) -> Hashable:
+        """Which connections lead through that server to our ears: others once one was lost, and None while there is
+        none. Who speaks through a server that we don't know is heard if all are whom we know."""
         known = [path for path in self._paths.values() if path.server == server]
-        if known:
-            return any(self._comes_back(path) for path in known)
-        return all(self._comes_back(path) for path in self._paths.values())
+        enough, paths = (any, known) if known else (all, [*self._paths.values()])
+        return tuple(path.dials for path in paths) if enough(map(self._comes_back, paths)) else None
 
     async def run(self) -> None:
         """For ever."""
@@ -75,10 +76,11 @@ class Canaries:
                 await asyncio.sleep(self._every_s)
                 continue
             try:
-                path.server = client.server_name
+                path.server, path.dials = client.server_name, path.dials + 1
                 _log.info("canary path", server=path.server)
                 await self._send(client, instance, path)
             finally:
+                path.last_heard = float("-inf")
                 await client.close()
             _log.warning("a NATS server is out of reach of the detector", server=path.server)
 

@@ -53,7 +53,7 @@ class Ears:
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(self._tick_s)
-            self._tracker.tick(hearing=self._canaries.hearing(), audible=self._canaries.audible)
+            self._tracker.tick(hearing=self._canaries.hearing(), way=self._canaries.way)
 
     def _on_heartbeat(self, subject: bytes, data: bytes) -> None:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cirra.agent.v1 import desired_pb2 as agent
+from placement.liveness.listening import Listening, Spell, Way
 
 AGENT_COMPONENTS = ("compute", "net", "block")
 NEEDED_AGENTS = ("compute", "net")
@@ -27,25 +28,17 @@ class Heard:
 
 
 @dataclass(slots=True)
-class _Listening:
-    """How long one NATS server was listened to: with its canary arriving, and without while others' did."""
-
-    clear_s: float = 0.0
-    doubtful_s: float = 0.0
-
-
-@dataclass(slots=True)
 class _Entry:
-    """What was heard last, and how long its server had been listened to by then. `here`: by this very replica."""
+    """What was heard last, in which spell, and how long that had lasted. `here`: by this very replica."""
 
     heartbeat: agent.Heartbeat
-    through: _Listening
+    through: Spell
     clear_s: float
     doubtful_s: float
     here: bool
     known_up: bool = True
 
-    def listen(self, heartbeat: agent.Heartbeat, through: _Listening) -> None:
+    def listen(self, heartbeat: agent.Heartbeat, through: Spell) -> None:
         """Heard again, by this replica."""
         self.heartbeat, self.through, self.here, self.known_up = heartbeat, through, True, True
         self.clear_s, self.doubtful_s = through.clear_s, through.doubtful_s
@@ -69,7 +62,7 @@ class Tracker:
         """How long this replica has been able to hear, in all."""
         self._monotonic = monotonic
         self._last_tick = monotonic()
-        self._listening: dict[str, _Listening] = {}
+        self._listening = Listening(grace_s=window_s)
         self._entries: dict[tuple[str, str], _Entry] = {}
         # The last lives of those that have left: another replica may not have heard of it yet.
         self._left: dict[tuple[str, str], str] = {}
@@ -88,11 +81,10 @@ class Tracker:
             return
         if self._left:
             self._left.pop(key, None)
-        through = self._listening.get(heartbeat.nats_server)
-        if known is None or through is None:
+        if known is None:
             self._entries[key] = self._entry(heartbeat, here=True)
         else:
-            known.listen(heartbeat, through)
+            known.listen(heartbeat, self._listening.through(heartbeat.nats_server))
 
     def expect(self, component: str, instance: str) -> None:
         """Silence counts for it from now on, though it was never heard here (after a takeover)."""
@@ -114,6 +106,9 @@ class Tracker:
             host=known.host,
             nats_server=known.nats_server,
         )
+        if present is not None and present.heartbeat.nats_server == known.nats_server:
+            present.heartbeat, present.known_up = heartbeat, known.up
+            return
         entry = self._entry(heartbeat, here=False)
         if present is not None:
             entry.clear_s -= present.silence_s
@@ -126,22 +121,19 @@ class Tracker:
         if entry is not None and not entry.here:
             del self._entries[component, instance]
 
-    def tick(self, *, hearing: bool, audible: Callable[[str], bool] = lambda server: True) -> None:
-        """Time passes. `audible`: whether the canary through that NATS server comes back.
+    def tick(self, *, hearing: bool, way: Way = lambda server: "") -> None:
+        """Time passes. `way`: that of the canary which comes back through that NATS server.
 
         A tick longer than half a window means that this very process was asleep: it counts for nothing.
         """
         now = self._monotonic()
         passed = now - self._last_tick
         self._last_tick = now
-        if not hearing or passed > self.window_s / 2:
-            return  # deaf, or asleep: nothing can be said of the others
-        self.heard_for_s += passed
-        for server, listening in self._listening.items():
-            if audible(server):
-                listening.clear_s += passed
-            else:
-                listening.doubtful_s += passed
+        if not hearing:
+            self._listening.go_deaf()
+        elif passed <= self.window_s / 2:
+            self.heard_for_s += passed
+            self._listening.pass_time(passed, way)
 
     def silence_of(self, component: str, instance: str) -> float | None:
         """Seconds; None if it was never heard nor expected."""
@@ -206,7 +198,7 @@ class Tracker:
         return self.window_s * 5
 
     def _entry(self, heartbeat: agent.Heartbeat, *, here: bool) -> _Entry:
-        through = self._listening.setdefault(heartbeat.nats_server, _Listening())
+        through = self._listening.through(heartbeat.nats_server)
         return _Entry(heartbeat, through, through.clear_s, through.doubtful_s, here)
 
     def _needed(self, host: str) -> Iterator[tuple[str, _Entry | None]]:
