@@ -128,6 +128,19 @@ def test_a_rule_costs_no_more_where_others_have_other_groups() -> None:
     assert costs[0] == costs[1] <= 4
 
 
+def test_a_port_costs_no_more_in_a_group_with_many_members() -> None:
+    costs = []
+    for members in (1, 40):
+        history = Groups()
+        history.group("default", ("r", "default"))
+        for number in range(members):
+            history.join(f"p{number}", "a", "default")
+        history.join("another", "a", "default")
+        costs.append(history.looked)
+        assert uid("another") in history.members("a")
+    assert costs[0] == costs[1] <= 4
+
+
 PORTS, HOSTS, NAMES = ["p1", "p2", "p3"], ["a", "b", "c"], ["g1", "g2", "g3"]
 STEP = st.one_of(
     st.tuples(st.just("join"), st.sampled_from(PORTS), st.sampled_from(HOSTS), st.sets(st.sampled_from(NAMES))),

@@ -196,6 +196,7 @@ class Facts:
         self.lacking: Table[LackingAddress] = Table("fabric_lacking_addresses", LackingAddress, "port_id", "subnet_id")
         self.lacking_of_port = self.lacking.index("port_id")
         self.lacking_on_network = self.lacking.index("network_id")
+        self.hosts_of_group = self.memberships.values_of("host", "group_id")
         # Networks as their events have made them; of this process.
         self.networks: dict[str, Network] = {}
         self.tables: tuple[Table[Any], ...] = tuple(it for it in vars(self).values() if isinstance(it, Table))
@@ -230,16 +231,11 @@ class Facts:
 
     def presence_changes(self) -> Iterator[tuple[str, str]]:
         """Hosts and networks that came together, or apart, with this event."""
-        net: dict[tuple[str, str], int] = {}
-        for before, after in self.reasons.changed():
-            reason = after or before
-            assert reason is not None
-            pair = (reason.host, reason.network_id)
-            net[pair] = net.get(pair, 0) + (after is not None) - (before is not None)
-        for pair, gained in net.items():
-            now = len(self.reasons_for_both.get(*pair))
-            if (now > 0) != (now - gained > 0):
-                yield pair
+        return self.reasons_for_both.came_or_went(self.reasons)
+
+    def group_presence_changes(self) -> Iterator[tuple[str, str]]:
+        """Security groups and hosts of which this event has made the first member, or unmade the last."""
+        return self.members_on_host.came_or_went(self.memberships)
 
     def active_binding(self, port_id: str) -> Binding | None:
         """Where the port's guest runs. While it moves, the port is bound on two hosts: the active one; of two, the one

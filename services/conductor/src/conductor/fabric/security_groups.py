@@ -66,9 +66,7 @@ def _memberships(binding: Binding) -> Iterator[Membership]:
 
 def hosts_naming(facts: Facts, group_id: str) -> set[str]:
     """Those that have a group with a rule that names this one as the other end."""
-    return {
-        member.host for rule in facts.rules_naming.get(group_id) for member in facts.members_of_group.get(rule.group_id)
-    }
+    return {host for rule in facts.rules_naming.get(group_id) for host in facts.hosts_of_group.get(rule.group_id)}
 
 
 def _is_named_on(facts: Facts, host: str, group_id: str) -> bool:
@@ -133,11 +131,8 @@ class GroupMemberKind:
             for rule in change
             if rule is not None and rule.remote_group_id
         }
-        for change in facts.memberships.changed():
-            for member in change:
-                if member is not None:
-                    rules = facts.rules_of_group.get(member.group_id)
-                    found |= {rule.remote_group_id for rule in rules if rule.remote_group_id}
+        for group_id, _ in facts.group_presence_changes():
+            found |= {rule.remote_group_id for rule in facts.rules_of_group.get(group_id) if rule.remote_group_id}
         return found
 
     def _hosts_before_and_after(self, facts: Facts, group_id: str) -> set[str]:
@@ -146,7 +141,7 @@ class GroupMemberKind:
         for rule, _ in facts.group_rules.changed():
             if rule is not None and rule.remote_group_id == group_id:
                 naming.add(rule.group_id)
-                hosts |= {member.host for member in facts.members_of_group.get(rule.group_id)}
+                hosts.update(facts.hosts_of_group.get(rule.group_id))
         for before, after in facts.memberships.changed():
             member = before or after
             if member is not None and member.group_id in naming:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import fields
 from typing import Any, Generic, TypeVar, get_type_hints
@@ -29,13 +30,19 @@ class Table(Generic[R]):
         hints = get_type_hints(row)
         self._columns = {field.name: hints[field.name] for field in fields(row)}  # type: ignore[arg-type]
         self._rows: dict[Key, R] = {}
-        self._indices: list[Index[R]] = []
+        self._indices: list[Index[R] | Values[R]] = []
         self._unsaved: set[Key] = set()
         self.changes: dict[Key, tuple[R | None, R | None]] = {}
 
     def index(self, *columns: str) -> Index[R]:
         """A way to find rows by other fields than the key. Made before there are rows."""
         made: Index[R] = Index(columns)
+        self._indices.append(made)
+        return made
+
+    def values_of(self, column: str, *columns: str) -> Values[R]:
+        """A way to find what rows have in one field, by others of their fields. Made before there are rows."""
+        made: Values[R] = Values(column, columns)
         self._indices.append(made)
         return made
 
@@ -138,6 +145,48 @@ class Index(Generic[R]):
                 del self._found[values]
         if after is not None:
             self._found.setdefault(_values(after, self._columns), {})[key] = after
+
+    def came_or_went(self, table: Table[R]) -> Iterator[Key]:
+        """The values of which the event has made the first row of its table, or unmade the last."""
+        net: Counter[Key] = Counter()
+        for before, after in table.changed():
+            if before is not None:
+                net[_values(before, self._columns)] -= 1
+            if after is not None:
+                net[_values(after, self._columns)] += 1
+        for values, gained in net.items():
+            now = len(self.get(*values))
+            if (now > 0) != (now - gained > 0):
+                yield values
+
+
+class Values(Generic[R]):
+    """What rows have in one field, by others of their fields: counted, so that asking goes through no rows."""
+
+    def __init__(self, column: str, columns: tuple[str, ...]) -> None:
+        self._column = column
+        self._columns = columns
+        self._found: dict[Key, Counter[Any]] = {}
+
+    def get(self, *values: Any) -> Collection[Any]:
+        """Each once; don't change the table while going through them."""
+        return self._found.get(values, {}).keys()
+
+    def clear(self) -> None:
+        self._found.clear()
+
+    def replace(self, key: Key, before: R | None, after: R | None) -> None:
+        """The table's row with this key was another."""
+        if after is not None:
+            self._found.setdefault(_values(after, self._columns), Counter())[getattr(after, self._column)] += 1
+        if before is not None:
+            values = _values(before, self._columns)
+            counted, value = self._found[values], getattr(before, self._column)
+            counted[value] -= 1
+            if not counted[value]:
+                del counted[value]
+            if not counted:
+                del self._found[values]
 
 
 def _values(row: Any, names: Iterable[str]) -> Key:
