@@ -102,6 +102,7 @@ def test_an_ipv6_prefix_is_advertised_by_what_is_no_router() -> None:
     assert [part for part in line if part.startswith("--ra-param")] == [
         f"--ra-param={inner_device(NETWORK.network_id)},mtu:1450,60,0"
     ]
+    assert f"--dhcp-option=tag:{inner_device(NETWORK.network_id)},option6:dns-server,[fd00:1::2]" in line
     assert {"--listen-address=10.0.0.2", "--listen-address=fd00:1::2", "--server=fd00:9::53"} <= set(line)
     port = make_port(11, addresses=(IPv4Address("10.0.0.11"), IPv6Address("fd00:1::b")))
     wanted = files(network, [port])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 
 import pytest
 
@@ -47,6 +48,33 @@ async def test_guests_make_themselves_addresses_and_find_their_router(two: World
             assert (await guest.run("cat", "/proc/sys/net/ipv6/conf/eth0/mtu")).strip() == "1450"
     # Type 134 follows the IPv6 header (RFC 4861, 4.2).
     assert not [frame for frame in tunnel.of(0x86DD) if frame[20] == 58 and frame[54] == 134]
+
+
+def _options(advertisement: bytes) -> dict[int, bytes]:
+    """Of a frame with a router advertisement: what follows its 16 octets (RFC 4861, 4.2, 4.6), by type."""
+    rest, found = advertisement[54 + 16 :], {}
+    while rest:
+        length = rest[1] * 8
+        found[rest[0]], rest = rest[2:length], rest[length:]
+    return found
+
+
+async def test_a_router_says_whom_to_ask_for_names(two: World) -> None:
+    """RFC 8106: RDNSS is option 25, DNSSL is 31; lifetimes are theirs after two reserved octets."""
+    host = two.hosts[0]
+    a = subnet(TestNetwork("a", 101), "fd00:a::1/64")
+    guest = await host.guest(a, "fd00:a::11")
+    await two.tell([two.router(a)])
+    async with watching(two.namespaces, guest.path, "eth0") as frames:
+        await _configure_by_advertisements(guest)
+
+        async def advertised() -> bool:
+            return any(frame[20] == 58 and frame[54] == 134 for frame in frames.of(0x86DD))
+
+        await until(advertised)
+    [first, *_] = (_options(frame) for frame in frames.of(0x86DD) if frame[20] == 58 and frame[54] == 134)
+    assert first[25][6:] == ip_address("fd00:a::2").packed and int.from_bytes(first[25][2:6], "big") > 60
+    assert first[31][6:].rstrip(b"\0") == b"\x09novalocal"
 
 
 async def test_addresses_are_seen_outside_as_they_are(two: World) -> None:

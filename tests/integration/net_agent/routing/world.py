@@ -16,7 +16,7 @@ from pathlib import Path
 
 from core.ids import bridge_device, device_suffix, uuid7
 from net_agent.drivers.linux.namespace import Namespaces
-from net_agent.drivers.linux.routing.desired import Routing
+from net_agent.drivers.linux.routing.desired import Resolvers, Routing
 from net_agent.drivers.linux.routing.routers import Routers
 from net_agent.model import ExternalGateway, FloatingIp, IpAddress, IpInterface, Route, Router, RouterInterface
 
@@ -311,6 +311,12 @@ class World:
                 floating_ips=tuple(each for each in floating if each.port_id in ports),
                 stations=stations,
                 metadata=metadata or {},
+                resolvers={
+                    each.subnet_id: Resolvers((each.address.network[2],), "novalocal")
+                    for router in routers
+                    for each in router.interfaces
+                    if each.address.version == 6
+                },
             )
             await host.ensure()
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -11,15 +11,15 @@ from net_agent.drivers.linux.routing import names
 from net_agent.drivers.linux.routing.arp import announcements
 from net_agent.drivers.linux.routing.bridge_plan import Edge, bridge_table, link_local
 from net_agent.drivers.linux.routing.connections import Connection, stale_in_external, stale_in_router
-from net_agent.drivers.linux.routing.desired import Routing, externals, routing
+from net_agent.drivers.linux.routing.desired import Resolvers, Routing, externals, routing
 from net_agent.drivers.linux.routing.external_plan import clashes, external_plan
 from net_agent.drivers.linux.routing.layout import layout
 from net_agent.drivers.linux.routing.names import LinkAddresses
 from net_agent.drivers.linux.routing.numbers import LinkNumbers, Spaces
-from net_agent.drivers.linux.routing.plan import RouteEntry, RuleEntry
+from net_agent.drivers.linux.routing.plan import Announcement, RouteEntry, RuleEntry
 from net_agent.drivers.linux.routing.router_plan import advertised, router_plan
 from net_agent.drivers.linux.ruleset import Table
-from net_agent.model import FloatingIp, Route, Router, RouterInterface
+from net_agent.model import FloatingIp, Route, Router, RouterInterface, Subnet
 from net_agent.specs.wanted import Wanted
 from tests.unit.net_agent.samples import DERIVED, NETWORK, PEER, SUBNET, make_port, sample_id
 
@@ -30,6 +30,7 @@ QR = names.inner_device(SUBNET.subnet_id)
 V6 = RouterInterface(
     NETWORK.network_id, sample_id(0xBB06), "0e:00:00:00:00:06", ip_interface("fd00::1/64"), NETWORK.bridge, 1450
 )
+PREFIX = IPv6Network("fd00::/64")
 WANTED = Wanted()
 for each in (NETWORK, PEER, ROUTER, FLOATING, make_port(11)):
     WANTED.put(each)
@@ -149,12 +150,16 @@ def test_what_a_host_is_laid_out_as() -> None:
     assert all(len(name) <= 15 for space in spaces for leg in space.legs for name in (leg.outer, leg.inner))
 
 
-def test_only_prefixes_that_guests_can_use_are_announced() -> None:
+def test_a_router_is_announced_where_guests_make_their_addresses_with_whom_to_ask_for_names() -> None:
     router = replace(ROUTER, interfaces=(*ROUTER.interfaces, V6))
-    assert advertised(router) == ((names.inner_device(V6.subnet_id), ip_network("fd00::/64"), 1450),)
-    narrow = replace(V6, address=ip_interface("fd00::1/80"))
-    [space] = layout(replace(DESIRED, routers=(replace(ROUTER, interfaces=(narrow,), gateway=None),)), {}, Path)
-    assert space.advertised == ()
+    six = Subnet(V6.subnet_id, PREFIX, IPv6Address("fd00::1"), IPv6Address("fd00::2"))
+    for no_dhcp in (False, True):
+        wanted = Wanted()
+        for each in (replace(NETWORK, subnets=(SUBNET, replace(six, no_dhcp=no_dhcp))), router):
+            wanted.put(each)
+        names_told = Resolvers((ip_address("fd00::2"),), NETWORK.dns_domain)
+        told = Announcement(names.inner_device(V6.subnet_id), PREFIX, 1450, names_told)
+        assert advertised(router, routing(wanted)) == (() if no_dhcp else (told,))
 
 
 def test_what_passes_between_hosts() -> None:

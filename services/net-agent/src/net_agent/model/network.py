@@ -101,6 +101,13 @@ class Network:
     def slaac_subnets(self) -> tuple[Subnet, ...]:
         return tuple(subnet for subnet in self.subnets if subnet.slaac)
 
+    def resolvers(self, subnet: Subnet) -> tuple[IpAddress, ...]:
+        """Whom guests of a served subnet are told to ask for names: their host; where that can't ask others, whom to
+        ask next."""
+        assert subnet.dhcp_ip is not None
+        others = subnet.dns_nameservers if self.physical_network else ()
+        return subnet.dhcp_ip, *(server for server in others if server.version == subnet.cidr.version)
+
     @property
     def has_ipv6(self) -> bool:
         return any(subnet.cidr.version == 6 for subnet in self.subnets)

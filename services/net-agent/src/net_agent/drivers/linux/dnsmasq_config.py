@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core.ids import device_suffix
 from net_agent.drivers.linux.dhcp_link import inner_device
-from net_agent.model import METADATA_ADDRESS, Network, Peer, Port, Subnet
+from net_agent.model import METADATA_ADDRESS, IpAddress, Network, Peer, Port, Subnet
 
 LEASE_TIME_S = 86_400
 _CACHE_ENTRIES = 1_000
@@ -111,8 +111,7 @@ def _option_lines(network: Network, subnet: Subnet) -> list[str]:
     )
     if subnet.gateway_ip is not None:
         routes += f",0.0.0.0/0,{subnet.gateway_ip}"
-    others = subnet.dns_nameservers if network.physical_network else ()
-    servers = ",".join([str(subnet.dhcp_ip), *(str(server) for server in others if server.version == 4)])
+    servers = ",".join(map(str, network.resolvers(subnet)))
     values = (
         f"option:router,{subnet.gateway_ip}" if subnet.gateway_ip is not None else "option:router",
         f"option:dns-server,{servers}",
@@ -166,8 +165,8 @@ def _range(subnet: Subnet) -> str:
 
 
 def _advertisements(network: Network) -> list[str]:
-    """Of prefixes alone, and of this as the one to ask (RFC 8106): a lifetime of 0 says that it is no router (RFC 4861,
-    section 6.2.3). Where there is one, that says so itself.
+    """Of prefixes, and of whom to ask for names: a lifetime of 0 says that it is no router (RFC 4861, section 6.2.3).
+    Where there is one, that says so itself.
     """
     if not network.slaac_subnets:
         return []
@@ -176,7 +175,22 @@ def _advertisements(network: Network) -> list[str]:
         for subnet in network.slaac_subnets
     )
     device = inner_device(network.network_id)
-    return ["--enable-ra", *ranges, f"--ra-param={device},mtu:{network.mtu},{_RA_INTERVAL_S},0"]
+    resolvers = dict.fromkeys(it for subnet in network.slaac_subnets for it in network.resolvers(subnet))
+    return [
+        "--enable-ra",
+        *ranges,
+        f"--ra-param={device},mtu:{network.mtu},{_RA_INTERVAL_S},0",
+        *names_advertised(device, list(resolvers), network.dns_domain),
+    ]
+
+
+def names_advertised(device: str, resolvers: Sequence[IpAddress], domain: str) -> list[str]:
+    """What advertisements on a device say of names (RFC 8106, RDNSS and DNSSL)."""
+    servers = ",".join(f"[{address}]" for address in resolvers)
+    return [
+        f"--dhcp-option=tag:{device},option6:dns-server,{servers}",
+        f"--dhcp-option=tag:{device},option6:domain-search,{domain}",
+    ]
 
 
 def _lease_max(network: Network) -> int:

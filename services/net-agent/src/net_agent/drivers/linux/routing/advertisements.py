@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from ipaddress import IPv6Network
 from pathlib import Path
 
 from net_agent.drivers.linux import process
 from net_agent.drivers.linux.dnsmasq import daemon_user
+from net_agent.drivers.linux.dnsmasq_config import names_advertised
 from net_agent.drivers.linux.files import limit_log, make_folder
+from net_agent.drivers.linux.routing.plan import Announcement
 
 _PROGRAM = "dnsmasq"
 _START_TIMEOUT_S = 10.0
@@ -29,8 +30,8 @@ class Advertisements:
         self._pid = folder / "advertisements.pid"
         self._log = folder / "advertisements.log"
 
-    def ensure(self, announced: Sequence[tuple[str, IPv6Network, int]]) -> None:
-        """announced: (device, prefix of 64 bits, MTU). Raises NetworkFault when it doesn't come up."""
+    def ensure(self, announced: Sequence[Announcement]) -> None:
+        """Raises NetworkFault when it doesn't come up."""
         if self.right(announced):
             limit_log(self._log)
             return
@@ -40,7 +41,7 @@ class Advertisements:
             make_folder(self._folder)
             process.start(self._command(announced), _START_TIMEOUT_S)
 
-    def right(self, announced: Sequence[tuple[str, IPv6Network, int]]) -> bool:
+    def right(self, announced: Sequence[Announcement]) -> bool:
         """It runs and announces just these; nothing to announce: it doesn't run."""
         if not announced and not self._folder.exists():
             return True
@@ -59,17 +60,18 @@ class Advertisements:
     def _marker(self) -> str:
         return f"--pid-file={self._pid}"
 
-    def _command(self, announced: Sequence[tuple[str, IPv6Network, int]]) -> tuple[str, ...]:
+    def _command(self, announced: Sequence[Announcement]) -> tuple[str, ...]:
         program = shutil.which(_PROGRAM) or shutil.which(_PROGRAM, path="/usr/sbin:/sbin") or _PROGRAM
         options = [
             "--conf-file=/dev/null", "--port=0", "--no-hosts", "--no-resolv", "--no-ping", "--enable-ra",
             "--bind-dynamic", "--except-interface=lo", f"--user={daemon_user(self._folder)}", self._marker,
             f"--log-facility={self._log}", f"--dhcp-leasefile={self._folder / 'advertisements.leases'}",
         ]  # fmt: skip
-        for device, prefix, mtu in announced:
+        for each in announced:
             options += [
-                f"--interface={device}",
-                f"--dhcp-range={prefix.network_address},ra-only,{prefix.prefixlen}",
-                f"--ra-param={device},mtu:{mtu},{_INTERVAL_S},{_LIFETIME_S}",
+                f"--interface={each.device}",
+                f"--dhcp-range={each.prefix.network_address},ra-only,{each.prefix.prefixlen}",
+                f"--ra-param={each.device},mtu:{each.mtu},{_INTERVAL_S},{_LIFETIME_S}",
+                *names_advertised(each.device, each.resolvers.addresses, each.resolvers.domain),
             ]
         return (program, *options)

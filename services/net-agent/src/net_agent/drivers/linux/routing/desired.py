@@ -13,11 +13,20 @@ from net_agent.specs.wanted import Wanted
 
 
 @dataclass(frozen=True, slots=True)
+class Resolvers:
+    """Whom to ask for names, and in which domain those of neighbours are."""
+
+    addresses: tuple[IpAddress, ...]
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
     """floating_ips: those of this host's ports.
 
     stations: network id → address → MAC address, of its ports on this host and on others.
     metadata: subnet id → the address in it where metadata answers.
+    resolvers: of the subnets whose guests make their addresses themselves; no router announces itself on others.
     guest_connections: how many a guest may have at once by the way out, of the 262,144 that a namespace may track on a
     common host; to count them takes time, too.
     """
@@ -26,6 +35,7 @@ class Routing:
     floating_ips: tuple[FloatingIp, ...] = ()
     stations: Mapping[str, Mapping[IpAddress, str]] | None = None
     metadata: Mapping[str, IPv4Address] | None = None
+    resolvers: Mapping[str, Resolvers] | None = None
     guest_connections: int = 8_192
 
     def floating_of(self, router_id: str) -> tuple[FloatingIp, ...]:
@@ -37,6 +47,7 @@ def routing(wanted: Wanted) -> Routing:
     routers = [wanted.routers[router_id] for router_id in sorted(wanted.routers)]
     stations: dict[str, dict[IpAddress, str]] = {}
     metadata: dict[str, IPv4Address] = {}
+    resolvers: dict[str, Resolvers] = {}
     for network_id in sorted({interface.network_id for router in routers for interface in router.interfaces}):
         here = stations[network_id] = {}
         for peer in wanted.peers_on(network_id):
@@ -48,8 +59,12 @@ def routing(wanted: Wanted) -> Routing:
         for subnet in network.subnets if network is not None else ():
             if isinstance(subnet.dhcp_ip, IPv4Address):
                 metadata[subnet.subnet_id] = subnet.dhcp_ip
+            if network is not None and subnet.slaac:
+                resolvers[subnet.subnet_id] = Resolvers(network.resolvers(subnet), network.dns_domain)
     floating = tuple(wanted.floating_ips[each] for each in sorted(wanted.floating_ips))
-    return Routing(routers=tuple(routers), floating_ips=floating, stations=stations, metadata=metadata)
+    return Routing(
+        routers=tuple(routers), floating_ips=floating, stations=stations, metadata=metadata, resolvers=resolvers
+    )
 
 
 @dataclass(frozen=True, slots=True)

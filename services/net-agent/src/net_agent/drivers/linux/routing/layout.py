@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Network
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from net_agent.drivers.linux.routing import names
@@ -13,7 +13,7 @@ from net_agent.drivers.linux.routing.desired import External, Routing, externals
 from net_agent.drivers.linux.routing.external_plan import clashes, external_plan
 from net_agent.drivers.linux.routing.legs import Leg, Pair
 from net_agent.drivers.linux.routing.names import LinkAddresses
-from net_agent.drivers.linux.routing.plan import NamespacePlan
+from net_agent.drivers.linux.routing.plan import Announcement, NamespacePlan
 from net_agent.drivers.linux.routing.router_plan import advertised, router_plan
 from net_agent.model import Router
 
@@ -50,7 +50,7 @@ class Space:
     legs: tuple[Leg, ...]
     pairs: tuple[Pair, ...]
     translated: Translated
-    advertised: tuple[tuple[str, IPv6Network, int], ...]
+    advertised: tuple[Announcement, ...]
     problems: Mapping[str, str]
 
     @property
@@ -94,13 +94,9 @@ def _router_space(router: Router, desired: Routing, link: LinkAddresses | None, 
         legs=legs,
         pairs=(),
         translated=Translated(inwards=translations(desired, router)),
-        advertised=tuple(each for each in advertised(router) if each[1].prefixlen == _SLAAC_BITS),
+        advertised=advertised(router, desired),
         problems=_problems(router),
     )
-
-
-# The prefix leaves room for just the identifier that a guest makes for itself (RFC 4862, 5.5.3).
-_SLAAC_BITS = 64
 
 
 def _problems(router: Router) -> dict[str, str]:

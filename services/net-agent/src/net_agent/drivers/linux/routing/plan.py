@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
+from net_agent.drivers.linux.routing.desired import Resolvers
 from net_agent.drivers.linux.ruleset import Table
 from net_agent.model import IpAddress, IpInterface, IpNetwork
 
@@ -52,6 +53,16 @@ class RuleEntry:
 
     def __str__(self) -> str:
         return f"from {self.device} to {self.destination} lookup {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A router tells of itself on a device (RFC 4861, 6.2): `prefix` of 64 bits, `mtu` in octets."""
+
+    device: str
+    prefix: IPv6Network
+    mtu: int
+    resolvers: Resolvers
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,14 @@ from net_agent.drivers.linux.routing.names import (
     inner_device,
     router_namespace,
 )
-from net_agent.drivers.linux.routing.plan import Interface, NamespacePlan, RouteEntry, RuleEntry, per_interface
+from net_agent.drivers.linux.routing.plan import (
+    Announcement,
+    Interface,
+    NamespacePlan,
+    RouteEntry,
+    RuleEntry,
+    per_interface,
+)
 from net_agent.drivers.linux.ruleset import Chain, Rule, Set, Table
 from net_agent.model import METADATA_ADDRESS, ExternalGateway, IpAddress, IpInterface, Router, RouterInterface
 
@@ -203,10 +210,11 @@ def _outwards(gateway: ExternalGateway | None, link: LinkAddresses | None) -> Ch
     return Chain("outwards", "nat", "postrouting", 100, tuple(rules))
 
 
-def advertised(router: Router) -> tuple[tuple[str, IPv6Network, int], ...]:
-    """(device, prefix, MTU) of the subnets that the router announces itself on (RFC 4861, 6.2)."""
+def advertised(router: Router, desired: Routing) -> tuple[Announcement, ...]:
+    """On the subnets whose guests make their addresses themselves."""
+    resolvers = desired.resolvers or {}
     return tuple(
-        (inner_device(each.subnet_id), each.address.network, each.mtu)
+        Announcement(inner_device(each.subnet_id), each.address.network, each.mtu, resolvers[each.subnet_id])
         for each in sorted(router.interfaces, key=lambda each: each.subnet_id)
-        if isinstance(each.address.network, IPv6Network)
+        if isinstance(each.address.network, IPv6Network) and each.subnet_id in resolvers
     )
