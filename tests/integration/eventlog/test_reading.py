@@ -95,11 +95,14 @@ async def test_what_nobody_waits_for_is_gathered_for_a_while(open_log: OpenLog) 
     assert asyncio.get_running_loop().time() - began >= 0.2
 
 
-async def test_nothing_is_gathered_of_what_others_append(open_log: OpenLog) -> None:
+async def test_others_tell_whether_somebody_waits_for_what_they_append(open_log: OpenLog) -> None:
     reader, writer = await open_log(poll_interval_s=60.0), await open_log()
     assert not await reader.wait_beyond(0, timeout=0.3)
     waiting = asyncio.create_task(reader.wait_beyond(0, timeout=10, gather_s=30))
     await writer.append(replace(new_append(), patient=True))
+    assert not (await asyncio.wait((waiting,), timeout=0.3))[0]
+    assert reader.known_position == 1
+    await writer.append(new_append())
     async with asyncio.timeout(5):
         assert await waiting
 

@@ -61,6 +61,23 @@ async def test_a_hundred_claims_at_once_take_exactly_what_is_there(plane: Contro
     assert used == [(20, 20)] * 3
 
 
+async def test_nobody_is_hurried_by_a_claim(plane: ControlPlane, hosts: list[FakeHost]) -> None:
+    log = plane.repository.log
+    told: asyncio.Queue[str] = asyncio.Queue()
+    async with log.pool.acquire() as connection:
+
+        def hear(connection: object, pid: int, channel: str, payload: object) -> None:
+            told.put_nowait(str(payload))
+
+        await connection.add_listener(f"{log.schema}.events", hear)
+        made = await door(plane, 0).Claim(request())
+        async with asyncio.timeout(PATIENCE_S):
+            while (payload := await told.get()).split()[0] != str(made.position):
+                continue
+        await connection.remove_listener(f"{log.schema}.events", hear)
+    assert payload == f"{made.position} patient"
+
+
 async def test_no_valid_host_tells_the_filters(plane: ControlPlane, hosts: list[FakeHost]) -> None:
     with pytest.raises(ResourceExhausted) as refused:
         await door(plane, 0).Claim(request(vcpus=21))

@@ -45,7 +45,7 @@ def batch(*appends: Append) -> Batch:
 
 
 def test_appends_become_steps_on_shared_targets() -> None:
-    appends, events, steps, aggregates, unique_keys, counters = batch(
+    appends, events, steps, aggregates, unique_keys, counters, patient = batch(
         Append((event(A, 1), event(B, 4), event(A, 2)), (UniqueClaim("u", "k", "x"), CounterAdd("c", "k", 3))),
         Append((event(A, 3),), (UniqueRelease("u", "k", "y"), CounterLimit("c", "k", None))),
     ).arguments()
@@ -66,6 +66,14 @@ def test_appends_become_steps_on_shared_targets() -> None:
         (b"l", 1, None, None, None),
     ]
     assert (aggregates, unique_keys, counters) == ([A, B], [("u", "k")], [("c", "k")])
+    assert not patient
+
+
+@pytest.mark.parametrize(("patience", "patient"), [((True, True), True), ((True, False), False)])
+def test_a_batch_is_as_urgent_as_its_most_urgent_append(patience: tuple[bool, bool], patient: bool) -> None:
+    first, second = patience
+    made = batch(Append((event(A, 1),), patient=first), Append((event(B, 1),), patient=second))
+    assert made.arguments()[-1] is patient
 
 
 def test_an_answer_without_exceptions() -> None:

@@ -59,7 +59,7 @@ class Batch:
         for number, checked in enumerate(appends, 1):
             self._add(number, checked)
 
-    def arguments(self) -> tuple[list[Row], list[Row], list[Row], list[UUID], list[Key], list[Key]]:
+    def arguments(self) -> tuple[list[Row], list[Row], list[Row], list[UUID], list[Key], list[Key], bool]:
         """The parameters of the call."""
         return (
             self._rows,
@@ -68,6 +68,7 @@ class Batch:
             list(self._aggregates),
             list(self._uniques),
             list(self._counters),
+            all(checked.append.patient for checked in self._appends),
         )
 
     def outcomes(self, answer: Sequence[Any]) -> list[Outcome]:

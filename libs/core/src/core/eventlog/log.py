@@ -203,7 +203,7 @@ class EventLog:
     async def wait_beyond(self, position: int, *, timeout: float, gather_s: float = 0.0) -> bool:  # noqa: ASYNC109
         """Waits until the log is longer than `position`: False when it is not after `timeout` seconds.
 
-        `gather_s`: how much longer it waits for more where all that has come was appended here, and is `patient`.
+        `gather_s`: how much longer it waits for more where all that has come is known to be `patient`.
         """
         return await self._watch.wait_beyond(position, timeout=timeout, gather_s=gather_s)
 

@@ -1,6 +1,7 @@
 """Waiting for the log to grow: NOTIFY as the hint, a poll behind it.
 
-What this process appends it knows by itself, with what NOTIFY does not tell: whether anybody waits to hear of it.
+What this process appends it knows by itself, before NOTIFY tells: how far the log reaches, and whether anybody waits to
+hear of it.
 """
 
 from __future__ import annotations
@@ -119,4 +120,5 @@ class HeadWatch:
 
     def _on_notification(self, connection: object, pid: int, channel: str, payload: object) -> None:
         if pid not in self._own:
-            self.saw(int(str(payload)))
+            position, _, patient = str(payload).partition(" ")
+            self.saw(int(position), patient == "patient")

@@ -48,7 +48,7 @@ class _Lane:
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], schema: str) -> None:
         self._connect = connect
-        self._call = f"CALL {quote_identifier(schema)}.append_batch($1, $2, $3, $4, $5, $6, NULL, NULL, NULL)"
+        self._call = f"CALL {quote_identifier(schema)}.append_batch($1, $2, $3, $4, $5, $6, $7, NULL, NULL, NULL)"
         self._connection: asyncpg.Connection | None = None
         self._statement: asyncpg.prepared_stmt.PreparedStatement | None = None
 

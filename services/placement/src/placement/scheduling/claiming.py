@@ -120,7 +120,8 @@ class Claiming:
             claim = Claim.new(claim_id)
             claim.record(made)
             try:
-                return made, (await self._repository.save(claim)).position
+                # Patient: who asked has the answer, and what it is for will be heard of after it.
+                return made, (await self._repository.save(claim, patient=True)).position
             except VersionConflict:
                 log.debug("claim is known already", claim=str(claim_id))
 
@@ -130,7 +131,7 @@ class Claiming:
             if before is not None:
                 return before, 0
             claim.record(made)
-            return made, (await self._repository.save(claim)).position
+            return made, (await self._repository.save(claim, patient=True)).position
 
         return await again_on_conflict(once)
 

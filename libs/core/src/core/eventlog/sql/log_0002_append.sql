@@ -34,10 +34,11 @@ CREATE TYPE :"schema".exception AS (
     violation "char", culprit integer, found_number bigint, found_limit bigint, found_owner text
 );
 
+-- patient: nobody waits to hear of any of it, and who is notified is told so.
 -- first_positions: where the events of each append begin; NULL if it was refused.
 CREATE PROCEDURE :"schema".append_batch(
     appends :"schema".new_append[], events :"schema".new_event[], steps :"schema".step[],
-    aggregates uuid[], unique_keys :"schema".scoped_key[], counters :"schema".scoped_key[],
+    aggregates uuid[], unique_keys :"schema".scoped_key[], counters :"schema".scoped_key[], patient boolean,
     OUT appended_at timestamptz, OUT first_positions bigint[], OUT exceptions :"schema".exception[]
 )
 LANGUAGE plpgsql
@@ -217,7 +218,7 @@ BEGIN
     END IF;
 
     UPDATE :"schema".head SET position = next_position - 1, recorded_at = appended_at;
-    PERFORM pg_notify(:'schema' || '.events', (next_position - 1)::text);
+    PERFORM pg_notify(:'schema' || '.events', next_position - 1 || CASE WHEN patient THEN ' patient' ELSE '' END);
     COMMIT;  -- here, so that the lock never waits for the client, not even for the end of its request
 END
 $$;
