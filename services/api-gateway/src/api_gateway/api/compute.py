@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC
 from typing import Any
 
@@ -19,7 +19,9 @@ from api_gateway.views.catalog import FLAVOR, KEY_PAIR
 from api_gateway.views.image import IMAGE
 from api_gateway.views.instance import INSTANCE
 from api_gateway.views.network import NETWORK, PORT
+from api_gateway.views.security_group import SECURITY_GROUP
 from api_gateway.views.server_group import SERVER_GROUP
+from api_gateway.views.view import View
 from cirra.compute.v1 import compute_pb2 as pb
 from cirra.compute.v1 import compute_pb2_grpc
 from core.errors import FieldViolation, InvalidArgument, PermissionDenied
@@ -58,6 +60,7 @@ async def _prepare_instance(command: pb.CreateInstanceRequest | pb.CreateInstanc
     fields.tags("tags", instance.tags)
     if len(instance.user_data) > MAX_USER_DATA_BYTES:
         fields.refuse("user_data", f"{len(instance.user_data)} bytes: give at most {MAX_USER_DATA_BYTES}")
+    await call.reader.read_ahead(_names(command))
     await _prepare_placing(command, fields, call)
     for field, view in (("flavor", FLAVOR), ("image", IMAGE)):
         row: Any = await fields.reference(call.reader, view, field, getattr(instance, field))
@@ -71,6 +74,20 @@ async def _prepare_instance(command: pb.CreateInstanceRequest | pb.CreateInstanc
         await _prepare_nic(fields, f"nics[{index}]", nic, call)
     instance.security_groups[:] = await prepare_groups(fields, list(instance.security_groups), call)
     fields.check()
+
+
+def _names(command: pb.CreateInstanceRequest | pb.CreateInstancesRequest) -> Iterator[tuple[View[Any], str]]:
+    """What an instance is to be made of."""
+    instance = command.instance
+    yield FLAVOR, instance.flavor
+    yield IMAGE, instance.image
+    yield KEY_PAIR, instance.key_pair
+    yield SERVER_GROUP, command.scheduler_hints.get("group", "")
+    for nic in instance.nics[:MAX_NICS]:
+        yield NETWORK, nic.network
+        yield PORT, nic.port
+    for group in instance.security_groups:
+        yield SECURITY_GROUP, group
 
 
 async def _prepare_placing(

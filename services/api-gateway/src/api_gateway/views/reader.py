@@ -22,6 +22,8 @@ class Reader:
         self.principal = principal
         self.position = 0
         self._store = store
+        # By kind and uid, what was read ahead; None: there is none that the caller may see.
+        self._ahead: dict[tuple[str, str], Row[Any] | None] = {}
 
     @property
     def is_admin(self) -> bool:
@@ -40,6 +42,18 @@ class Reader:
         """Parts of what the caller may see, whoever they belong to; deleted ones too."""
         found = self._noted(await self._store.query(view, None, Query(uids=uids, deleted_too=True)))
         return {row.uid: row for row in found.rows}
+
+    async def read_ahead(self, named: Iterable[tuple[View[Any], str]]) -> None:
+        """Reads at once what `find` is going to be asked for: of names that hold uids, which most do."""
+        uids: dict[View[Any], set[str]] = {}
+        for view, name in named:
+            if (uid := parse_uuid(last_segment(name))) is not None:
+                uids.setdefault(view, set()).add(str(uid))
+        if sum(map(len, uids.values())) < 2:
+            return
+        found = self._noted(await self._store.of_uids(self.principal, uids)).rows
+        self._ahead |= {(view.kind, uid): None for view, its_uids in uids.items() for uid in its_uids}
+        self._ahead |= {(row.kind, row.uid): row for row in found}
 
     async def find(self, view: View[R], name: str, *, field: str = "name", deleted_too: bool = False) -> Row[R]:
         """The resource of a resource name, a uid, or a display name that only one has.
@@ -65,7 +79,7 @@ class Reader:
     async def _candidates(self, view: View[R], name: str, deleted_too: bool) -> list[Row[R]]:
         uid = parse_uuid(last_segment(name))
         if uid is not None:
-            rows = await self.query(view, Query(uids=[str(uid)], deleted_too=deleted_too))
+            rows = await self._of_name(view, str(uid), deleted_too)
             return [row for row in rows if "/" not in name or _resource_name(row) == name]
         if "/" in name and not view.named_by_display_name:
             return []
@@ -78,6 +92,12 @@ class Reader:
                 return own
         rows = await self.query(view, query)
         return [row for row in rows if "/" not in name or _resource_name(row) == name]
+
+    async def _of_name(self, view: View[R], uid: str, deleted_too: bool) -> list[Row[R]]:
+        if deleted_too or (view.kind, uid) not in self._ahead:
+            return await self.query(view, Query(uids=[uid], deleted_too=deleted_too))
+        row = self._ahead[view.kind, uid]
+        return [] if row is None else [row]
 
     def _noted(self, found: Found[R]) -> Found[R]:
         self.position = max(self.position, found.position)

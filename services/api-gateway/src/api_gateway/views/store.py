@@ -102,11 +102,24 @@ class Store:
             f"SELECT * FROM {self._resources} r WHERE {' AND '.join(conditions)}"
             f" {order} LIMIT ${len(arguments)}::bigint"
         )
-        return await self._fetch(view, selection, order, arguments)
+        return await self._fetch(selection, order, arguments)
 
-    async def _fetch(self, view: View[R], selection: str, order: str, arguments: list[Any]) -> Found[R]:
+    async def of_uids(self, principal: Principal, uids: Mapping[View[Any], Iterable[str]]) -> Found[Any]:
+        """Those of several views that the principal may see, and that are not deleted. Raises as `query`."""
+        arguments: list[Any] = [NAME, "", principal.project_id, principal.user_id]
+        seen: list[str] = []
+        for view, its_uids in uids.items():
+            audience = "true" if is_admin(principal) else _AUDIENCES[view.audience].format(resources=self._resources)
+            arguments += [view.kind, list(its_uids)]
+            which = f"r.kind = ${len(arguments) - 1} AND r.uid = ANY(${len(arguments)}::text[])"
+            seen.append(f"({which} AND {audience})")
+        given = "$2::text IS NOT NULL AND $3::text IS NOT NULL AND $4::text IS NOT NULL"
+        selection = f"SELECT * FROM {self._resources} r WHERE {given} AND NOT r.deleted AND ({' OR '.join(seen)})"
+        return await self._fetch(selection, "ORDER BY r.uid", arguments)
+
+    async def _fetch(self, selection: str, order: str, arguments: list[Any]) -> Found[Any]:
         records = await self._pool.fetch(
-            "SELECT p.position, p.halted_at, p.error, r.uid, r.resource, r.create_position, r.update_position,"
+            "SELECT p.position, p.halted_at, p.error, r.kind, r.uid, r.resource, r.create_position, r.update_position,"
             f" r.deleted FROM {self._projections} p LEFT JOIN ({selection}) r ON true WHERE p.name = $1 {order}",
             *arguments,
         )
@@ -115,7 +128,7 @@ class Store:
         first = records[0]
         if first["halted_at"] is not None:
             raise ProjectionHalted(NAME, first["halted_at"], first["position"], first["error"])
-        rows = [_row(view, record) for record in records if record["uid"] is not None]
+        rows = [_row(VIEW_OF_KIND[record["kind"]], record) for record in records if record["uid"] is not None]
         return Found(first["position"], rows)
 
     async def find(self, view: View[R], uid: str) -> Row[R] | None:
