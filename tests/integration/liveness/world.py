@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,11 @@ class World:
                 found.append(Declared(message.host, kinds[event.type].__name__, message))
         return found
 
+    async def first(self, kind: type[Message], after: int) -> datetime:
+        """When the first of that kind after a position was recorded."""
+        events = await self.log.read(after=after, limit=10_000)
+        return next(event.recorded_at for event in events if event.type == kind.DESCRIPTOR.full_name)
+
     async def downs(self, after: int) -> list[str]:
         return [each.host for each in await self.declared(after) if each.event == "HostDown"]
 
@@ -169,6 +175,20 @@ class World:
         async with asyncio.timeout(PATIENCE_S):
             while (await self.services(replica))[key].up is not up:  # noqa: ASYNC110 — a replica is asked
                 await asyncio.sleep(0.1)
+
+    async def until_forgotten(self, replica: Replica, key: tuple[str, str]) -> None:
+        """Until that replica knows nothing of it any more: it left in order."""
+        async with asyncio.timeout(PATIENCE_S):
+            while key in await self.services(replica):  # noqa: ASYNC110 — a replica is asked
+                await asyncio.sleep(0.1)
+
+    async def until_on_roll(self, host: BeatingHost, *, up: bool) -> None:
+        """Until the detector has written it down of all its agents."""
+        query = f'SELECT up FROM "{self._cell}_placement".roll WHERE instance = $1'
+        wanted = [up] * len(NEEDED_AGENTS)
+        async with asyncio.timeout(PATIENCE_S):
+            while [row["up"] for row in await self.log.pool.fetch(query, host.name)] != wanted:  # noqa: ASYNC110 — the table is asked
+                await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
