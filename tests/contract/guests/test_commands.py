@@ -40,13 +40,13 @@ def test_a_tool_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) 
     pid_file = tmp_path / "pid"
     script = f"sleep 300 & echo $! >{pid_file}; wait"
     started = time.monotonic()
-    with pytest.raises(GuestBuildError, match=r"longer than 0\.5 s"):
-        run(["sh", "-c", script], timeout_s=0.5, remedy="")
-    assert time.monotonic() - started < 10
+    with pytest.raises(GuestBuildError, match="longer than 2 s"):
+        run(["sh", "-c", script], timeout_s=2, remedy="")
+    assert time.monotonic() - started < 30
     child = int(pid_file.read_text())
     # Its kill was sent before; that it is carried out takes the kernel a moment.
     while _runs(child):
-        assert time.monotonic() - started < 10, "the tool's child outlived it"
+        assert time.monotonic() - started < 30, "the tool's child outlived it"
         time.sleep(0.01)
 
 

@@ -14,8 +14,8 @@ from deployment.guests import GuestImage
 from tests.contract.guests.qemu import RunningGuest, booted
 
 # A boot takes 5 s on a machine that has nothing else to do.
-BOOT_S = 60
-POWER_OFF_S = 30
+BOOT_S = 180
+POWER_OFF_S = 120
 
 pytestmark = pytest.mark.root
 

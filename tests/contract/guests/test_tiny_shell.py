@@ -15,7 +15,7 @@ from deployment.demo.guest import GuestUnreachable, HttpGuest, Output, wait_logi
 from deployment.guests.commands import find_tool
 from deployment.guests.recipe import FILES_DIR
 
-_LISTENS_S = 10.0
+_LISTENS_S = 60.0
 
 
 @pytest_asyncio.fixture

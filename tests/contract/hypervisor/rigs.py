@@ -28,7 +28,7 @@ from deployment.guests import GuestImage
 from deployment.libvirtd import PrivateLibvirtd
 from tests.contract.hypervisor import key_guest
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 _KEY_ENTER = 28  # linux/input-event-codes.h
 
 

@@ -244,4 +244,4 @@ async def test_a_guest_that_does_not_listen_is_cut_off_when_its_time_is_over(
     observed = await libvirt_rig.driver.observe(instance_id)
     assert observed is not None
     assert (observed.state, observed.shut_down_by_guest) == (DOMAIN_STATE_SHUTOFF, False)
-    assert pressed == [instance_id] * 3
+    assert len(pressed) > 1 and set(pressed) == {instance_id}

@@ -10,6 +10,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core.ids import dhcp_namespace
@@ -123,7 +124,7 @@ async def test_a_lease_is_renewed_after_a_restart_of_dnsmasq(linux: LinuxHost, l
 
 
 async def test_a_network_with_six_hundred_guests_is_served(linux: LinuxHost) -> None:
-    """dnsmasq reads all of them at once, in a time in which nobody notices."""
+    """dnsmasq reads all of them at once, and nobody notices: in seconds of CPU, ours and its own."""
     network = make_network("10.77.0.0/22")
     port = make_port(network, 11)
     await linux.driver.plug(port)
@@ -140,11 +141,12 @@ async def test_a_network_with_six_hundred_guests_is_served(linux: LinuxHost) -> 
     ]
     paths = NetworkPaths(linux.folder / "networks" / network.network_id)
     dnsmasq = Dnsmasq(network, paths)
-    began = time.monotonic()
+    before_s = time.process_time()
     await linux.namespaces.inside(dhcp_namespace(network.network_id), lambda: dnsmasq.ensure([port, *others], []))
-    took_s = time.monotonic() - began
-    assert took_s < 2.0
+    assert time.process_time() - before_s < 2.0
     guest = await linux.guest(port)
     told = await guest.dhcp()
     assert told is not None and told["ip"] == "10.77.0.11" and told["mask"] == "22"
     assert await guest.resolve("crowd-599") == str(first + 599)
+    spent = psutil.Process(linux.pids(network)["dnsmasq"]).cpu_times()
+    assert spent.user + spent.system < 2.0

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 30.0) -> None:
     """Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110 — the kernel and other processes are looked at, nobody tells

@@ -163,9 +163,14 @@ async def test_a_delay_costs_time_each_way_and_no_bandwidth(link: TcpLink, clien
         began = clock()
         assert await client.ask(large) == large
         assert 2 * SOON_S <= clock() - began < 2 * SOON_S + 2
-    began = clock()
-    assert await client.ask(b"quick") == b"quick"
-    assert clock() - began < SOON_S
+
+    async def quick() -> bool:
+        began = clock()
+        assert await client.ask(b"quick") == b"quick"
+        return clock() - began < 2 * SOON_S
+
+    # What it takes on a busy machine is nobody's word, but delayed it never takes less than that.
+    assert any([await quick() for _ in range(10)])
 
 
 async def test_a_throttled_link_is_slow(link: TcpLink, client: Client) -> None:
