@@ -145,6 +145,7 @@ class LibvirtRig:
             images=self.images,
             virt_types=["qemu"],
             patience_s=PATIENCE_S,
+            release_patience_s=PATIENCE_S,
             tap_patience_s=0.5,
         )
         self.handler = DomainHandler(self.driver, self.state, shutdown_grace_s=0)

@@ -64,7 +64,11 @@ async def test_while_a_host_is_at_work(create: CreateStage, delete: DeleteStage,
         host.told.clear()
         host.holding[kind] = at_work
     plan.go_on.set()
-    await _until(lambda: any(_is_about(uid, desired) for host in create.hosts for desired in host.told))
+
+    def told() -> bool:
+        return any(each.kind == kind and _is_about(uid, each) for host in create.hosts for each in host.told)
+
+    await _until(told)
     deletion = (await delete.prepared.delete(uid)).operation_id
     at_work.set()
     for host in create.hosts:
