@@ -6,8 +6,8 @@ can't be once the instance is gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import asyncpg
 
@@ -15,7 +15,7 @@ from cirra.compute.v1 import events_pb2 as compute
 from cirra.network.v1 import events_pb2 as network
 from cirra.network.v1 import network_pb2 as public
 from core.eventlog.types import RecordedEvent
-from core.projection import Projection
+from core.projection import Projection, Statements
 
 # `created`: InstanceCreated without its user data, with name and labels as they are now; `user_data`: InstanceCreated
 # with nothing else, sealed; `password`: InstancePasswordPosted, sealed. `host`: of the active binding. `place`: of an
@@ -64,6 +64,9 @@ _CONCERNED = frozenset(
     )
 )
 
+# Adds a statement about the rows of an event's aggregate, which no other's events touch.
+Later = Callable[..., None]
+
 
 class DocumentsProjection(Projection):
     """Projection `metadata-documents`."""
@@ -74,47 +77,57 @@ class DocumentsProjection(Projection):
     # A guest boots for longer before it asks.
     gather_s = 0.25
 
+    def __init__(self) -> None:
+        self._statements = Statements()
+
     def concerns(self, event: RecordedEvent) -> bool:
         return event.type.rsplit(".", 1)[-1] in _CONCERNED
 
     async def reset(self, connection: asyncpg.Connection) -> None:
+        self.forget()
         await connection.execute("DROP TABLE IF EXISTS instances, ports, fixed_ips, networks, subnets")
 
     async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
+        later = partial(self._statements.add, event.aggregate_id)
         match event.aggregate_type:
+            case "instance" if event.type.endswith(".InstanceUpdated"):
+                await self._statements.run(connection)
+                await _instance_updated(connection, event)
             case "instance":
-                await _instance(connection, event)
+                _instance(later, event)
             case "port":
-                await _port(connection, event)
+                _port(later, event)
             case "network":
-                await _network(connection, event)
+                _network(later, event)
+
+    async def flush(self, connection: asyncpg.Connection) -> None:
+        await self._statements.run(connection)
+
+    def forget(self) -> None:
+        self._statements.forget()
 
 
-async def _instance(connection: asyncpg.Connection, event: RecordedEvent) -> None:
+def _instance(later: Later, event: RecordedEvent) -> None:
     instance_id = event.aggregate_id
     match event.type.rsplit(".", 1)[-1]:
         case "InstanceCreated":
             created = compute.InstanceCreated.FromString(event.data)
             secret = compute.InstanceCreated(user_data=created.user_data) if created.user_data else None
             created.ClearField("user_data")
-            await connection.execute(
+            later(
                 "INSERT INTO instances (instance_id, created, user_data, zone) VALUES ($1, $2, $3, $4)",
                 instance_id,
                 created.SerializeToString(),
                 None if secret is None else secret.SerializeToString(),
                 created.availability_zone,
             )
-        case "InstanceUpdated":
-            await _instance_updated(connection, event)
         case "InstanceHostAssigned":
             zone = compute.InstanceHostAssigned.FromString(event.data).availability_zone
-            await connection.execute("UPDATE instances SET zone = $2 WHERE instance_id = $1", instance_id, zone)
+            later("UPDATE instances SET zone = $2 WHERE instance_id = $1", instance_id, zone)
         case "InstancePasswordPosted":
-            await connection.execute(
-                "UPDATE instances SET password = $2 WHERE instance_id = $1", instance_id, event.data
-            )
+            later("UPDATE instances SET password = $2 WHERE instance_id = $1", instance_id, event.data)
         case "InstanceDeleted":
-            await connection.execute("DELETE FROM instances WHERE instance_id = $1", instance_id)
+            later("DELETE FROM instances WHERE instance_id = $1", instance_id)
 
 
 async def _instance_updated(connection: asyncpg.Connection, event: RecordedEvent) -> None:
@@ -131,73 +144,70 @@ async def _instance_updated(connection: asyncpg.Connection, event: RecordedEvent
     )
 
 
-async def _port(connection: asyncpg.Connection, event: RecordedEvent) -> None:
+def _port(later: Later, event: RecordedEvent) -> None:
     port_id = event.aggregate_id
     match event.type.rsplit(".", 1)[-1]:
         case "PortCreated":
-            await _port_created(connection, event, network.PortCreated.FromString(event.data))
+            _port_created(later, event, network.PortCreated.FromString(event.data))
         case "PortUpdated":
             updated = network.PortUpdated.FromString(event.data)
             if "fixed_ips" in updated.update_mask.paths:
-                await connection.execute("DELETE FROM fixed_ips WHERE port_id = $1", port_id)
-                network_id = await connection.fetchval("SELECT network_id FROM ports WHERE port_id = $1", port_id)
-                await _fixed_ips(connection, event, network_id, updated.fixed_ips)
+                later("DELETE FROM fixed_ips WHERE port_id = $1", port_id)
+                _fixed_ips(later, event, updated.fixed_ips)
         case "PortDeviceSet":
             device_id = network.PortDeviceSet.FromString(event.data).device_id or None
-            await connection.execute("UPDATE ports SET instance_id = $2 WHERE port_id = $1", port_id, device_id)
+            later("UPDATE ports SET instance_id = $2 WHERE port_id = $1", port_id, device_id)
         case "PortBindingDesired":
             binding = network.PortBindingDesired.FromString(event.data)
             if binding.state == public.PORT_BINDING_STATE_ACTIVE and not binding.desired.absent:
-                await connection.execute("UPDATE ports SET host = $2 WHERE port_id = $1", port_id, binding.host)
+                later("UPDATE ports SET host = $2 WHERE port_id = $1", port_id, binding.host)
         case "PortBindingRemoved":
             host = network.PortBindingRemoved.FromString(event.data).host
-            await connection.execute("UPDATE ports SET host = '' WHERE port_id = $1 AND host = $2", port_id, host)
+            later("UPDATE ports SET host = '' WHERE port_id = $1 AND host = $2", port_id, host)
         case "PortDeleted":
-            await connection.execute("DELETE FROM fixed_ips WHERE port_id = $1", port_id)
-            await connection.execute("DELETE FROM ports WHERE port_id = $1", port_id)
+            later("DELETE FROM fixed_ips WHERE port_id = $1", port_id)
+            later("DELETE FROM ports WHERE port_id = $1", port_id)
 
 
-async def _port_created(connection: asyncpg.Connection, event: RecordedEvent, created: network.PortCreated) -> None:
-    await connection.execute(
+def _port_created(later: Later, event: RecordedEvent, created: network.PortCreated) -> None:
+    later(
         "INSERT INTO ports (port_id, network_id, instance_id, mac) VALUES ($1, $2, $3, $4)",
         event.aggregate_id,
         created.network_id,
         created.device_id or None,
         created.mac_address,
     )
-    await _fixed_ips(connection, event, created.network_id, created.fixed_ips)
+    _fixed_ips(later, event, created.fixed_ips)
 
 
-async def _fixed_ips(
-    connection: asyncpg.Connection, event: RecordedEvent, network_id: Any, addresses: Iterable[public.FixedIp]
-) -> None:
+def _fixed_ips(later: Later, event: RecordedEvent, addresses: Iterable[public.FixedIp]) -> None:
     for place, fixed in enumerate(addresses):
-        await connection.execute(
-            "INSERT INTO fixed_ips (port_id, place, network_id, address, subnet_id) VALUES ($1, $2, $3, $4, $5)",
+        later(
+            "INSERT INTO fixed_ips (port_id, place, network_id, address, subnet_id)"
+            " SELECT port_id, $2::int, network_id, $3::text, $4::uuid FROM ports WHERE port_id = $1",
             event.aggregate_id,
             place,
-            network_id,
             fixed.ip_address,
             fixed.subnet,
         )
 
 
-async def _network(connection: asyncpg.Connection, event: RecordedEvent) -> None:
+def _network(later: Later, event: RecordedEvent) -> None:
     network_id = event.aggregate_id
     match event.type.rsplit(".", 1)[-1]:
         case "NetworkCreated":
             mtu = network.NetworkCreated.FromString(event.data).mtu
-            await connection.execute("INSERT INTO networks VALUES ($1, $2)", network_id, mtu)
+            later("INSERT INTO networks VALUES ($1, $2)", network_id, mtu)
         case "NetworkUpdated":
             updated = network.NetworkUpdated.FromString(event.data)
             if "mtu" in updated.update_mask.paths:
-                await connection.execute("UPDATE networks SET mtu = $2 WHERE network_id = $1", network_id, updated.mtu)
+                later("UPDATE networks SET mtu = $2 WHERE network_id = $1", network_id, updated.mtu)
         case "NetworkDeleted":
-            await connection.execute("DELETE FROM subnets WHERE network_id = $1", network_id)
-            await connection.execute("DELETE FROM networks WHERE network_id = $1", network_id)
+            later("DELETE FROM subnets WHERE network_id = $1", network_id)
+            later("DELETE FROM networks WHERE network_id = $1", network_id)
         case "SubnetCreated":
             subnet = network.SubnetCreated.FromString(event.data)
-            await connection.execute(
+            later(
                 "INSERT INTO subnets VALUES ($1, $2, $3, $4, $5, $6)",
                 subnet.subnet_id,
                 network_id,
@@ -207,19 +217,15 @@ async def _network(connection: asyncpg.Connection, event: RecordedEvent) -> None
                 list(subnet.dns_nameservers),
             )
         case "SubnetUpdated":
-            await _subnet_updated(connection, network.SubnetUpdated.FromString(event.data))
+            _subnet_updated(later, network.SubnetUpdated.FromString(event.data))
         case "SubnetDeleted":
             subnet_id = network.SubnetDeleted.FromString(event.data).subnet_id
-            await connection.execute("DELETE FROM subnets WHERE subnet_id = $1", subnet_id)
+            later("DELETE FROM subnets WHERE subnet_id = $1", subnet_id)
 
 
-async def _subnet_updated(connection: asyncpg.Connection, updated: network.SubnetUpdated) -> None:
+def _subnet_updated(later: Later, updated: network.SubnetUpdated) -> None:
     paths = updated.update_mask.paths
     if "no_dhcp" in paths:
-        await connection.execute(
-            "UPDATE subnets SET dhcp = $2 WHERE subnet_id = $1", updated.subnet_id, not updated.no_dhcp
-        )
+        later("UPDATE subnets SET dhcp = $2 WHERE subnet_id = $1", updated.subnet_id, not updated.no_dhcp)
     if "dns_nameservers" in paths:
-        await connection.execute(
-            "UPDATE subnets SET dns = $2 WHERE subnet_id = $1", updated.subnet_id, list(updated.dns_nameservers)
-        )
+        later("UPDATE subnets SET dns = $2 WHERE subnet_id = $1", updated.subnet_id, list(updated.dns_nameservers))

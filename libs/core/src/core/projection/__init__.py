@@ -6,6 +6,7 @@ from core.projection.checkpoints import ProjectionState
 from core.projection.errors import HistoryChanged, ProjectionHalted
 from core.projection.projection import Projection
 from core.projection.projector import Progress, Projector
+from core.projection.statements import Statements
 from core.projection.stream import EventStream
 from core.projection.tail import EventTail
 
@@ -18,4 +19,5 @@ __all__ = [
     "ProjectionHalted",
     "ProjectionState",
     "Projector",
+    "Statements",
 ]
