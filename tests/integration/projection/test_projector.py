@@ -368,3 +368,24 @@ async def test_nats_restarts_and_is_away(
         await until_stream_at(own_bus, 500)
         assert await projector.wait_for(await append(log, 100), timeout=20)
     await assert_equals_log(log, schema)
+
+
+async def test_rows_of_a_lost_history_are_not_what_is_waited_for(
+    log: EventLog, relay: Relay, leases: Leases, make_projector: MakeProjector, schema: str
+) -> None:
+    """They hold as many events, also in the eyes of a replica that has heard of no restore."""
+    async with running(active := make_projector(), other := make_projector(holder="p2")):
+        lost = await append(log, 300, payload="lost")
+        for projector in (active, other):
+            assert await projector.wait_for(lost, timeout=20, epoch=1)
+    async with leases.hold(f"projection:{schema}:{Listing.name}", "nobody", timedelta(seconds=5)):
+        await restore_log(log, 200)
+        last = await append(log, 1, payload="new")
+        async with running(unaware := make_projector(holder="p3")):
+            for projector in (active, other, unaware):
+                assert await projector.wait_for(last, timeout=0.1)
+                assert not await projector.wait_for(last, timeout=0.1, epoch=2)
+    async with running(make_projector(holder="p4")):
+        for projector in (active, other, unaware):
+            assert await projector.wait_for(last, timeout=20, epoch=2)
+        await assert_equals_log(log, schema)

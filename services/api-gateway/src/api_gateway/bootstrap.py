@@ -172,7 +172,7 @@ async def _catch_up(projector: Projector, feed: Feed) -> None:
     """
     target = feed.position
     try:
-        while not await projector.wait_for(target, _CATCH_UP_S):
+        while not await projector.wait_for(target, _CATCH_UP_S, epoch=feed.epoch):
             _log.info("gateway.catching_up", position=projector.position(), target=target)
             target = min(target, feed.position)
     except ProjectionHalted as error:
@@ -186,7 +186,7 @@ async def _wanted_blobs(store: Store) -> set[str]:
 
 def _caught_up(feed: Feed) -> Callable[[int], Awaitable[None]]:
     async def caught_up(position: int) -> None:
-        if await feed.has(position) and not await feed.wait_for(position, AUTHENTICATION_WAIT_S):
+        if not await feed.wait_for(await feed.within(position), AUTHENTICATION_WAIT_S):
             raise Unavailable(f"position {position} of the log is not known here yet", remedy="try again in a moment")
 
     return caught_up

@@ -221,7 +221,7 @@ def _catching_up(plane: Plane, *projectors: Projector) -> Callable[[], Awaitable
         head = await plane.log.head()
         plane.log.hurry(head.position)
         for projector in projectors:
-            if not await projector.wait_for(head.position, CATCH_UP_S):
+            if not await projector.wait_for(head.position, CATCH_UP_S, epoch=head.epoch):
                 raise Unavailable(f"the desired state of hosts is behind position {head.position}; try again")
         return head
 

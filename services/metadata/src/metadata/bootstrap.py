@@ -58,7 +58,8 @@ async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
         await projector.wait_for(position, CATCH_UP_S)
 
     async def up_to_date() -> None:
-        await caught_up((await plane.log.head()).position)
+        head = await plane.log.head()
+        await projector.wait_for(head.position, CATCH_UP_S, epoch=head.epoch)
 
     master_key = base64.b64decode(settings.metadata_key_file.read_text())
     guests = Guests(plane.log.pool, schema, plane.keyring)

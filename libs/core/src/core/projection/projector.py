@@ -114,12 +114,13 @@ class Projector:
         """The checkpoint as it is in Postgres; None before `prepare`."""
         return await self._checkpoints.load(self._pool)
 
-    async def wait_for(self, position: int, timeout: float) -> bool:  # noqa: ASYNC109
+    async def wait_for(self, position: int, timeout: float, *, epoch: int = 0) -> bool:  # noqa: ASYNC109
         """True once the rows hold all events up to `position`; False when they don't after `timeout` seconds.
 
-        Raises ProjectionHalted when the projection stands still before `position`.
+        `epoch`: the log's, for whom rows of a history that was lost won't do: they may hold as many events. Raises
+        ProjectionHalted when the projection stands still before that.
         """
-        return await self._watcher.wait_for(position, timeout, asks=self.projection.gather_s > 0)
+        return await self._watcher.wait_for(position, timeout, epoch=epoch, asks=self.projection.gather_s > 0)
 
     async def resume(self) -> None:
         """Takes a halt back: the active projector tries the event again."""
@@ -308,7 +309,7 @@ class Projector:
         else:
             await self._checkpoints.skip(self._pool, state, holding, last)
         PROJECTED.labels(self.projection.name).inc(len(events))
-        self._watcher.reached(last.position)
+        self._watcher.reached(last.position, last.epoch)
         return replace(
             state, position=last.position, epoch=last.epoch, event_id=last.event_id, halted_at=None, error=""
         )

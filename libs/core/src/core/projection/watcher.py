@@ -42,6 +42,8 @@ class CheckpointWatcher:
         # Checkpoints that this replica has set, whose notifications are on their way.
         self._own: deque[int] = deque(maxlen=_OWN)
         self._position = 0
+        # The last event's, or one before it: Postgres tells positions alone.
+        self._epoch = 0
         self._listening = False
         self._waiters: set[Waiter] = set()
 
@@ -63,19 +65,20 @@ class CheckpointWatcher:
                 _log.warning("projection.not_listening", projection=self._checkpoints.name, error=repr(error))
             await asyncio.sleep(next(pauses))
 
-    async def wait_for(self, position: int, timeout_s: float, *, asks: bool = False) -> bool:
-        """True once the checkpoint is at `position` or beyond; False when it is not in time.
+    async def wait_for(self, position: int, timeout_s: float, *, epoch: int = 0, asks: bool = False) -> bool:
+        """True once the checkpoint is at `position` or beyond, at an event of `epoch` or after it; False when it is not
+        in time.
 
         `asks`: the active projector may gather events, and is to make haste. Raises ProjectionHalted when it can't get
         there because the projection has halted.
         """
-        if self._position >= position:
+        if self._has(position, epoch):
             return True
         if asks:
             await self._ask(position)
         deadline = time.monotonic() + timeout_s
-        told = self._listening
-        while self._position < position:
+        told = self._listening and self._position < position
+        while not self._has(position, epoch):
             waiter: Waiter = (position, asyncio.get_running_loop().create_future())
             self._waiters.add(waiter)
             try:
@@ -83,7 +86,7 @@ class CheckpointWatcher:
                     told = False
                     await asyncio.wait({waiter[1]}, timeout=min(_TOLD_WITHIN_S, timeout_s))
                     continue
-                if await self._poll(position):
+                if await self._poll(position, epoch):
                     return True
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
@@ -94,10 +97,13 @@ class CheckpointWatcher:
                 self._waiters.discard(waiter)
         return True
 
-    def reached(self, position: int) -> None:
+    def _has(self, position: int, epoch: int) -> bool:
+        return self._position >= position and (self._epoch >= epoch or position == 0)
+
+    def reached(self, position: int, epoch: int) -> None:
         """This replica has set the checkpoint: who waits here need not wait for Postgres to tell."""
         self._own.append(position)
-        self._announce(position)
+        self._announce(position, epoch)
 
     async def _ask(self, position: int) -> None:
         """Tells the active projector, wherever it is, that somebody waits: a hint, as it gathers for a moment only."""
@@ -113,7 +119,7 @@ class CheckpointWatcher:
                 raise
             _log.info("projection.not_asked", projection=self._checkpoints.name, error=repr(error))
 
-    async def _poll(self, position: int) -> bool:
+    async def _poll(self, position: int, epoch: int) -> bool:
         try:
             state = await self._checkpoints.load(self._pool)
         except Exception as error:
@@ -122,10 +128,10 @@ class CheckpointWatcher:
             return False
         if state is None:
             return False
-        self._position = state.position
-        if state.position >= position:
+        self._position, self._epoch = state.position, state.epoch
+        if self._has(position, epoch):
             return True
-        if state.halted_at is not None and state.halted_at <= position:
+        if state.halted_at is not None and (state.halted_at <= position or state.epoch < epoch):
             raise ProjectionHalted(state.name, state.halted_at, state.position, state.error)
         return False
 
@@ -166,10 +172,11 @@ class CheckpointWatcher:
         else:
             self._announce(position)
 
-    def _announce(self, position: int) -> None:
+    def _announce(self, position: int, epoch: int = 0) -> None:
         """Wakes those who waited for it. News without progress (a halt, a reset) makes all look for themselves."""
         progress = position > self._position
         self._position = position
+        self._epoch = max(epoch, self._epoch) if progress else epoch
         PROJECTION_POSITION.labels(self._checkpoints.name).set(position)
         if not progress:
             self._wake_all()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from api_gateway.conductor import Conductor
 from api_gateway.events.feed import Feed
-from api_gateway.views.reader import Reader
+from api_gateway.views.reader import Reader, read_model_behind
 from api_gateway.views.store import Store
-from core.errors import NotFound, Unavailable
+from core.errors import NotFound
 from core.eventlog.log import EventLog
 from core.rpc.context import require_principal
 from core.rpc.metadata import min_position, set_position
@@ -30,7 +30,7 @@ class Waiter(Protocol):
 
     def position(self) -> int: ...
 
-    async def wait_for(self, position: int, timeout: float) -> bool: ...  # noqa: ASYNC109
+    async def wait_for(self, position: int, timeout: float, *, epoch: int = 0) -> bool: ...  # noqa: ASYNC109
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +46,8 @@ class Parts:
 
     async def caught_up(self, position: int) -> None:
         """Returns once the read model has the position. Raises Unavailable, or ProjectionHalted, if it does not."""
-        if position and not await self.projector.wait_for(position, WAIT_S):
-            raise Unavailable(
-                f"the read model has not reached position {position} yet",
-                reason="READ_MODEL_BEHIND",
-                remedy="try again in a moment",
-                metadata={"position": str(position)},
-            )
+        if position and not await self.projector.wait_for(position, WAIT_S, epoch=self.feed.epoch):
+            raise read_model_behind(position)
 
 
 @dataclass(slots=True)
@@ -69,6 +64,11 @@ class Call:
         """What the answer is as of."""
         return max(self.reader.position, self.written)
 
+    async def caught_up(self, position: int) -> None:
+        """As the parts', and nothing is read any more that does not hold the position."""
+        await self.parts.caught_up(position)
+        self.reader.at_least = max(self.reader.at_least, position)
+
 
 class Servicer:
     """What every public service has."""
@@ -78,11 +78,9 @@ class Servicer:
 
     async def enter(self, context: Any) -> Call:
         """Begins a call: its caller is known, and what it wants to have been written is in the read model."""
-        principal = require_principal()
-        position = min_position(context)
-        if await self.parts.feed.has(position):
-            await self.parts.caught_up(position)
-        return Call(self.parts, Reader(self.parts.store, principal))
+        call = Call(self.parts, Reader(self.parts.store, require_principal()))
+        await call.caught_up(await self.parts.feed.within(min_position(context)))
+        return call
 
 
 def served(

@@ -46,10 +46,10 @@ def forwarded(method: Method, prepare: Prepare, answer: Answer) -> Any:
 
 async def accept(call: Call, method: Method, command: Any) -> Accepted:
     """Sends a command; returns once the read model has what it did."""
-    parts = call.parts
-    accepted: Accepted = await parts.conductor.ask(method(parts.conductor), command)
+    conductor = call.parts.conductor
+    accepted: Accepted = await conductor.ask(method(conductor), command)
     call.written = max(call.written, accepted.position)
-    await parts.caught_up(accepted.position)
+    await call.caught_up(accepted.position)
     return accepted
 
 

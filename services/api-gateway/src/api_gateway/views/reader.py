@@ -9,18 +9,20 @@ from typing import Any
 from api_gateway.views.store import Found, Query, Store, is_admin
 from api_gateway.views.view import R, Row, View
 from cirra.identity.v1.identity_pb2 import Principal
-from core.errors import FieldViolation, InvalidArgument, NotFound
+from core.errors import FieldViolation, InvalidArgument, NotFound, Unavailable
 from core.ids import last_segment, parse_uuid
 
 _MAX_CANDIDATES = 10
 
 
 class Reader:
-    """`position`: the highest that an answer so far was as of."""
+    """`position`: the highest that an answer so far was as of. `at_least`: what answers must hold. One that does not
+    (the read model has just been begun anew) is none: Unavailable."""
 
     def __init__(self, store: Store, principal: Principal) -> None:
         self.principal = principal
         self.position = 0
+        self.at_least = 0
         self._store = store
         # By kind and uid, what was read ahead; None: there is none that the caller may see.
         self._ahead: dict[tuple[str, str], Row[Any] | None] = {}
@@ -100,8 +102,20 @@ class Reader:
         return [] if row is None else [row]
 
     def _noted(self, found: Found[R]) -> Found[R]:
+        if found.position < self.at_least:
+            raise read_model_behind(self.at_least)
         self.position = max(self.position, found.position)
         return found
+
+
+def read_model_behind(position: int) -> Unavailable:
+    """What to raise where the position is wanted."""
+    return Unavailable(
+        f"the read model has not reached position {position} yet",
+        reason="READ_MODEL_BEHIND",
+        remedy="try again in a moment",
+        metadata={"position": str(position)},
+    )
 
 
 def _resource_name(row: Row[Any]) -> str:
