@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_OK
+from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_OK, PATH_HOP_STATE_UNKNOWN
 from net_agent.drivers.linux.vxlan import vxlan_device
 from net_agent.model import Peer
 from tests.contract.diagnosis.site import Site, all_well, serving, states, summary
@@ -25,12 +25,15 @@ OWN, OTHER = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
 class Tunnelled:
     site: Site
     peer: Peer
+    # The other host, as far as it is one: a namespace.
+    other: str
 
     @property
     def devices(self) -> dict[str, str]:
         return {
             "tunnel": vxlan_device(self.site.network.network_id),
             "underlay": UNDERLAY,
+            "other": self.other,
             "bridge": self.site.network.bridge,
             "mac": self.peer.mac_address,
             "address": str(self.peer.addresses[0]),
@@ -40,10 +43,16 @@ class Tunnelled:
 @pytest.fixture
 async def tunnelled(tmp_path: Path) -> AsyncIterator[Tunnelled]:
     async with serving(tmp_path, tunnel_address=OWN) as (linux, server):
-        await linux.command("ip", "link", "add", UNDERLAY, "mtu", "1500", "type", "veth", "peer", "name", "wire")
-        await linux.command("ip", "addr", "add", f"{OWN}/24", "dev", UNDERLAY)
-        for device in (UNDERLAY, "wire"):
-            await linux.command("ip", "link", "set", device, "up")
+        other = f"{linux.name}-other"
+        await linux.namespaces.create(other)
+        for command in (
+            f"link add {UNDERLAY} mtu 1500 type veth peer name wire mtu 1500 netns {other}",
+            f"addr add {OWN}/24 dev {UNDERLAY}",
+            f"link set {UNDERLAY} up",
+            f"-n {other} addr add {OTHER}/24 dev wire",
+            f"-n {other} link set wire up",
+        ):
+            await linux.command("ip", *command.split())
         network = make_vxlan(77)
         port = make_port(network, 11)
         peer = peer_of(make_port(network, 12), linux, tunnel_address=OTHER)
@@ -51,14 +60,26 @@ async def tunnelled(tmp_path: Path) -> AsyncIterator[Tunnelled]:
         await linux.driver.keep(peer)
         guest = await linux.guest(port)
         assert await guest.dhcp() is not None
-        yield Tunnelled(Site(linux, port, guest, server), peer)
+        try:
+            yield Tunnelled(Site(linux, port, guest, server), peer, other)
+        finally:
+            await linux.namespaces.delete(other)
 
 
 async def test_a_guest_with_peers(tunnelled: Tunnelled) -> None:
     found = await tunnelled.site.diagnose()
     assert all_well(found), summary(found)
     told = states(found)
-    assert told["tunnel"] == told["peers"] == PATH_HOP_STATE_OK, summary(found)
+    assert told["tunnel"] == told["peers"] == told["underlay"] == PATH_HOP_STATE_OK, summary(found)
+    [seen] = [hop.observed for hop in found.hops if hop.name == "underlay"]
+    assert f"{tunnelled.peer.host} ({OTHER})" in seen
+
+
+async def test_a_host_that_answers_no_echo_is_not_called_broken(tunnelled: Tunnelled) -> None:
+    await tunnelled.site.command("sysctl", "-w", "net.ipv4.icmp_echo_ignore_all=1", namespace=tunnelled.other)
+    found = await tunnelled.site.diagnose()
+    [hop] = [hop for hop in found.hops if hop.name == "underlay"]
+    assert (hop.state, hop.reason) == (PATH_HOP_STATE_UNKNOWN, "PEER_HOST_NO_ECHO"), hop
 
 
 _FDB = ("bridge", "fdb", "del", "{mac}", "dev", "{tunnel}")
@@ -70,13 +91,19 @@ BREAKAGES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "tunnel address lost": (
         ("ip", "addr", "del", f"{OWN}/24", "dev", "{underlay}"), "tunnel", "TUNNEL_ADDRESS_MISSING",
     ),
-    "underlay without carrier": (("ip", "link", "set", "wire", "down"), "tunnel", "UNDERLAY_DOWN"),
+    "underlay without carrier": (("ip", "-n", "{other}", "link", "set", "wire", "down"), "tunnel", "UNDERLAY_DOWN"),
     "underlay with a small MTU": (
         ("ip", "link", "set", "{underlay}", "mtu", "1400"), "tunnel", "UNDERLAY_MTU_TOO_SMALL",
     ),
     "forwarding entry dropped": ((*_FDB, "dst", str(OTHER), "self"), "peers", "PEERS_MISSING"),
     "the bridge's entry dropped": ((*_FDB, "master"), "peers", "PEERS_MISSING"),
     "neighbour dropped": (("ip", "neigh", "del", "{address}", "dev", "{bridge}"), "peers", "PEERS_MISSING"),
+    "the other host gone": (
+        ("ip", "-n", "{other}", "addr", "del", f"{OTHER}/24", "dev", "wire"), "underlay", "PEER_HOST_SILENT",
+    ),
+    "a small MTU on the way": (
+        ("ip", "-n", "{other}", "link", "set", "wire", "mtu", "1400"), "underlay", "UNDERLAY_MTU_TOO_SMALL",
+    ),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from net_agent.diagnosis.hops import inward, metadata, names, outside, routing, 
 from net_agent.diagnosis.hops.faults import faults
 from net_agent.diagnosis.hops.groups import groups, groups_out
 from net_agent.diagnosis.hops.host_filter import host_filter
+from net_agent.diagnosis.hops.underlay import underlay
 from net_agent.diagnosis.path import GuestPath
 
 Check = Callable[[GuestPath], Awaitable[Finding]]
@@ -52,6 +53,7 @@ HOPS: tuple[Hop, ...] = (
     Hop("outside", "the outside answers", outside.outside),
     Hop("dns", "DNS knows the guest's name", names.dns),
     Hop("dns-outside", "DNS knows the outside", names.dns_outside),
+    Hop("underlay", "the hosts of its network's other guests answer", underlay),
     Hop("faults", "the host could make all that it was told", faults),
     Hop("floating-dnat", "the floating IP is led to the guest", inward.floating_dnat, inward=True),
     Hop("groups", "security groups let it pass", groups, inward=True),

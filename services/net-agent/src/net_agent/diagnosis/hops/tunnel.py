@@ -9,7 +9,7 @@ from pyroute2 import IPRoute
 
 from net_agent.diagnosis.finding import Finding, broken, not_applicable, ok
 from net_agent.diagnosis.path import GuestPath
-from net_agent.drivers.linux.links import get_link
+from net_agent.drivers.linux.links import Link, get_link
 from net_agent.drivers.linux.vxlan import vxlan_device
 from net_agent.model import NetworkKind
 
@@ -17,7 +17,7 @@ _RECONCILE = "the net-agent puts it back within seconds: cirra service list says
 _NO_TUNNEL = "the network is no VXLAN network"
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x1_0000
 # Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348), in octets.
-_OVERHEAD = {4: 50, 6: 70}
+OVERHEAD = {4: 50, 6: 70}
 _MANY = 3
 
 
@@ -43,7 +43,7 @@ async def tunnel(path: GuestPath) -> Finding:
     if not underlay["carrier"]:
         seen_of = f"{underlay['name']}, which has {address}, is down or has no carrier"
         return broken("UNDERLAY_DOWN", seen_of, "see to the interface, its cable, and the switch's port")
-    needed = path.network.mtu + _OVERHEAD[6 if ":" in address else 4]
+    needed = path.network.mtu + OVERHEAD[6 if ":" in address else 4]
     if underlay["mtu"] < needed:
         seen_of = f"{underlay['name']} carries {underlay['mtu']} octets; tunnels of this network need {needed}"
         return broken("UNDERLAY_MTU_TOO_SMALL", seen_of, "raise the interface's MTU, or lower the network's")
@@ -70,9 +70,7 @@ def _look(device: str, bridge: str) -> Mapping[str, Any] | None:
         link, master = get_link(ip, device), get_link(ip, bridge)
         if link is None:
             return None
-        message = next(iter(ip.get_links(link.index)))
-        data = message.get(("linkinfo", "data"))
-        address = (data.get("vxlan_local") or data.get("vxlan_local6") or "") if data is not None else ""
+        address = local_address(ip, link)
         return {
             "up": link.up,
             "mtu": link.mtu,
@@ -80,6 +78,13 @@ def _look(device: str, bridge: str) -> Mapping[str, Any] | None:
             "address": address,
             "underlay": _underlay(ip, address) if address else None,
         }
+
+
+def local_address(ip: IPRoute, link: Link) -> str:
+    """Where a tunnel's device takes in; empty: anywhere."""
+    message = next(iter(ip.get_links(link.index)))
+    data = message.get(("linkinfo", "data"))
+    return (data.get("vxlan_local") or data.get("vxlan_local6") or "") if data is not None else ""
 
 
 def _underlay(ip: IPRoute, address: str) -> Mapping[str, Any] | None:
