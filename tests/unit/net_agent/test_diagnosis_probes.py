@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
 
-from net_agent.diagnosis.probe import frames, messages
+from net_agent.diagnosis.probe import frames, frames6, messages
+from net_agent.diagnosis.probe.advertisement import Advertisement, advertisement, neighbour
 from net_agent.diagnosis.probe.dns import DnsReply, read_reply
 from net_agent.diagnosis.probe.frames import Arp, Datagram
 
@@ -93,10 +94,61 @@ def test_dns(flags: int, records: bytes, reply: DnsReply) -> None:
     assert read_reply(octets[:2] + b"\x01\x00" + octets[4:], 9) is None
 
 
+SIX, GATEWAY = IPv6Address("fd00::b"), IPv6Address("fe80::abcd:1")
+
+
+def test_checksums_of_ipv6() -> None:
+    """With the pseudo-header of RFC 8200, section 8.1, they sum up to zero."""
+    for packet in (
+        frames6.router_solicitation(SIX, MAC),
+        frames6.neighbour_solicitation(SIX, MAC, GATEWAY),
+        frames6.echo_request6(SIX, GATEWAY, 0x12345678),
+        frames6.udp6(SIX, GATEWAY, 4000, 53, b"odd"),
+    ):
+        body, protocol = packet[40:], packet[6]
+        assert int.from_bytes(packet[4:6]) == len(body)
+        assert frames.checksum(packet[8:40] + len(body).to_bytes(4) + bytes([0, 0, 0, protocol]) + body) == 0
+
+
+def test_groups() -> None:
+    assert frames6.solicited_node(GATEWAY) == IPv6Address("ff02::1:ffcd:1")
+    assert frames6.group_mac(frames6.solicited_node(GATEWAY)) == "33:33:ff:cd:00:01"
+
+
+def read6(packet: bytes, to: str = MAC) -> frames.Frame:
+    frame = frames.parse(frames.ethernet(to, OTHER, frames.ETH_IPV6, packet))
+    assert frame is not None
+    return frame
+
+
+def icmpv6(source: IPv6Address, rest: bytes) -> bytes:
+    head = (6 << 28).to_bytes(4) + len(rest).to_bytes(2) + bytes([frames.ICMPV6, 255])
+    return head + source.packed + SIX.packed + rest
+
+
+def test_an_advertisement_of_a_router() -> None:
+    """RFC 4861, 4.2: hop limit, flags, lifetime, two timers; an option of a prefix has four words behind its lifetimes."""
+    prefix = bytes([3, 4, 64, 0xC0]) + bytes(12) + IPv6Address("fd00::").packed
+    head = bytes([frames.ROUTER_ADVERT, 0, 0, 0, 64, 0]) + (1800).to_bytes(2) + bytes(8)
+    said = advertisement(read6(icmpv6(GATEWAY, head + bytes([5, 1, 0, 0, 0, 0, 5, 0xAA]) + prefix)))
+    assert said == Advertisement(GATEWAY, 1800, frozenset({IPv6Network("fd00::/64")}))
+    assert advertisement(read6(icmpv6(GATEWAY, head + prefix[:20]))) == Advertisement(GATEWAY, 1800, frozenset())
+    assert advertisement(read6(frames6.router_solicitation(SIX, MAC))) is None
+
+
+def test_a_neighbour_that_answers() -> None:
+    body = bytes([frames.NEIGHBOUR_ADVERT, 0, 0, 0, 0x60, 0, 0, 0]) + GATEWAY.packed
+    assert neighbour(read6(icmpv6(GATEWAY, body)), GATEWAY, MAC) == OTHER
+    assert neighbour(read6(icmpv6(GATEWAY, body)), SIX, MAC) is None
+    assert neighbour(read6(icmpv6(GATEWAY, body), "33:33:00:00:00:01"), GATEWAY, MAC) is None, "told everybody"
+
+
 def test_what_nobody_meant_breaks_nothing() -> None:
     """Whatever comes is nothing, or something: no exception."""
     draw = random.Random(29)
-    seeds = [offered(7, bytes([53, 1, 2, 255])), frames.arp_request(MAC, GUEST, SERVER), messages.discover(MAC, 7)]
+    six = [frames6.neighbour_solicitation(SIX, MAC, GATEWAY), icmpv6(GATEWAY, bytes([134]) + bytes(31))]
+    seeds = [frames.ethernet(MAC, OTHER, frames.ETH_IPV6, packet) for packet in six]
+    seeds += [offered(7, bytes([53, 1, 2, 255])), frames.arp_request(MAC, GUEST, SERVER), messages.discover(MAC, 7)]
     for _ in range(2000):
         octets = bytearray(draw.choice(seeds))
         for _ in range(draw.randint(1, 8)):
@@ -104,4 +156,6 @@ def test_what_nobody_meant_breaks_nothing() -> None:
         frame = frames.parse(bytes(octets[: draw.randint(0, len(octets))]))
         if frame is not None:
             messages.offer(frame, 7)
+            advertisement(frame)
+            neighbour(frame, GATEWAY, MAC)
         read_reply(bytes(octets), int.from_bytes(octets[:2]))

@@ -98,5 +98,5 @@ async def _path_reader(driver: NetworkDriver, link: AgentLink, settings: NetAgen
     if not isinstance(driver, LinuxDriver):
         return read_simulated
     await driver.clear_probes()
-    targets = Targets(settings.diagnose_address, settings.diagnose_name)
+    targets = Targets(settings.diagnose_address, settings.diagnose_name, settings.diagnose_address_ipv6)
     return PathReader(driver.ground, targets, lambda: link.faults.observed().faults).read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,8 +28,9 @@ class NetAgentSettings(AgentSettings):
     observe_interval_s: float = Field(default=1.0, gt=0)
     # How often the whole host is compared with what it was told.
     heal_interval_s: float = Field(default=3.0, gt=0)
-    # What a diagnosis asks of the outside (ADR 29): an address that answers echo, none unless told; and a name.
+    # What a diagnosis asks of the outside (ADR 29): addresses that answer echo, none unless told; and a name.
     diagnose_address: IPv4Address | None = None
+    diagnose_address_ipv6: IPv6Address | None = None
     diagnose_name: str = "example.com"
     # Of the simulated driver: how long a plug takes, and a guest until it has its lease.
     simulated_latency_s: float = Field(default=0.0, ge=0)

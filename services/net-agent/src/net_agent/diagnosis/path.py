@@ -6,13 +6,15 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
 
 from cirra.agent.v1.desired_pb2 import ObjectFault
+from core.eui64 import LINK_LOCAL, address_of_mac
 from core.ids import dhcp_namespace
 from net_agent.diagnosis.ground import Ground
-from net_agent.diagnosis.probe import frames, messages
+from net_agent.diagnosis.probe import frames, frames6, messages
+from net_agent.diagnosis.probe.advertisement import neighbour
 from net_agent.diagnosis.probe.frames import Arp, Frame
 from net_agent.diagnosis.probe.messages import Offer
 from net_agent.diagnosis.probe.voice import Voice
@@ -25,10 +27,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is asked of the outside, to see whether it is there. `address` None: nothing but the next router."""
+    """What is asked of the outside, to see whether it is there. An address of None: nothing but the next router."""
 
     address: IPv4Address | None = None
     name: str = "example.com"
+    address6: IPv6Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,22 @@ class GuestPath:
         ]
         return next((pair for pair in found if pair[1].dhcp_ip is not None), found[0] if found else None)
 
+    @property
+    def own6(self) -> tuple[IPv6Address, Subnet] | None:
+        """The guest's first IPv6 address."""
+        found = (
+            (address, subnet)
+            for address in self.port.addresses
+            for subnet in self.network.subnets
+            if isinstance(address, IPv6Address) and address in subnet.cidr
+        )
+        return next(found, None)
+
+    @property
+    def link_local(self) -> IPv6Address:
+        """The guest's, by which it asks before it has another."""
+        return address_of_mac(LINK_LOCAL, self.port.mac_address)
+
     async def on_host(self, function: Callable[[], T]) -> T:
         return await self.ground.namespaces.on_host(function)
 
@@ -133,6 +152,18 @@ class GuestPath:
             f"ARP for {address}", frame, lambda heard: _arp_reply(heard, address, self.port.mac_address)
         )
 
+    async def mac6_of(self, address: IPv6Address) -> str | None:
+        """The same by neighbour discovery (RFC 4861, 7.2)."""
+        return await self.once(f"neighbour {address}", lambda: self._discover_neighbour(address))
+
+    async def _discover_neighbour(self, address: IPv6Address) -> str | None:
+        if self.voice is None or self.own6 is None:
+            return None
+        mac = self.port.mac_address
+        packet = frames6.neighbour_solicitation(self.own6[0], mac, address)
+        frame = self.packet6(frames6.group_mac(frames6.solicited_node(address)), packet)
+        return await self.voice.ask(f"neighbour {address}", frame, lambda heard: neighbour(heard, address, mac))
+
     @property
     def service_mac(self) -> str:
         return service_mac_address(self.network.network_id)
@@ -140,6 +171,10 @@ class GuestPath:
     def packet(self, next_hop_mac: str, packet: bytes) -> bytes:
         """A frame of the guest's."""
         return frames.ethernet(next_hop_mac, self.port.mac_address, frames.ETH_IPV4, packet)
+
+    def packet6(self, next_hop_mac: str, packet: bytes) -> bytes:
+        """A frame of the guest's, with an IPv6 packet."""
+        return frames.ethernet(next_hop_mac, self.port.mac_address, frames.ETH_IPV6, packet)
 
 
 def _arp_reply(frame: Frame, address: IPv4Address, asker: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cirra.agent.v1.diagnosis_pb2 import PathSighting, PathTrace
 from core.ids import dhcp_namespace
 from net_agent.diagnosis.hops.inward import entrance
-from net_agent.diagnosis.hops.routing import way_of, way_out_of
+from net_agent.diagnosis.hops.routing import way_of, way_on, way_out_of
 from net_agent.diagnosis.path import GuestPath
 from net_agent.diagnosis.probe.capture import Place, Watch
 from net_agent.diagnosis.probe.frames import parse
@@ -26,7 +26,8 @@ def places(path: GuestPath) -> list[Place]:
     ]
     if joint := path.ground.joint_of(path.network):
         found.append(Place(joint, "the way to other hosts"))
-    if (way := way_of(path)) is not None:
+    ways = [way_of(path), way_on(path, path.own6[1]) if path.own6 is not None else None]
+    for way in filter(None, ways):
         outer = names.outer_device(way.router.router_id, way.interface.subnet_id)
         found.append(Place(outer, "the bridge's end to the router"))
         found.append(Place(names.inner_device(way.interface.subnet_id), "the router", way.namespace))

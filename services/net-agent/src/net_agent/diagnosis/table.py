@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from net_agent.diagnosis.finding import Finding
-from net_agent.diagnosis.hops import inward, metadata, names, outside, routing, services, tunnel, wiring
+from net_agent.diagnosis.hops import inward, ipv6, metadata, names, outside, routing, services, tunnel, wiring
 from net_agent.diagnosis.hops.faults import faults
 from net_agent.diagnosis.hops.groups import groups, groups_out
 from net_agent.diagnosis.hops.host_filter import host_filter
@@ -53,6 +53,10 @@ HOPS: tuple[Hop, ...] = (
     Hop("outside", "the outside answers", outside.outside),
     Hop("dns", "DNS knows the guest's name", names.dns),
     Hop("dns-outside", "DNS knows the outside", names.dns_outside),
+    Hop("advertisement", "IPv6 is advertised to the guest", ipv6.advertised),
+    Hop("gateway-ipv6", "the IPv6 gateway answers", ipv6.gateway),
+    Hop("dns-ipv6", "DNS answers by IPv6", ipv6.dns),
+    Hop("outside-ipv6", "the outside answers by IPv6", ipv6.outside),
     Hop("underlay", "the hosts of its network's other guests answer", underlay),
     Hop("faults", "the host could make all that it was told", faults),
     Hop("floating-dnat", "the floating IP is led to the guest", inward.floating_dnat, inward=True),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Network, ip_network
 
 from net_agent.diagnosis.finding import Finding, State, broken, not_applicable, ok, unknown
 from net_agent.diagnosis.path import GuestPath, Wish
-from net_agent.model import IpNetwork, Port, SecurityGroup, SecurityGroupRule
+from net_agent.model import IpAddress, IpNetwork, Port, SecurityGroup, SecurityGroupRule
 from net_agent.specs.wanted import Wanted
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1}
@@ -42,8 +42,11 @@ def traffic_of(wish: Wish) -> Traffic:
     """`wish.to` isn't empty. From anywhere unless told: of IPv4."""
     source = ip_network(wish.from_cidr or "0.0.0.0/0")
     name, _, dport = wish.to.partition("/")
-    protocol = _ICMPV6 if name == "icmp" and source.version == 6 else _PROTOCOLS[name]
-    return Traffic(protocol, int(dport) if dport else None, source)
+    return Traffic(_number(name, source.version), int(dport) if dport else None, source)
+
+
+def _number(protocol: str, version: int) -> int:
+    return _ICMPV6 if protocol == "icmp" and version == 6 else _PROTOCOLS[protocol]
 
 
 async def groups(path: GuestPath) -> Finding:
@@ -65,9 +68,9 @@ async def groups_out(path: GuestPath) -> Finding:
     return ok(f"{len(rules)} rules of the port's security groups let something out")
 
 
-def kept_in(path: GuestPath, protocol: str, address: IPv4Address, dport: int | None = None) -> Finding | None:
+def kept_in(path: GuestPath, protocol: str, address: IpAddress, dport: int | None = None) -> Finding | None:
     """Why a probe of the guest's can't tell anything; None: its groups let it out."""
-    finding = _judged(path, Traffic(_PROTOCOLS[protocol], dport, ip_network(address), egress=True))
+    finding = _judged(path, Traffic(_number(protocol, address.version), dport, ip_network(address), egress=True))
     return unknown(finding.reason, finding.observed) if finding.state is not State.OK else None
 
 

@@ -14,7 +14,7 @@ from net_agent.diagnosis.nft import list_table
 from net_agent.diagnosis.path import GuestPath
 from net_agent.drivers.linux.links import Link, addresses, get_link
 from net_agent.drivers.linux.routing import names
-from net_agent.model import ExternalGateway, FloatingIp, Router, RouterInterface
+from net_agent.model import ExternalGateway, FloatingIp, Router, RouterInterface, Subnet
 
 T = TypeVar("T")
 _RECONCILE = "the net-agent puts it back within seconds: cirra service list says whether it runs, its log why not"
@@ -57,9 +57,11 @@ class WayOut:
 
 def way_of(path: GuestPath) -> Way | None:
     """By the gateway that the guest is told; a router that is on its subnet by another address comes second."""
-    if path.own is None:
-        return None
-    subnet = path.own[1]
+    return None if path.own is None else way_on(path, path.own[1])
+
+
+def way_on(path: GuestPath, subnet: Subnet) -> Way | None:
+    """The same, of one of the guest's subnets."""
     ways = [
         Way(router, interface)
         for _, router in sorted(path.ground.wanted.routers.items())

@@ -1,7 +1,8 @@
 """What a listening socket lets through to us: answers to probes, not a guest's gigabits.
 
 Sources: bpf(4), socket(7) SO_ATTACH_FILTER. A classic BPF program, run by the kernel before a frame is copied: ARP; of
-IPv4 ICMP, TCP segments that open, accept or refuse a connection, and UDP of DHCP and DNS. Pure, but for `attach`.
+IPv4 ICMP, TCP segments that open, accept or refuse a connection, and UDP of DHCP and DNS; of IPv6 ICMPv6 and UDP of
+DNS. Pure, but for `attach`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ALL, _NOTHING = 0x40000, 0
 ANSWERS: tuple[Instruction, ...] = (
     (_LDH_ABS, 0, 0, 12),
     (_JEQ, 16, 0, 0x0806),  # ARP: take it
-    (_JEQ, 0, 16, 0x0800),  # not IPv4: leave it
+    (_JEQ, 0, 17, 0x0800),  # not IPv4: perhaps IPv6
     (_LDB_ABS, 0, 0, 23),
     (_JEQ, 13, 0, 1),  # ICMP: take it
     (_LDXB_MSH, 0, 0, 14),  # X: octets of the IPv4 header
@@ -43,6 +44,16 @@ ANSWERS: tuple[Instruction, ...] = (
     (_RET, 0, 0, _NOTHING),
     (_RET, 0, 0, _ALL),
     (_RET, 0, 0, _NOTHING),
+    (_JEQ, 0, 7, 0x86DD),  # not IPv6: leave it
+    (_LDB_ABS, 0, 0, 20),
+    (_JEQ, 6, 0, 58),  # ICMPv6: take it
+    (_JEQ, 0, 4, 17),
+    (_LDH_ABS, 0, 0, 54),  # UDP's source port
+    (_JEQ, 3, 0, 53),
+    (_LDH_ABS, 0, 0, 56),  # UDP's destination port
+    (_JEQ, 1, 0, 53),
+    (_RET, 0, 0, _NOTHING),
+    (_RET, 0, 0, _ALL),
 )
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 _CODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
-_TYPE_A = 1
+TYPE_A, TYPE_AAAA = 1, 28
 
 
 @dataclass(frozen=True, slots=True)
 class DnsReply:
     code: str
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[IPv4Address | IPv6Address, ...]
 
 
 def read_reply(octets: bytes, number: int) -> DnsReply | None:
@@ -22,15 +22,18 @@ def read_reply(octets: bytes, number: int) -> DnsReply | None:
         said, flags, questions, answers = struct.unpack_from("!HHHH", octets)
         if said != number or not flags & 0x8000:
             return None
-        at, addresses = 12, []
+        addresses: list[IPv4Address | IPv6Address] = []
+        at = 12
         for _ in range(questions):
             at = _after_name(octets, at) + 4
         for _ in range(answers):
             at = _after_name(octets, at)
             kind, _, _, length = struct.unpack_from("!HHIH", octets, at)
             at += 10
-            if kind == _TYPE_A and length == 4:
+            if kind == TYPE_A and length == 4:
                 addresses.append(IPv4Address(octets[at : at + 4]))
+            elif kind == TYPE_AAAA and length == 16:
+                addresses.append(IPv6Address(octets[at : at + 16]))
             at += length
     except (struct.error, IndexError, ValueError):
         return None

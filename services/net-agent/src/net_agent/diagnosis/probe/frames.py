@@ -1,23 +1,27 @@
 """Ethernet frames as a guest would send them, and what frames say (pure).
 
-Sources: RFC 826 (ARP), 791 (IPv4), 768 (UDP), 792 (ICMP), 9293 (TCP).
+Sources: RFC 826 (ARP), 791 (IPv4), 768 (UDP), 792 (ICMP), 9293 (TCP), 8200 (IPv6), 4443 (ICMPv6). `frames6` makes
+those of IPv6.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
-ETH_IPV4, ETH_ARP = 0x0800, 0x0806
-ICMP, TCP, UDP = 1, 6, 17
+ETH_IPV4, ETH_ARP, ETH_IPV6 = 0x0800, 0x0806, 0x86DD
+ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 ARP_REQUEST, ARP_REPLY = 1, 2
 ECHO_REPLY, UNREACHABLE, ECHO_REQUEST = 0, 3, 8
+ECHO_REQUEST6, ECHO_REPLY6 = 128, 129
+ROUTER_SOLICIT, ROUTER_ADVERT, NEIGHBOUR_SOLICIT, NEIGHBOUR_ADVERT = 133, 134, 135, 136
 TCP_SYN, TCP_RST, TCP_ACK = 0x02, 0x04, 0x10
 
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _IPV4 = struct.Struct("!BBHHHBBH4s4s")
+_IPV6_OCTETS = 40
 _TTL = 64
 _WINDOW = 1024
 
@@ -32,13 +36,14 @@ class Arp:
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """An IPv4 packet. `sport`, `dport`: UDP's and TCP's. `flags`, `acknowledged`: TCP's.
+    """An IP packet. `sport`, `dport`: UDP's and TCP's. `flags`, `acknowledged`: TCP's.
 
-    `kind`, `identifier`: ICMP's type, and the echo's identifier and sequence number as one.
+    `kind`, `identifier`: ICMP's type, and the 32 bits behind its checksum, in an echo its identifier and sequence
+    number. `payload`: what follows these.
     """
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: IPv4Address | IPv6Address
+    destination: IPv4Address | IPv6Address
     protocol: int
     sport: int = 0
     dport: int = 0
@@ -51,7 +56,8 @@ class Datagram:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """`content` None: neither ARP nor the first fragment of an IPv4 packet that is whole as far as is of interest."""
+    """`content` None: neither ARP nor the first fragment of an IPv4 packet, or an IPv6 packet without extensions, that
+    is whole as far as is of interest."""
 
     destination_mac: str
     source_mac: str
@@ -128,6 +134,8 @@ def parse(octets: bytes) -> Frame | None:
         content = _arp(body)
     elif ethertype == ETH_IPV4 and len(body) >= _IPV4.size:
         content = _datagram(body)
+    elif ethertype == ETH_IPV6 and len(body) >= _IPV6_OCTETS:
+        content = _datagram6(body)
     return Frame(octets[0:6].hex(":"), octets[6:12].hex(":"), content)
 
 
@@ -141,7 +149,21 @@ def _datagram(body: bytes) -> Datagram | None:
     length = int.from_bytes(body[2:4])
     protocol, source, destination = body[9], IPv4Address(body[12:16]), IPv4Address(body[16:20])
     rest = body[header:length]
-    if int.from_bytes(body[6:8]) & 0x1FFF or len(rest) < 8:
+    if int.from_bytes(body[6:8]) & 0x1FFF:
+        return None
+    return _content(source, destination, protocol, rest)
+
+
+def _datagram6(body: bytes) -> Datagram | None:
+    length, protocol = int.from_bytes(body[4:6]), body[6]
+    source, destination = IPv6Address(body[8:24]), IPv6Address(body[24:40])
+    return _content(source, destination, protocol, body[_IPV6_OCTETS : _IPV6_OCTETS + length])
+
+
+def _content(
+    source: IPv4Address | IPv6Address, destination: IPv4Address | IPv6Address, protocol: int, rest: bytes
+) -> Datagram | None:
+    if len(rest) < 8:
         return None
     if protocol == UDP:
         sport, dport = struct.unpack_from("!HH", rest)
@@ -149,7 +171,7 @@ def _datagram(body: bytes) -> Datagram | None:
     if protocol == TCP and len(rest) >= 20:
         sport, dport, _, acknowledged, _, flags = struct.unpack_from("!HHIIBB", rest)
         return Datagram(source, destination, protocol, sport, dport, flags, acknowledged)
-    if protocol == ICMP:
+    if protocol in (ICMP, ICMPV6):
         identifier = int.from_bytes(rest[4:8])
         return Datagram(source, destination, protocol, kind=rest[0], identifier=identifier, payload=rest[8:])
     return Datagram(source, destination, protocol)

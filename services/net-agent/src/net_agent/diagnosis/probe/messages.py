@@ -46,7 +46,9 @@ def discover(mac: str, transaction: int) -> bytes:
 def offer(frame: Frame, transaction: int) -> Offer | None:
     """What is offered to this transaction; None for any other frame."""
     said = frame.content
-    if not isinstance(said, Datagram) or said.protocol != UDP or said.sport != SERVER:
+    if not isinstance(said, Datagram) or (said.protocol, said.sport) != (UDP, SERVER):
+        return None
+    if not isinstance(said.source, IPv4Address):
         return None
     octets = said.payload
     start = _HEADER.size + len(_COOKIE)

@@ -14,6 +14,7 @@ from net_agent.diagnosis.probe.frames import Arp, Datagram, Frame
 from net_agent.diagnosis.probe.messages import CLIENT, SERVER
 
 _DNS = 53
+_SOLICITED = {frames.ROUTER_SOLICIT: frames.ROUTER_ADVERT, frames.NEIGHBOUR_SOLICIT: frames.NEIGHBOUR_ADVERT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,13 @@ def trail(frame: Frame) -> Trail | None:
             return Trail(("arp", said.sender if answer else said.target), answer)
         case Datagram(protocol=frames.ICMP) as said if said.kind in (frames.ECHO_REQUEST, frames.ECHO_REPLY):
             return Trail(("echo", said.identifier), said.kind == frames.ECHO_REPLY)
+        case Datagram(protocol=frames.ICMPV6) as said if said.kind in (frames.ECHO_REQUEST6, frames.ECHO_REPLY6):
+            return Trail(("echo", said.identifier), said.kind == frames.ECHO_REPLY6)
+        case Datagram(protocol=frames.ICMPV6) as said if said.kind in _SOLICITED.values() or said.kind in _SOLICITED:
+            # What a neighbour's solicitation and advertisement both have is whom they are about (RFC 4861, 4.3, 4.4).
+            router = said.kind in (frames.ROUTER_SOLICIT, frames.ROUTER_ADVERT)
+            key = ("router",) if router else ("neighbour", said.payload[:16])
+            return Trail(key, said.kind in _SOLICITED.values())
         case Datagram(protocol=frames.TCP) as said:
             answer = bool(said.flags & (frames.TCP_ACK | frames.TCP_RST))
             return Trail(("tcp", frozenset((said.sport, said.dport))), answer)

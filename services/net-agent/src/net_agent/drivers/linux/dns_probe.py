@@ -18,10 +18,11 @@ _TYPE_A, _CLASS_IN = 1, 1
 _TRY_TIMEOUT_S = 0.1
 
 
-def question(name: str, query_id: int) -> bytes:
+def question(name: str, query_id: int, kind: int = _TYPE_A) -> bytes:
+    """For a name's records of a kind, A unless told."""
     labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.split("."))
     header = struct.pack("!HHHHHH", query_id, _QUESTION_FLAGS, 1, 0, 0, 0)
-    return header + labels + struct.pack("!BHH", 0, _TYPE_A, _CLASS_IN)
+    return header + labels + struct.pack("!BHH", 0, kind, _CLASS_IN)
 
 
 def answers(reply: bytes, query_id: int) -> bool:
