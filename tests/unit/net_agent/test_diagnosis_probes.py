@@ -127,7 +127,7 @@ def icmpv6(source: IPv6Address, rest: bytes) -> bytes:
 
 
 def test_an_advertisement_of_a_router() -> None:
-    """RFC 4861, 4.2: hop limit, flags, lifetime, two timers; an option of a prefix has four words behind its lifetimes."""
+    """RFC 4861, 4.2: hop limit, flags, lifetime, two timers; a prefix is behind its lifetimes."""
     prefix = bytes([3, 4, 64, 0xC0]) + bytes(12) + IPv6Address("fd00::").packed
     head = bytes([frames.ROUTER_ADVERT, 0, 0, 0, 64, 0]) + (1800).to_bytes(2) + bytes(8)
     said = advertisement(read6(icmpv6(GATEWAY, head + bytes([5, 1, 0, 0, 0, 0, 5, 0xAA]) + prefix)))

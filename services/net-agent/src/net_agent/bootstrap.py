@@ -13,6 +13,7 @@ from core.agent.reporter import read_boot_id
 from core.agent.runtime import AgentRuntime
 from core.agent.state_folder import StateFolder
 from core.service import Lifetime
+from net_agent.conditions import Conditions
 from net_agent.diagnosis.path import Targets
 from net_agent.diagnosis.reader import PathReader, read_simulated
 from net_agent.drivers.base import NetworkDriver
@@ -41,7 +42,10 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     lifetime.on_stop(link.close, "link")
     observer = GuestObserver(driver, link.reporter.report, interval_s=settings.observe_interval_s)
 
-    healer = Healer(driver, state, link.faults, interval_s=settings.heal_interval_s)
+    conditions = Conditions(driver, interval_s=settings.probe_interval_s)
+    healer = Healer(
+        driver, state, link.faults, interval_s=settings.heal_interval_s, conditions=lambda: conditions.found
+    )
 
     async def look_at_inventory() -> InventoryObserved:
         return await asyncio.to_thread(inventory, driver.info)
@@ -51,7 +55,11 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
         handlers=[PortHandler(driver, state), *(DerivedHandler(kind, driver, state) for kind in DERIVED_KINDS)],
         readers={"DiagnosePath": await _path_reader(driver, link, settings)},
         inventory=look_at_inventory,
-        background={"observe": observer.run, "heal": lambda: healer.run(runtime.wait_fresh)},
+        background={
+            "observe": observer.run,
+            "heal": lambda: healer.run(runtime.wait_fresh),
+            "conditions": lambda: conditions.run(runtime.wait_fresh),
+        },
         state=state,
     )
     lifetime.start(runtime.run(), "agent")

@@ -15,6 +15,7 @@ from core.agent.faults import Faults
 from core.agent.records import Key
 from core.agent.state_folder import StateFolder
 from core.errors import CirraError
+from net_agent.drivers.base import Faults as Found
 from net_agent.drivers.base import NetworkDriver
 from net_agent.handlers.failures import failure_of
 
@@ -24,7 +25,17 @@ _log = structlog.get_logger(__name__)
 class Healer:
     """*faults*: where those of derived objects are noted; a port's is the answer to whoever wants the port."""
 
-    def __init__(self, driver: NetworkDriver, state: StateFolder, faults: Faults, *, interval_s: float) -> None:
+    def __init__(
+        self,
+        driver: NetworkDriver,
+        state: StateFolder,
+        faults: Faults,
+        *,
+        interval_s: float,
+        conditions: Callable[[], Found] = dict,
+    ) -> None:
+        """conditions: what probes have found, told as well; what a look finds of the same object goes before."""
+        self._conditions = conditions
         self._driver = driver
         self._state = state
         self._faults = faults
@@ -42,7 +53,7 @@ class Healer:
         """One round. What keeps it from being made is logged: the next one follows."""
         try:
             await asyncio.to_thread(self._state.require)
-            found = await self._driver.heal()
+            found = {**self._conditions(), **await self._driver.heal()}
         except (CirraError, OSError) as error:
             _log.warning("the network could not be looked at", error=str(error))
             return

@@ -28,6 +28,8 @@ class NetAgentSettings(AgentSettings):
     observe_interval_s: float = Field(default=1.0, gt=0)
     # How often the whole host is compared with what it was told.
     heal_interval_s: float = Field(default=3.0, gt=0)
+    # How often the host's conditions are probed, such as whether uplinks let foreign MAC addresses pass.
+    probe_interval_s: float = Field(default=60.0, gt=0)
     # What a diagnosis asks of the outside (ADR 29): addresses that answer echo, none unless told; and a name.
     diagnose_address: IPv4Address | None = None
     diagnose_address_ipv6: IPv6Address | None = None

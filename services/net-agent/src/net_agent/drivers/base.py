@@ -126,6 +126,10 @@ class NetworkDriver(Protocol):
         Returns what could not be made so, of all objects, ports among them.
         """
 
+    async def conditions(self) -> Faults:
+        """What keeps objects from working though all that can be seen of them is right, found by probes: an uplink that
+        drops foreign MAC addresses. Takes seconds, and changes nothing."""
+
     async def known_ports(self) -> frozenset[str]:
         """Ids of all ports of which something is here, also those that no record tells of."""
 

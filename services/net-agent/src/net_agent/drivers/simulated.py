@@ -110,6 +110,9 @@ class SimulatedDriver:
     async def heal(self) -> Faults:
         return {}
 
+    async def conditions(self) -> Faults:
+        return {}
+
     async def known_ports(self) -> frozenset[str]:
         return self._specs.wanted.keys("port")
 

@@ -28,7 +28,7 @@ from core.ids import parse_uuid
 from net_agent.diagnosis.ground import Ground
 from net_agent.diagnosis.probe.voice import remove_leftovers
 from net_agent.drivers.base import ABSENT, DriverInfo, Faults, Lease, Neighbour, NetworkFault, PortState
-from net_agent.drivers.linux import bridge, tap
+from net_agent.drivers.linux import bridge, tap, uplink_probe
 from net_agent.drivers.linux.bandwidths import Bandwidths
 from net_agent.drivers.linux.census import network_parts
 from net_agent.drivers.linux.faults import kernel_faults, noted
@@ -185,6 +185,11 @@ class LinuxDriver:
             lanes[_lane(model) if model is not None else _STRAYS].add(key)
         outcomes = await asyncio.gather(*(self._pass(lane, keys) for lane, keys in lanes.items()))
         return {key: fault for faults in outcomes for key, fault in faults.items()}
+
+    async def conditions(self) -> Faults:
+        asked = list(self._segments.gateways(self._specs.wanted.standing()))
+        told = await asyncio.gather(*(uplink_probe.fault(self._namespaces, each) for each in asked))
+        return {("network", where.network_id): fault for where, fault in zip(asked, told, strict=True) if fault}
 
     # ---- what is seen of guests
 

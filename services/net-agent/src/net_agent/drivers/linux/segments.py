@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from net_agent.drivers.base import Faults, NetworkFault
@@ -11,6 +11,7 @@ from net_agent.drivers.linux.faults import noted
 from net_agent.drivers.linux.links import Link, Links
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.part import Lacks
+from net_agent.drivers.linux.uplink_probe import OnSegment
 from net_agent.drivers.linux.view import HostView
 from net_agent.model import IpAddress, Key, Model, Network, NetworkKind
 from net_agent.specs.wanted import Scope, Wanted
@@ -65,6 +66,14 @@ class Segments:
     def uplink_of(self, network: Network) -> str | None:
         """The interface of the network's physical network; None: it has none, or this host has no interface for it."""
         return self._uplinks.get(network.physical_network)
+
+    def gateways(self, networks: Iterable[Network]) -> Iterator[OnSegment]:
+        """Of the networks that have one on a provider's segment."""
+        for network in networks:
+            device = None if network.physical_network not in self._uplinks else self.joint(network)
+            gateway = next((subnet.router for subnet in network.subnets if subnet.router is not None), None)
+            if device is not None and gateway is not None:
+                yield OnSegment(network.network_id, device, gateway)
 
     async def ensure(self, wanted: Wanted, scope: Scope) -> Faults:
         faults: dict[Key, NetworkFault] = {}
