@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cirra.agent.v1.desired_pb2 import DesiredObject
+from core.agent.identity import HostIdentity
 from core.bus import publish_command
 from net_agent.model import Port, port_to_spec
 from net_agent.model.security_group import security_group_to_spec
@@ -23,6 +24,7 @@ class NetAgentProcess:
         identity = replace(world.identity(), metadata_url="http://127.0.0.1:9")
         identity.save()
         identity.metadata_key.write_bytes(b"m" * 32)
+        self._host_directory = identity.folder
         self._log = state / "net-agent.log"
         self._ready = state / "net-agent.ready"
         own = {
@@ -39,12 +41,19 @@ class NetAgentProcess:
         self.environment = {**os.environ, **variables}
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> None:
+    def lose_the_bus(self) -> None:
+        """It is told of a NATS at which nobody listens."""
+        replace(HostIdentity.load(self._host_directory), nats_urls=("nats://127.0.0.1:9",)).save()
+
+    async def start(self, *, wait: bool = True) -> None:
+        """wait: until it is ready, which without a bus it never is."""
         self._ready.unlink(missing_ok=True)
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "net_agent", env=self.environment, stdout=log, stderr=log
             )
+        if not wait:
+            return
         await until(lambda: self._ready.exists() or self._ended(), "the agent is ready")
         assert self._ready.exists(), self._log.read_text()
 

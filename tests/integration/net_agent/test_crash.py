@@ -74,11 +74,19 @@ async def test_the_host_heals_while_the_control_plane_is_away(world: World, linu
         async def meets_the_peer() -> bool:
             return await guest.arping("10.77.0.12") and await guest.resolve("guest-12") == "10.77.0.12"
 
+        async def break_it() -> None:
+            await linux.kill(network, "dnsmasq")
+            await linux.command("ip", "link", "set", port.device, "nomaster")
+            await linux.command("ip", "neigh", "flush", "nud", "permanent", "dev", network.bridge)
+
         await until(meets_the_peer, timeout_s=20)
         await world.stop_conductor()
-        await linux.kill(network, "dnsmasq")
-        await linux.command("ip", "link", "set", port.device, "nomaster")
-        await linux.command("ip", "neigh", "flush", "nud", "permanent", "dev", network.bridge)
+        await break_it()
         await until(meets_the_peer, timeout_s=20)
+        await agent.kill()
+        agent.lose_the_bus()
+        await break_it()
+        await agent.start(wait=False)
+        await until(meets_the_peer, timeout_s=30)
     finally:
         await agent.stop()

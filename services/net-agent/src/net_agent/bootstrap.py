@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 
 from cirra.agent.v1.desired_pb2 import InventoryObserved
+from core.agent.faults import Faults
 from core.agent.identity import HostIdentity
 from core.agent.link import AgentLink
 from core.agent.questions import Reader
@@ -22,6 +23,7 @@ from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.own_address import own_address
 from net_agent.drivers.linux.proxy import ProxyIdentity
 from net_agent.drivers.simulated import Behaviour, SimulatedDriver
+from net_agent.freshness import Freshness
 from net_agent.handlers.derived import DerivedHandler
 from net_agent.handlers.port import PortHandler
 from net_agent.healer import Healer
@@ -32,20 +34,22 @@ from net_agent.settings import NetAgentSettings
 
 
 async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
-    """Adopts what is wired on this host; from here on, the runtime's reconcile has the say."""
+    """Adopts what is wired on this host, and heals it; with a bus, the runtime's reconcile has the say."""
     identity = HostIdentity.load(settings.host_directory)
     state = StateFolder(settings.state_directory, identity.folder)
     await asyncio.to_thread(state.initialise)
     driver = await make_driver(identity, settings)
     lifetime.on_stop(driver.close, "driver")
-    link = await AgentLink.open(identity, "net", settings)
+    conditions = Conditions(driver, interval_s=settings.probe_interval_s)
+    faults = Faults()
+    healer = Healer(driver, state, faults, interval_s=settings.heal_interval_s, conditions=lambda: conditions.found)
+    freshness = Freshness(settings.state_directory / "net-agent-heard", read_boot_id(settings.boot_id_file))
+    lifetime.start(healer.run(freshness.wait), "heal")
+    lifetime.start(conditions.run(freshness.wait), "conditions")
+
+    link = await AgentLink.open(identity, "net", settings, faults)
     lifetime.on_stop(link.close, "link")
     observer = GuestObserver(driver, link.reporter.report, interval_s=settings.observe_interval_s)
-
-    conditions = Conditions(driver, interval_s=settings.probe_interval_s)
-    healer = Healer(
-        driver, state, link.faults, interval_s=settings.heal_interval_s, conditions=lambda: conditions.found
-    )
 
     async def look_at_inventory() -> InventoryObserved:
         return await asyncio.to_thread(inventory, driver.info)
@@ -55,11 +59,7 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
         handlers=[PortHandler(driver, state), *(DerivedHandler(kind, driver, state) for kind in DERIVED_KINDS)],
         readers={"DiagnosePath": await _path_reader(driver, link, settings)},
         inventory=look_at_inventory,
-        background={
-            "observe": observer.run,
-            "heal": lambda: healer.run(runtime.wait_fresh),
-            "conditions": lambda: conditions.run(runtime.wait_fresh),
-        },
+        background={"observe": observer.run, "freshness": lambda: freshness.keep(runtime.wait_fresh)},
         state=state,
     )
     lifetime.start(runtime.run(), "agent")

@@ -42,8 +42,12 @@ class AgentLink:
         return self.identity.host
 
     @classmethod
-    async def open(cls, identity: HostIdentity, agent: str, settings: AgentSettings) -> AgentLink:
+    async def open(
+        cls, identity: HostIdentity, agent: str, settings: AgentSettings, faults: Faults | None = None
+    ) -> AgentLink:
         """Connect *agent* ("compute", "net", "block") of this host. Waits for NATS, not for the conductor.
+
+        faults: kept already by who did not wait.
 
         The generations acted on lie in `<host folder>/<agent>`: not beside what the agent makes, for they must be there
         when that file system failed to mount.
@@ -70,7 +74,9 @@ class AgentLink:
         )
         over = channel(identity.conductor_addresses, identity.tls, server=_CONDUCTOR)
         stub = host_pb2_grpc.HostAgentServiceStub(over)
-        return cls(identity, agent, settings, boot_id, bus, over, stub, store, reporter)
+        return cls(
+            identity, agent, settings, boot_id, bus, over, stub, store, reporter, Faults() if faults is None else faults
+        )
 
     async def close(self) -> None:
         await self.conductor_channel.close()
