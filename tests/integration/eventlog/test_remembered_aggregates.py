@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import Int64Value
 
 from core.aggregate import Aggregate, applies
-from core.errors import FailedPrecondition
+from core.errors import FailedPrecondition, NotFound
 from core.eventlog import Context, EventLog
 from core.ids import uuid7
 from core.repository import Repository
@@ -140,3 +140,20 @@ async def test_many_that_change_one_aggregate_lose_nothing(here: Repository, els
         *(repository.change(Purse, purse_id, lambda purse: purse.put(1)) for repository in [here, elsewhere] * 5)
     )
     assert (await here.load(Purse, purse_id)).coins == 10
+
+
+async def test_several_are_read_by_one_statement(
+    here: Repository, elsewhere: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await new_purse(here, 1), await new_purse(here, 2)
+    await elsewhere.change(Purse, first, lambda purse: purse.put(10))
+    read = await reads_of(here, monkeypatch)
+    purses = await here.load_each((Purse, second), (Purse, first), (Purse, second))
+    assert [(purse.id, purse.coins) for purse in purses] == [(second, 2), (first, 11), (second, 2)]
+    assert purses[0] is not purses[2]
+    assert read == []
+    changed, _ = await here.change(Purse, first, lambda purse: purse.take(11))
+    assert (changed.coins, read) == (0, []), "decided on what was read"
+    nowhere = uuid7()
+    with pytest.raises(NotFound, match=str(nowhere)):
+        await here.load_each((Purse, first), (Purse, nowhere))

@@ -60,17 +60,18 @@ class Repository:
     async def find(self, aggregate_class: type[A], aggregate_id: UUID, *, up_to: int | None = None) -> A | None:
         """The aggregate as the log has it, or as it was at position `up_to`; None if nothing happened to it."""
         recorded = await self._log.read_aggregate(aggregate_id, up_to_position=up_to)
-        events = [await self._domain_event(aggregate_class, entry) for entry in recorded]
-        if up_to is None:
-            self.remembered.keep(aggregate_id, events)
-        return _aggregate(events)
+        return await self._made_of(aggregate_class, aggregate_id, recorded, keep=up_to is None)
 
     async def load(self, aggregate_class: type[A], aggregate_id: UUID, *, up_to: int | None = None) -> A:
         """As `find`; `NotFound` if nothing happened to it."""
-        aggregate = await self.find(aggregate_class, aggregate_id, up_to=up_to)
-        if aggregate is None:
-            raise NotFound(f"no {aggregate_class.kind} {aggregate_id}")
-        return aggregate
+        return _require(aggregate_class, aggregate_id, await self.find(aggregate_class, aggregate_id, up_to=up_to))
+
+    async def load_each(self, *wanted: tuple[type[Aggregate], UUID]) -> list[Any]:
+        """As `load`, of several by one read: of each class and id, in their order."""
+        recorded = await self._log.read_aggregates([aggregate_id for _, aggregate_id in wanted])
+        return [
+            _require(kind, each, await self._made_of(kind, each, recorded[each], keep=True)) for kind, each in wanted
+        ]
 
     async def recall(self, aggregate_class: type[A], aggregate_id: UUID, *, at_least: int = 0) -> A:
         """As `load`, or what this process remembers: with all that happened up to position *at_least*, and all that was
@@ -185,6 +186,16 @@ class Repository:
         self.remembered.forget(aggregate_id)
         await self._keyring.destroy(aggregate_id)
 
+    async def _made_of(
+        self, aggregate_class: type[A], aggregate_id: UUID, recorded: Iterable[RecordedEvent], *, keep: bool
+    ) -> A | None:
+        """What its events have made of an aggregate. `keep`: they are all that happened to it, and are remembered."""
+        events = [await self._domain_event(aggregate_class, entry) for entry in recorded]
+        if keep:
+            self.remembered.keep(aggregate_id, events)
+        found: A | None = _aggregate(events)
+        return found
+
     async def _domain_event(self, aggregate_class: type[A], entry: RecordedEvent) -> Any:
         event_class = aggregate_class.event_classes.get(entry.type)
         if event_class is None:
@@ -202,6 +213,12 @@ class Repository:
         message = event_class.message_class.FromString(entry.data)
         upcast(message, entry.schema_version)
         return await self._keyring.unseal(entry.aggregate_id, message)
+
+
+def _require(aggregate_class: type[A], aggregate_id: UUID, found: A | None) -> A:
+    if found is None:
+        raise NotFound(f"no {aggregate_class.kind} {aggregate_id}")
+    return found
 
 
 def _aggregate(history: Iterable[Any]) -> Any:

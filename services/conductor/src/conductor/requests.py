@@ -99,12 +99,20 @@ class Requests:
         return self._principal()
 
     async def once(
-        self, method: str, request_id: str, kind: type[Aggregate], act: Act, part: PartOf | None = None
+        self,
+        method: str,
+        request_id: str,
+        kind: type[Aggregate],
+        act: Act,
+        part: PartOf | None = None,
+        *,
+        makes_new: bool = False,
     ) -> Accepted:
         """Acts and answers, or answers again as before.
 
         `kind`: of the resource, which is the aggregate of the first event saved. `part`: tells the uid and name of
-        the part that the command was about, from that event.
+        the part that the command was about, from that event. `makes_new`: it does nothing but to append what has new
+        ids: that is refused where it was done before, and only then is it looked for.
         """
         principal = self.principal
         if not request_id:
@@ -116,13 +124,13 @@ class Requests:
             )
         request = f"{method}/{request_id}"
         with acting(actor=principal.user_id, request_id=request):
-            earlier = await self._earlier(principal, request, kind, part)
+            earlier = None if makes_new else await self._earlier(principal, request, kind, part)
             if earlier is not None:
                 return earlier
             try:
                 return await self._accept(act, principal)
             except CirraError:
-                # Refused because the same request was served meanwhile?
+                # Refused because the same request was served, before or meanwhile?
                 earlier = await self._earlier(principal, request, kind, part)
                 if earlier is None:
                     raise
@@ -190,9 +198,12 @@ class Commands:
 
 
 def command(
-    kind: type[Aggregate], *, part: PartOf | None = None
+    kind: type[Aggregate], *, part: PartOf | None = None, makes_new: bool = False
 ) -> Callable[[Callable[[C, R, Principal], Awaitable[Done]]], Callable[[C, R, Any], Awaitable[Accepted]]]:
-    """Makes a method (request, principal) → `Done` one of a servicer: idempotent by request id, its errors clear."""
+    """Makes a method (request, principal) → `Done` one of a servicer: idempotent by request id, its errors clear.
+
+    The arguments: see `Requests.once`.
+    """
 
     def decorate(
         method: Callable[[C, R, Principal], Awaitable[Done]],
@@ -201,7 +212,12 @@ def command(
         async def serve(self: C, request: R, context: Any) -> Accepted:
             request_id = getattr(request, "request_id", "")
             return await self.requests.once(
-                method.__name__, request_id, kind, lambda principal: method(self, request, principal), part
+                method.__name__,
+                request_id,
+                kind,
+                lambda principal: method(self, request, principal),
+                part,
+                makes_new=makes_new,
             )
 
         return serve
@@ -212,6 +228,11 @@ def command(
 async def load_live(repository: Repository, kind: type[A], aggregate_id: UUID) -> A:
     """The aggregate, unless it was deleted. Raises NotFound."""
     return require_live(await repository.load(kind, aggregate_id))
+
+
+async def load_live_each(repository: Repository, *wanted: tuple[type[Aggregate], UUID]) -> list[Any]:
+    """As `load_live`, of several by one read: of each class and id, in their order."""
+    return [require_live(aggregate) for aggregate in await repository.load_each(*wanted)]
 
 
 def require_live(aggregate: A) -> A:

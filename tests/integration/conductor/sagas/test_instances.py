@@ -12,7 +12,9 @@ import pytest
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import compute_pb2 as compute
 from conductor.compute.actions import State
+from conductor.compute.flavor import Flavor
 from conductor.network.port import Port
+from core.errors import NotFound
 from core.rpc.context import acting_as
 from core.saga.state import SagaStatus
 from core.testing.servers import Cell
@@ -161,6 +163,12 @@ async def test_the_same_request_is_one_instance(plane: ControlPlane, hosts: list
     assert len({answer.uid for answer in answers}) == 1
     assert len({answer.operation_id for answer in answers}) == 1
     await plane.ended(answers[0].operation_id)
+    assert (await usage(plane))["quota/instances"] == 1
+    # Long after, when what it named is not there any more.
+    await plane.repository.change(Flavor, UUID(prepared.flavor_id), Flavor.delete)
+    assert await prepared.create(request_id="r-1") == answers[0]
+    with pytest.raises(NotFound):
+        await prepared.create(request_id="r-2")
     assert (await usage(plane))["quota/instances"] == 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -125,6 +125,18 @@ class EventLog:
             up_to_position,
         )
         return [RecordedEvent(*row) for row in rows]
+
+    async def read_aggregates(self, aggregate_ids: Sequence[UUID]) -> dict[UUID, list[RecordedEvent]]:
+        """As `read_aggregate`, of several at one moment; nothing for those to which nothing happened."""
+        rows = await self.pool.fetch(
+            f"SELECT {_COLUMNS} FROM {self._quoted}.events WHERE aggregate_id = ANY($1::uuid[])"
+            " ORDER BY aggregate_id, version",
+            aggregate_ids,
+        )
+        found: dict[UUID, list[RecordedEvent]] = {aggregate_id: [] for aggregate_id in aggregate_ids}
+        for event in (RecordedEvent(*row) for row in rows):
+            found[event.aggregate_id].append(event)
+        return found
 
     async def list_events(
         self,

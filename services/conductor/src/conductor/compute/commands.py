@@ -37,7 +37,7 @@ from conductor.network.network import Network
 from conductor.network.port import Port
 from conductor.network.port_commands import AddressHints, with_free_addresses
 from conductor.network.port_security import IN_NO_GROUP, PortSecurity, wanted_groups
-from conductor.requests import Done, Requests, command, load_live
+from conductor.requests import Done, Requests, command, load_live, load_live_each
 from core.aggregate import Aggregate
 from core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, ResourceExhausted
 from core.ids import uuid7
@@ -98,11 +98,11 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
         super().__init__(repository, engine, requests, rng)
         self._questions = questions
 
-    @command(Instance)
+    @command(Instance, makes_new=True)
     async def CreateInstance(self, request: public.CreateInstanceRequest, principal: Principal) -> Done:
         return await self._create(request, principal, ONE)
 
-    @command(Instance)
+    @command(Instance, makes_new=True)
     async def CreateInstances(self, request: public.CreateInstancesRequest, principal: Principal) -> Done:
         return await self._create(request, principal, counts_of(request))
 
@@ -217,15 +217,18 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
 
     async def _parts(self, wanted: public.Instance, placing: Placing, principal: Principal, project_id: str) -> _Parts:
         """Loads and checks the references. Raises NotFound, InvalidArgument."""
-        flavor = await load_live(self.repository, Flavor, uid("instance.flavor", wanted.flavor))
-        image = await load_live(self.repository, Image, uid("instance.image", wanted.image))
+        named: list[tuple[type[Aggregate], UUID]] = [
+            (Flavor, uid("instance.flavor", wanted.flavor)),
+            (Image, uid("instance.image", wanted.image)),
+        ]
+        if wanted.key_pair:
+            named.append((KeyPair, uid("instance.key_pair", wanted.key_pair)))
+        flavor, image, *key_pairs = await load_live_each(self.repository, *named)
         if not (image.visible_to(project_id) or is_admin(principal)):
             raise InvalidArgument(FieldViolation("instance.image", f"this project has no image {wanted.image}"))
-        key_pair = None
-        if wanted.key_pair:
-            key_pair = await load_live(self.repository, KeyPair, uid("instance.key_pair", wanted.key_pair))
-            if key_pair.user_id != principal.user_id:
-                raise InvalidArgument(FieldViolation("instance.key_pair", "it is another user's: give one of yours"))
+        key_pair = next(iter(key_pairs), None)
+        if key_pair is not None and key_pair.user_id != principal.user_id:
+            raise InvalidArgument(FieldViolation("instance.key_pair", "it is another user's: give one of yours"))
         _check_fit(flavor, image)
         return _Parts(flavor, image, key_pair, placing, await self._security(wanted, project_id))
 
