@@ -370,3 +370,9 @@ async def test_health_and_reflection_answer(cell: Cell) -> None:
     answers = stub(reflection_pb2_grpc.ServerReflectionStub, over).ServerReflectionInfo(requests())
     answer = await anext(aiter(answers))
     assert service in {entry.name for entry in answer.list_services_response.service}
+
+
+async def test_what_is_not_served_is_unimplemented(cell: Cell) -> None:
+    over = channel([cell.address], cell.service("api-gateway"), server=CONDUCTOR)
+    with pytest.raises(CirraError, match="Method not found"):
+        await over.unary_unary("/cirra.no.v1.Such/Method", request_serializer=bytes)(b"")

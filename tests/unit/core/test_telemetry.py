@@ -39,6 +39,35 @@ def test_a_trace_goes_on_from_a_traceparent() -> None:
     assert alone.get_span_context().trace_id != span.get_span_context().trace_id
 
 
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    ("text", "sampled"),
+    [
+        (f"00-{TRACE}-{SPAN}-01", True),
+        (f"00-{TRACE}-{SPAN}-00", False),
+        (f"01-{TRACE}-{SPAN}-01-what-a-later-version-adds", True),
+        (f"00-{TRACE}-{SPAN}-01-more", None),
+        (f"ff-{TRACE}-{SPAN}-01", None),
+        (f"00-{'0' * 32}-{SPAN}-01", None),
+        (f"00-{TRACE}-{'0' * 16}-01", None),
+        (f"00-{TRACE.upper()}-{SPAN}-01", None),
+        (f"00-{TRACE}-{SPAN}", None),
+        ("", None),
+    ],
+)
+def test_a_traceparent_is_read_as_the_standard_has_it(text: str, sampled: bool | None) -> None:
+    """https://www.w3.org/TR/trace-context/#traceparent-header-field-values"""
+    found = trace.get_current_span(telemetry.extract({"traceparent": text})).get_span_context()
+    if sampled is None:
+        assert not found.is_valid
+    else:
+        assert (f"{found.trace_id:032x}", f"{found.span_id:016x}") == (TRACE, SPAN)
+        assert found.trace_flags.sampled is sampled
+        assert found.is_remote
+
+
 def test_a_correlation_id_holds_within_its_block() -> None:
     with telemetry.correlated("a"):
         with telemetry.correlated("b"):

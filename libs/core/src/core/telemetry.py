@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -20,7 +20,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from core.ids import uuid7
 from core.settings import ServiceSettings
@@ -29,7 +29,9 @@ from core.spans import RecordingProvider
 TRACEPARENT = "traceparent"
 _EXPORT_DELAY_MS = 1000
 _CORRELATION_FORMAT = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_propagator = TraceContextTextMapPropagator()
+_TRACEPARENT_FORMAT = re.compile(
+    r"(?P<version>(?!ff)[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
+)
 # One for all: making an encoder takes longer than a span does.
 _encode = json.JSONEncoder(default=str).encode
 _correlation_id: ContextVar[str] = ContextVar("cirra_correlation_id", default="")
@@ -84,21 +86,23 @@ def tracer() -> trace.Tracer:
     return trace.get_tracer("cirra")
 
 
-def inject(carrier: MutableMapping[str, str], context: Context | None = None) -> None:
-    """Put the current span, or that of *context*, into *carrier* as `traceparent`; nothing when there is none."""
-    _propagator.inject(carrier, context)
+def traceparent(span: trace.Span | None = None) -> str:
+    """The span, else the current one, as a `traceparent` text; "" when there is none."""
+    context = (span or trace.get_current_span()).get_span_context()
+    if not context.is_valid:
+        return ""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
-def traceparent() -> str:
-    """The current span as a `traceparent` text, "" when there is none."""
-    carrier: dict[str, str] = {}
-    inject(carrier)
-    return carrier.get(TRACEPARENT, "")
-
-
-def extract(carrier: Mapping[str, str]) -> Context:
-    """The context of the span that *carrier* names; an empty one when it names none, or badly."""
-    return _propagator.extract(dict(carrier))
+def extract(carrier: Mapping[str, str | bytes]) -> Context:
+    """The context of the span that *carrier* names; an empty one when it names none, or badly. Source:
+    https://www.w3.org/TR/trace-context/#traceparent-header (later versions begin as this one does)."""
+    found = _TRACEPARENT_FORMAT.fullmatch(str(carrier.get(TRACEPARENT, "")))
+    if found is None or (found["version"] == "00" and found["more"]):
+        return Context()
+    flags = TraceFlags(int(found["flags"], 16))
+    remote = SpanContext(int(found["trace"], 16), int(found["span"], 16), is_remote=True, trace_flags=flags)
+    return trace.set_span_in_context(trace.NonRecordingSpan(remote), Context()) if remote.is_valid else Context()
 
 
 def correlation_id() -> str:
@@ -114,6 +118,11 @@ def correlated(value: str) -> Iterator[None]:
         yield
     finally:
         _correlation_id.reset(token)
+
+
+def set_correlation_id(value: str) -> None:
+    """For the rest of this task, which serves one RPC."""
+    _correlation_id.set(value)
 
 
 def valid_correlation_id(value: str) -> bool:

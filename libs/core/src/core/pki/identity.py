@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from cryptography import x509
@@ -75,8 +76,14 @@ def peer_identity(auth_context: Mapping[str, Iterable[bytes]], trust_domain: str
     Raises Unauthenticated if the peer showed no certificate, or one that does not name exactly one
     identity.
     """
-    names = [name.decode(errors="replace") for name in auth_context.get(_SAN_PROPERTY, ())]
-    return _only_identity([name for name in names if name.startswith(_SCHEME)], trust_domain)
+    return _named_identity(tuple(auth_context.get(_SAN_PROPERTY, ())), trust_domain)
+
+
+@lru_cache(maxsize=4096)
+def _named_identity(names: tuple[bytes, ...], trust_domain: str) -> Identity:
+    """Of a verified certificate with these names. A peer is asked for its own with each of its calls."""
+    uris = [uri for name in names if (uri := name.decode(errors="replace")).startswith(_SCHEME)]
+    return _only_identity(uris, trust_domain)
 
 
 def certificate_identity(certificate: x509.Certificate, trust_domain: str) -> Identity:

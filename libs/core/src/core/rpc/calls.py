@@ -14,7 +14,7 @@ from typing import Any
 
 from grpc import StatusCode
 from grpc.aio import EOF, AioRpcError
-from opentelemetry.trace import Span, SpanKind, Status, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status
 from opentelemetry.trace import StatusCode as SpanStatus
 
 from core import metrics, telemetry
@@ -120,10 +120,8 @@ class OutgoingCall:
 def outgoing_metadata(given: Pairs | None, span: Span) -> tuple[tuple[str, str | bytes], ...]:
     """*given*, and what it doesn't name of: trace, correlation id, principal."""
     entries: dict[str, str | bytes] = {}
-    carrier: dict[str, str] = {}
-    telemetry.inject(carrier, set_span_in_context(span))
-    if TRACEPARENT in carrier:
-        entries[TRACEPARENT] = carrier[TRACEPARENT]
+    if traceparent := telemetry.traceparent(span):
+        entries[TRACEPARENT] = traceparent
     if correlation := telemetry.correlation_id():
         entries[CORRELATION_ID] = correlation
     if (principal := current_principal()) is not None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import structlog
 from cryptography import x509
+from grpc import RpcMethodHandler
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from core.pki.identity import certificate_trust_domain
 from core.pki.tls import TlsFiles, server_credentials
 from core.rpc.interceptors import layers
 from core.rpc.interceptors.authorization import Authorizer, authorization, identification
-from core.rpc.interceptors.call import CallInterceptor, Layer
+from core.rpc.interceptors.call import Layer, within
 from core.rpc.interceptors.weather import database_away
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -68,7 +69,6 @@ async def serve(
     tls: TlsFiles | None,
     require_client: bool = True,
     authorize: Authorizer | None = None,
-    extra_interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     extra_layers: Sequence[Layer] = (),
 ) -> RunningServer:
     """Start a server on *listen* (host:port, port 0: any). Raises OSError if it can't be bound.
@@ -81,14 +81,17 @@ async def serve(
     stack.append(identification(_trust_domain(tls), require_peer=require_client))
     if authorize is not None:
         stack.append(authorization(authorize))
-    interceptors = (CallInterceptor([*stack, *extra_layers]), *extra_interceptors)
-    server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
-    names = _add_services(server, services)
+    methods = _Methods()
+    names = [methods.add(service, (*stack, *extra_layers)) for service in services]
     health = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    # These two are open to whoever may connect, and their calls would be noise in traces: no layers.
+    infrastructure = [methods.add((health_pb2_grpc.add_HealthServicer_to_server, health))]
+    reflected = reflection.aio.ReflectionServicer((*names, *infrastructure, reflection.SERVICE_NAME))
+    methods.add((reflection_pb2_grpc.add_ServerReflectionServicer_to_server, reflected))
     for name in names:
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection((*names, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server.add_generic_rpc_handlers((methods,))
     port = _bind(server, listen, tls, require_client)
     await server.start()
     host = listen.rpartition(":")[0]
@@ -96,29 +99,38 @@ async def serve(
     return RunningServer(server, health, host, port)
 
 
-def _add_services(server: grpc.aio.Server, services: Iterable[Service]) -> list[str]:
-    """Add *services*; the full names of what was added, for reflection and health."""
-    recorder = _NameRecorder(server)
-    for add, servicer in services:
-        add(servicer, recorder)
-    return recorder.names
+class _Methods(grpc.GenericRpcHandler):
+    """All methods that are served, by their full names ("/package.Service/Method").
 
+    It stands in for the server where generated code (`add_…_to_server`) registers what it has. The server itself gets
+    no registered methods: of each it keeps a call waiting, and goes through all of them at every RPC.
+    https://github.com/grpc/grpc/blob/v1.85.1/src/python/grpcio/grpc/_cython/_cygrpc/aio/server.pyx.pxi
+    """
 
-class _NameRecorder:
-    """Passes generated `add_…_to_server` through to the server, and notes the service's name on the way."""
+    def __init__(self) -> None:
+        self._handlers: dict[str, RpcMethodHandler[Any, Any]] = {}
+        self._registered: list[tuple[str, Mapping[str, RpcMethodHandler[Any, Any]]]] = []
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
-        self.names: list[str] = []
+    def add(self, service: Service, layers: Sequence[Layer] = ()) -> str:
+        """Serve it, each of its methods inside of *layers*. Returns its full name."""
+        register, servicer = service
+        register(servicer, self)
+        name, handlers = self._registered.pop()
+        for method, handler in handlers.items():
+            full_name = f"/{name}/{method}"
+            self._handlers[full_name] = within(layers, handler, full_name) if layers else handler
+        return name
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> RpcMethodHandler[Any, Any] | None:
+        return self._handlers.get(handler_call_details.method)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        for handler in handlers:
-            if isinstance(handler, grpc.ServiceRpcHandler):
-                self.names.append(handler.service_name())
-        self._server.add_generic_rpc_handlers(handlers)
+        """Nothing: generated code says the same again by name."""
 
-    def add_registered_method_handlers(self, service_name: str, handlers: Any) -> None:
-        self._server.add_registered_method_handlers(service_name, handlers)
+    def add_registered_method_handlers(
+        self, service_name: str, handlers: Mapping[str, RpcMethodHandler[Any, Any]]
+    ) -> None:
+        self._registered.append((service_name, handlers))
 
 
 def _bind(server: grpc.aio.Server, listen: str, tls: TlsFiles | None, require_client: bool) -> int:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 from opentelemetry import trace
 
@@ -15,7 +16,7 @@ from api_gateway.auth.tokens import AccessToken, Tokens
 from core.context import acting
 from core.errors import Unauthenticated
 from core.rpc.context import set_principal
-from core.rpc.interceptors import Layer, ServerCall
+from core.rpc.interceptors import Handler, Layer, ServerCall
 from core.rpc.metadata import min_position, text
 
 _SCHEME = "bearer "
@@ -27,25 +28,25 @@ def authentication(tokens: Tokens, revocations: Revocations, caught_up: Callable
     Whatever principal the caller's metadata claims is dropped: only a token makes one here.
     """
 
-    @asynccontextmanager
-    async def layer(call: ServerCall) -> AsyncIterator[None]:
-        set_principal(None)
-        if need_of(call.method) is Need.NOTHING:
-            yield
-            return
-        token = tokens.verify(_bearer(call))
-        await caught_up(min_position(call.context))
-        if token.token_id in revocations:
-            raise Unauthenticated("the access token was revoked", reason="TOKEN_REVOKED", remedy="log in again")
-        allow(call.method, token.principal)
-        set_principal(token.principal)
-        _annotate(token)
-        with acting(actor=token.principal.user_id):
-            if not _is_watch(call.method):
-                yield
-                return
-            async with _while_valid(token, revocations, tokens.now):
-                yield
+    def layer(handler: Handler) -> Handler:
+        async def authenticated(call: ServerCall, request: Any) -> Any:
+            set_principal(None)
+            if need_of(call.method) is Need.NOTHING:
+                return await handler(call, request)
+            token = tokens.verify(_bearer(call))
+            await caught_up(min_position(call.context))
+            if token.token_id in revocations:
+                raise Unauthenticated("the access token was revoked", reason="TOKEN_REVOKED", remedy="log in again")
+            allow(call.method, token.principal)
+            set_principal(token.principal)
+            _annotate(token)
+            with acting(actor=token.principal.user_id):
+                if not _is_watch(call.method):
+                    return await handler(call, request)
+                async with _while_valid(token, revocations, tokens.now):
+                    return await handler(call, request)
+
+        return authenticated
 
     return layer
 

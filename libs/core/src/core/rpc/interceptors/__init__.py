@@ -1,8 +1,8 @@
-"""What happens around every RPC that a server of ours answers: one interceptor made of layers."""
+"""What happens around every RPC that a server of ours answers: layers."""
 
 from __future__ import annotations
 
 from core.rpc.interceptors.authorization import Authorizer
-from core.rpc.interceptors.call import CallInterceptor, Layer, ServerCall
+from core.rpc.interceptors.call import Handler, Layer, ServerCall
 
-__all__ = ["Authorizer", "CallInterceptor", "Layer", "ServerCall"]
+__all__ = ["Authorizer", "Handler", "Layer", "ServerCall"]

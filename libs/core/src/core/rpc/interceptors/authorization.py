@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from typing import Any
 
 from core.errors import Unauthenticated
 from core.pki.identity import Identity, peer_identity
 from core.rpc import context
-from core.rpc.interceptors.call import Layer, ServerCall
+from core.rpc.interceptors.call import Handler, Layer, ServerCall
 from core.rpc.metadata import ACTOR
 
 # (method, "/package.Service/Method"; the peer or None). Raises PermissionDenied or Unauthenticated.
@@ -22,14 +22,16 @@ def identification(trust_domain: str | None, *, require_peer: bool) -> Layer:
     TLS, only a service of the control plane may speak for a user: from a host or a stranger, an actor is ignored.
     """
 
-    @asynccontextmanager
-    async def layer(call: ServerCall) -> AsyncIterator[None]:
-        identity = _peer(call, trust_domain, require_peer)
-        context.set_peer(identity)
-        actor = call.metadata.get(ACTOR)
-        trusted = trust_domain is None or (identity is not None and identity.kind == "service")
-        context.set_principal(context.parse_principal(actor) if trusted and isinstance(actor, bytes) else None)
-        yield
+    def layer(handler: Handler) -> Handler:
+        async def identified(call: ServerCall, request: Any) -> Any:
+            identity = _peer(call, trust_domain, require_peer)
+            context.set_peer(identity)
+            actor = call.metadata.get(ACTOR)
+            trusted = trust_domain is None or (identity is not None and identity.kind == "service")
+            context.set_principal(context.parse_principal(actor) if trusted and isinstance(actor, bytes) else None)
+            return await handler(call, request)
+
+        return identified
 
     return layer
 
@@ -37,10 +39,12 @@ def identification(trust_domain: str | None, *, require_peer: bool) -> Layer:
 def authorization(authorize: Authorizer) -> Layer:
     """The layer that applies a server's rule."""
 
-    @asynccontextmanager
-    async def layer(call: ServerCall) -> AsyncIterator[None]:
-        authorize(call.method, context.peer())
-        yield
+    def layer(handler: Handler) -> Handler:
+        async def authorized(call: ServerCall, request: Any) -> Any:
+            authorize(call.method, context.peer())
+            return await handler(call, request)
+
+        return authorized
 
     return layer
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Any
 
 from core.errors import CirraError, Unavailable
 from core.eventlog.connections import is_transient
-from core.rpc.interceptors.call import ServerCall
+from core.rpc.interceptors.call import Handler, ServerCall
 
 
-@asynccontextmanager
-async def database_away(call: ServerCall) -> AsyncIterator[None]:
+def database_away(handler: Handler) -> Handler:
     """A layer around every RPC: what Postgres's absence raises becomes Unavailable."""
-    try:
-        yield
-    except CirraError:
-        raise
-    except Exception as error:
-        if not is_transient(error):
+
+    async def told(call: ServerCall, request: Any) -> Any:
+        try:
+            return await handler(call, request)
+        except CirraError:
             raise
-        raise Unavailable("the database can't be reached now", remedy="try again in a moment") from error
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            raise Unavailable("the database can't be reached now", remedy="try again in a moment") from error
+
+    return told
