@@ -29,7 +29,7 @@ SHOWN_SCORES = 5
 # How many hosts a choice has at most: who finds all of them full chooses again.
 TRIED = 8
 _KEPT_MASKS = 128
-_BLOCK = 64
+_LINES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,9 @@ class Scheduler:
             part.add_to(total)
         order = _best(total, TRIED)
         names = [hosts.names[place] for place in (order if rows is None else rows[order]).tolist()]
-        shown = {by: part.at(order[:SHOWN_SCORES]) for by, part in parts.items()}
-        best = np.sum([*shown.values()], axis=0).tolist() if shown else [0.0] * len(names)
-        for place, name in enumerate(names[:SHOWN_SCORES]):
-            weights = {by: round(float(values[place]), 4) for by, values in shown.items()}
-            decision.scores.add(host=name, score=round(best[place], 4), weights=weights)
+        scores = _show(decision, names, {by: part.at(order).tolist() for by, part in parts.items()})
         if shuffled:
-            alike = sum(score >= best[0] - ALIKE for score in best[:BEST])
+            alike = sum(score >= scores[0] - ALIKE for score in scores[:BEST])
             good, rest = names[:alike], names[alike:]
             self._random.shuffle(good)
             names = good + rest
@@ -180,16 +176,27 @@ def _kind_of(request: scheduling.ClaimRequest) -> bytes:
     return kind.SerializeToString(deterministic=True)
 
 
+def _show(decision: scheduling.Decision, names: Sequence[str], parts: Mapping[str, Sequence[float]]) -> list[float]:
+    """The score of each host, which is the sum of its parts; those of the first go into the decision."""
+    scores = [sum(of_host) for of_host in zip(*parts.values(), strict=True)] if parts else [0.0] * len(names)
+    for place, name in enumerate(names[:SHOWN_SCORES]):
+        weights = decision.scores.add(host=name, score=round(scores[place], 4)).weights
+        for by, values in parts.items():
+            weights[by] = round(values[place], 4)
+    return scores
+
+
 def _best(total: Scores, count: int) -> NDArray[np.intp]:
-    """The places of the highest scores, best first, without sorting all of them: the best ones are among the blocks
-    whose highest is highest."""
-    if total.size <= 4 * _BLOCK:
+    """The places of the highest scores, best first, without sorting all of them: the best ones are in the columns
+    whose highest is highest, of the scores laid out in `_LINES` lines."""
+    if total.size <= 4 * _LINES:
         return np.argsort(-total, kind="stable")[:count]
-    whole = total.size - total.size % _BLOCK
-    highest = total[:whole].reshape(-1, _BLOCK).max(axis=1)
-    blocks = np.argsort(-highest, kind="stable")[:count]
-    inside = (blocks[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
-    places = np.concatenate([inside, np.arange(whole, total.size)])
+    width = total.size // _LINES
+    highest = total[: width * _LINES].reshape(_LINES, width).max(axis=0)
+    columns = np.argsort(-highest, kind="stable")[:count]
+    inside = (columns[:, None] + np.arange(0, width * _LINES, width)).ravel()
+    inside.sort()
+    places = np.concatenate([inside, np.arange(width * _LINES, total.size)])
     return places[np.argsort(-total[places], kind="stable")[:count]]
 
 
