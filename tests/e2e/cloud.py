@@ -101,7 +101,7 @@ async def running_cloud(
         await machine.remove()
 
 
-async def eventually(look: Callable[[], T | None], what: str, timeout_s: float = 60.0) -> T:
+async def eventually(look: Callable[[], T | None], what: str, timeout_s: float = 120.0) -> T:
     """What *look* finds, once it finds something."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):

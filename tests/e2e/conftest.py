@@ -17,7 +17,7 @@ from tests.e2e.cloud import Cloud, running_cloud
 from tests.harness.log_watch import LogWatch
 from tests.harness.root import require_root
 
-_CHECK_TIMEOUT_S = 60.0
+_CHECK_TIMEOUT_S = 180.0
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

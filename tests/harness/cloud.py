@@ -36,6 +36,7 @@ HOSTS = ("host-1", "host-2")
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFeMg4NEbgIXJdXcdnbXcYOQhP7A9pJ1cLcYJN4w+mVq user@laptop"
 # Longer than any stall of a busy machine: a host that is thought silent would make events of its own.
 WINDOW_S = 60.0
+RETRY_FOR_S = 5.0
 
 
 class Account:
@@ -69,22 +70,24 @@ class Tenant:
         self.project = project
         self.user = user
         self.password = password
-        self._accounts: dict[int, Account] = {}
+        self._accounts: dict[tuple[int, float], Account] = {}
 
     @property
     def client(self) -> AsyncClient:
         return self.at(0)
 
-    def at(self, gateway: int) -> AsyncClient:
+    def at(self, gateway: int, *, retry_for_s: float = RETRY_FOR_S) -> AsyncClient:
         """The user's client of one gateway. Each remembers for itself what it has seen."""
-        return self._account(gateway).client
-
-    def _account(self, gateway: int) -> Account:
-        if gateway not in self._accounts:
-            self._accounts[gateway] = self.cloud.account(
-                self.user.display_name, self.password, self.project.display_name, gateway=gateway
+        key = gateway, retry_for_s
+        if key not in self._accounts:
+            self._accounts[key] = self.cloud.account(
+                self.user.display_name,
+                self.password,
+                self.project.display_name,
+                gateway=gateway,
+                retry_for_s=retry_for_s,
             )
-        return self._accounts[gateway]
+        return self._accounts[key].client
 
     def catch_up(self) -> None:
         """All of the tenant's clients see what the administrator has written until now, and one another."""
@@ -179,7 +182,14 @@ class Cloud:
         return next(self._numbers)
 
     def account(
-        self, user: str = "", password: str = "", project: str = "", *, token: str = "", gateway: int = 0
+        self,
+        user: str = "",
+        password: str = "",
+        project: str = "",
+        *,
+        token: str = "",
+        gateway: int = 0,
+        retry_for_s: float = RETRY_FOR_S,
     ) -> Account:
         """A user's client, closed with the cloud, which sees what the administrator has written until now."""
         memory = Memory()
@@ -189,7 +199,7 @@ class Cloud:
             password=password,
             project=project,
             token=token,
-            retry_for_s=5.0,
+            retry_for_s=retry_for_s,
             memory=memory,
         )
         self._stack.push_async_callback(client.close)

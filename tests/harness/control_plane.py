@@ -36,7 +36,7 @@ from tests.harness.replicas import WINDOW_S, Replicas
 
 PROJECT = "0197a000-0000-7000-8000-0000000000a1"
 ADMIN = Principal(user_id="0197a000-0000-7000-8000-0000000000b1", project_id=PROJECT, roles=[ROLE_ADMIN, ROLE_MEMBER])
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 REPLICAS = 2
 
 

@@ -28,7 +28,7 @@ _CONSTRAINTS = """
 """
 # Behind the log: the projections that have not applied its last event.
 _BEHIND = "SELECT count(*) FROM {schema}.projections WHERE position < (SELECT position FROM {log}.head)"
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import asyncpg
 
 from core.embedded.postgres import EmbeddedPostgres, binaries
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class Standby(EmbeddedPostgres):

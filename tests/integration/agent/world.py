@@ -47,7 +47,7 @@ from core.rpc.server import RunningServer, serve
 from core.testing.servers import Cell
 
 HOST = "h1"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 async def until(condition: Callable[[], object], what: str) -> None:

@@ -16,7 +16,7 @@ from deployment.libvirtd import PrivateLibvirtd
 from tests.harness.log_watch import LogWatch
 
 pytestmark = pytest.mark.root
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

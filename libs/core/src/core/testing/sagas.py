@@ -32,7 +32,7 @@ from core.saga.state import SagaStatus
 P = TypeVar("P", bound=Message)
 Direction = Literal["do", "undo"]
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 LATE_S = 1.0
 MADE_TO_FAIL = "MADE_TO_FAIL"
 
