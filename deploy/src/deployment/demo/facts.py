@@ -14,7 +14,7 @@ from deployment.demo.guest import Guest
 from deployment.demo.userdata import FILE, OUTPUT, UserData
 from deployment.guests import GuestKind
 
-SEEN_TIMEOUT_S = 60.0
+SEEN_TIMEOUT_S = 180.0
 _SETTLED_TIMEOUT_S = 180.0
 _PAUSE_S = 0.25
 # Between the answers of one session.
