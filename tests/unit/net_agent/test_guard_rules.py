@@ -14,7 +14,7 @@ from net_agent.drivers.linux.guard.backends import Backend, BridgeBackend, IpBac
 from net_agent.drivers.linux.guard.groups import Limits, group_chains, port_chains
 from net_agent.drivers.linux.guard.plan import Plan, groups_in_use, members_of_groups
 from net_agent.drivers.linux.guard.spoofing import spoofing_rules
-from net_agent.drivers.linux.ruleset import Chain, Table
+from net_agent.drivers.linux.ruleset import Chain, Table, difference, seen_of
 from net_agent.model import AllowedPair, GroupMember, Port, SecurityGroup, SecurityGroupRule
 from tests.unit.net_agent.samples import NETWORK, NETWORK_ID, make_port, sample_id
 
@@ -70,7 +70,10 @@ def chain_of(tables: tuple[Table, ...], name: str) -> Chain:
         ({"remote_cidr": ip_network("10.0.0.0/8")}, "meta protocol ip ip saddr 10.0.0.0/8 accept"),
         ({"remote_cidr": ip_network("10.0.0.7/32")}, "meta protocol ip ip saddr 10.0.0.7 accept"),
         ({"remote_cidr": ip_network("0.0.0.0/0")}, "meta protocol ip accept"),
-        ({"remote_cidr": ip_network("10.0.0.0/8"), "egress": True}, "meta protocol ip ip daddr 10.0.0.0/8 accept"),
+        (
+            {"remote_cidr": ip_network("10.0.0.0/8"), "egress": True},
+            "meta protocol ip ip daddr 10.0.0.0/8 accept",
+        ),
         ({"remote_group_id": FRONT}, f"meta protocol ip ip saddr @members4-{FRONT} accept"),
         (
             {"remote_group_id": FRONT, "ip_version": 6, "egress": True},
@@ -130,7 +133,7 @@ def test_without_port_security_only_the_limits_are_left() -> None:
 def test_a_guest_is_who_it_is_and_no_router_or_dhcp_server() -> None:
     port = make_port(11, allowed_pairs=(AllowedPair(ip_network("10.0.0.192/28"), "fa:16:3e:00:00:77"),))
     texts = [each.text for each in spoofing_rules(port)]
-    assert texts[:4] == [
+    assert texts[2:6] == [
         "ether type { 8021q, 8021ad } counter drop",
         "udp sport 67 counter drop",
         "udp sport 547 counter drop",
@@ -142,6 +145,23 @@ def test_a_guest_is_who_it_is_and_no_router_or_dhcp_server() -> None:
     assert f"ether saddr {pair} ip saddr 10.0.0.192/28 accept" in texts
     assert f"ether saddr {own} ip saddr 10.0.0.192/28 accept" not in texts, "an address goes with its MAC address"
     assert all(each.endswith("drop") or f"ether saddr {own}" in each or f"ether saddr {pair}" in each for each in texts)
+
+
+def test_most_frames_pass_by_the_first_rule_and_none_that_the_others_would_stop() -> None:
+    pairs = (
+        AllowedPair(ip_network("10.0.0.192/28"), "fa:16:3e:00:00:77"),
+        AllowedPair(ip_network("10.0.0.7/32"), make_port(11).mac_address),
+    )
+    first, second, *others = (each.text for each in spoofing_rules(make_port(11, allowed_pairs=pairs)))
+    own = f"ether saddr {make_port(11).mac_address}"
+    # A tagged frame has another type; who answers DHCP, or neighbours, is asked by the others.
+    assert first == (f"ether type ip {own} ip saddr {{ 10.0.0.7, 10.0.0.11 }} th sport != 67 th sport != 547 accept")
+    assert second == (
+        f"ether type ip6 {own} ip6 saddr fe80::f816:3eff:fe00:b meta l4proto {{ tcp, udp }}"
+        " th sport != 67 th sport != 547 accept"
+    )
+    assert f"{own} ip saddr {{ 10.0.0.7, 10.0.0.11 }} accept" in others
+    assert f"{own} ip6 saddr fe80::f816:3eff:fe00:b accept" in others
 
 
 def test_a_link_local_address_goes_with_its_mac_address() -> None:
@@ -166,9 +186,11 @@ def test_both_back_ends_bring_the_same_traffic_to_the_same_chains(backend: Backe
     assert chain_of(tables, f"zone-{NETWORK.bridge}").rules[0].text == "ct zone set 5"
     sending, receiving = (chain_of(tables[-1:], name) for name in ("senders", "receivers"))
     assert (sending.hook, receiving.hook) == ("forward", "forward") and sending.priority < receiving.priority
+    texts = [each.text for each in sending.rules]
+    [known] = (each for each in texts if each.startswith("ct state established,related"))
+    assert texts.index("ct mark 1 counter drop") < texts.index(known), "nothing passes whose rule is gone"
     for chain in (sending, receiving):
-        texts = [each.text for each in chain.rules]
-        assert texts.index("ct mark 1 counter drop") < texts.index("ct state established,related accept")
+        assert f"vmap @{chain.name}" in chain.rules[-1].text
     assert all(each.name == "cirra" for each in tables)
 
 
@@ -182,17 +204,35 @@ def test_arp_passes_where_it_is_tracked_as_no_connection() -> None:
         assert "ct state invalid counter drop" in [each.text for each in chain_of(tables, chain).rules]
 
 
+@pytest.mark.parametrize("backend", [IpBackend(), BridgeBackend()], ids=lambda each: each.name)
+def test_services_are_cut_off_from_uplinks_both_ways(backend: Backend) -> None:
+    tables = backend.tables(plan(make_port(11)))
+    found = {each.name: each.elements for each in tables[0].sets}
+    texts = " ".join(each.text for chain in tables[0].chains for each in chain.rules)
+    assert found["uplinks"] == {"eth9"}
+    if backend.shown_to_ip:
+        assert "qdh1 : jump from-qdh1" in found["senders"] and "qdh1 : jump to-qdh1" in found["receivers"]
+        assert [each.text for each in chain_of(tables, "from-qdh1").rules] == ["oifname @uplinks counter drop"]
+        assert [each.text for each in chain_of(tables, "to-qdh1").rules] == ["iifname @uplinks counter drop"]
+    else:
+        assert found["services"] == {"qdh1"}
+        assert "iifname @services oifname @uplinks counter drop" in texts
+        assert "iifname @uplinks oifname @services counter drop" in texts
+
+
 def test_the_numbers_of_marks_are_told_apart() -> None:
     ports = [make_port(number) for number in range(11, 14)]
     bridge, of_ip = IpBackend().tables(plan(*ports))
     maps = {each.name: each.elements for each in of_ip.sets}
     assert {element.split()[0] for element in maps["senders"]} == {str(number << 16) for number in (1, 2, 3)}
     assert {element.split()[0] for element in maps["receivers"]} == {"1", "2", "3"}
-    assert chain_of((bridge,), f"from-{ports[1].device}").rules[0].text == "meta mark set meta mark or 131072"
+    assert chain_of((bridge,), f"from-{ports[1].device}").rules[0].text == "meta mark set 131072"
     # What was not seen by the hooks of IP goes no further.
-    assert [each.text for each in chain_of((bridge,), "passed").rules][1] == (
-        "ether type { ip, ip6 } meta mark < 2147483648 counter drop"
-    )
+    assert [each.text for each in chain_of((bridge,), "passed").rules][:3] == [
+        "meta mark and 2147483648 != 0 ether type { ip, ip6 } accept",
+        "meta mark 0 accept",
+        "ether type { ip, ip6 } counter drop",
+    ]
 
 
 def test_comments_fit_and_tell_rules_apart() -> None:
@@ -203,3 +243,24 @@ def test_comments_fit_and_tell_rules_apart() -> None:
     )
     assert all(len(comment) < 128 for comment in first)
     assert first != second
+
+
+@pytest.mark.parametrize("backend", [IpBackend(), BridgeBackend()], ids=lambda each: each.name)
+def test_a_network_that_comes_changes_nothing_that_the_others_need(backend: Backend) -> None:
+    """Else ports of others would be seen without their rules for as long as its own are on their way."""
+    other = replace(NETWORK, network_id=sample_id(0xA9), bridge="brq-other")
+    before = plan(make_port(11))
+    after = replace(
+        before,
+        ports=(*before.ports, make_port(12, network=other)),
+        networks=(NETWORK, other),
+        devices={**before.devices, other.network_id: frozenset({"qdh2", "vxl2"})},
+        uplinks=before.uplinks | {"vxl2"},
+        zones={**before.zones, other.network_id: 6},
+        marks={**before.marks, make_port(12).device: 2},
+    )
+    needed = names.BASE_CHAINS | names.chains_of_port(make_port(11).device) | names.names_of_device("qdh1")
+    for wanted, seen in zip(backend.tables(after), map(seen_of, backend.tables(before)), strict=True):
+        found = difference(wanted, seen)
+        assert found is not None and found.names is not None
+        assert not found.names & needed

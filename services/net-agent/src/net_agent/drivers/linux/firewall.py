@@ -144,7 +144,9 @@ def _lacks(plan: Plan, due: Iterable[Difference], scope: Scope) -> Iterable[tupl
     for difference in due:
         for network in scope.networks:
             devices = plan.devices.get(network.network_id, frozenset())
-            concerned = {names.zone_chain(network.bridge), *names.BASE_CHAINS, *devices}
+            concerned = {names.zone_chain(network.bridge), *names.BASE_CHAINS}.union(
+                *(names.names_of_device(device) for device in devices)
+            )
             if difference.names is None or difference.names & concerned:
                 yield ("network", network.network_id), f"{_NOT_IN_FORCE}: {difference.words[0]}"
         for port in scope.ports:

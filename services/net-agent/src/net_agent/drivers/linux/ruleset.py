@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 _DYNAMIC_SIZE = 65_535
@@ -27,9 +28,12 @@ class Rule:
         return f"{self.note} #{hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chain:
-    """A base chain. `priority`: as the hook's number. Without a hook: one that others jump to (`regular`)."""
+    """A base chain. `priority`: as the hook's number. Without a hook: one that others jump to (`regular`).
+
+    Without slots: its comments are worked out once, as most chains are in one drawing of a table after the other.
+    """
 
     name: str
     kind: str
@@ -37,6 +41,10 @@ class Chain:
     priority: int
     rules: tuple[Rule, ...]
     policy: str = "accept"
+
+    @cached_property
+    def comments(self) -> tuple[str, ...]:
+        return tuple(rule.comment for rule in self.rules)
 
 
 def regular(name: str, rules: Iterable[Rule]) -> Chain:
@@ -116,7 +124,7 @@ def seen_of(table: Table) -> Seen:
             chain.name: (chain.kind, chain.hook, chain.priority, chain.policy) if chain.hook else (None,) * 4
             for chain in table.chains
         },
-        comments={chain.name: tuple(rule.comment for rule in chain.rules) for chain in table.chains},
+        comments={chain.name: chain.comments for chain in table.chains},
     )
 
 
@@ -152,7 +160,7 @@ def _step(wanted: Table, seen: Seen) -> Difference | None:
     where = f"{wanted.family} {wanted.name}"
     sets = {each.name: each for each in wanted.sets}
     chains = {chain.name: chain for chain in wanted.chains}
-    changed = [it for it in wanted.chains if seen.comments.get(it.name) != tuple(rule.comment for rule in it.rules)]
+    changed = [it for it in wanted.chains if seen.comments.get(it.name) != it.comments]
     gone = sorted(seen.comments.keys() - chains.keys())
     names = {chain.name for chain in changed} | set(gone)
     words = [f"the rules of chain {wanted.name} {chain.name} are not as they should be" for chain in changed]

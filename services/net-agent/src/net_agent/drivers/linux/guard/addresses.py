@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from core import eui64
-from net_agent.model import Port
+from net_agent.model import AllowedPair, Port
 from net_agent.model.checker import IpAddress, IpNetwork
+
+# Ports of a host that changes one of them do not have to be thought over again.
+MANY_PORTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +26,18 @@ class Sender:
 
 def senders(port: Port) -> tuple[Sender, ...]:
     """The port's own first; then those of allowed address pairs."""
-    own: list[IpNetwork] = [ip_network(str(address)) for address in port.addresses]
-    ranges = {port.mac_address: own}
-    for pair in port.allowed_pairs:
+    return _senders(port.mac_address, port.addresses, port.allowed_pairs)
+
+
+@lru_cache(MANY_PORTS)
+def _senders(
+    mac_address: str, addresses: tuple[IpAddress, ...], allowed_pairs: tuple[AllowedPair, ...]
+) -> tuple[Sender, ...]:
+    own: list[IpNetwork] = [ip_network(str(address)) for address in addresses]
+    ranges = {mac_address: own}
+    for pair in allowed_pairs:
         ranges.setdefault(pair.mac_address, []).append(pair.addresses)
-    return tuple(_sender(mac_address, each) for mac_address, each in ranges.items())
+    return tuple(_sender(each, own) for each, own in ranges.items())
 
 
 def reachable(port: Port) -> tuple[IpNetwork, ...]:

@@ -10,18 +10,28 @@ one more mark, without which the bridge lets nothing on: where br_netfilter is s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Protocol
 
 from net_agent.drivers.linux.guard import names
+from net_agent.drivers.linux.guard.addresses import MANY_PORTS
 from net_agent.drivers.linux.guard.groups import group_chains, port_chains
 from net_agent.drivers.linux.guard.plan import Plan
-from net_agent.drivers.linux.guard.spoofing import DROP, spoofing_rules
+from net_agent.drivers.linux.guard.spoofing import DROP, spoofing_chain
 from net_agent.drivers.linux.ruleset import Chain, Rule, Set, Table, regular
 
 _PASSED = 0x8000_0000
 _SENDER_BITS, _RECEIVER_BITS = 0x7FFF_0000, 0x0000_FFFF
 # As `marks` gives them out.
 MAX_MARK = 0x7FFF
+_LET_PASS = f"meta mark set meta mark or {_PASSED}"
+# Most packets: they are asked for no more than that, and by one of both ends.
+_KNOWN, _KNOWN_NOTE = "ct state established,related", "answers to what passed"
+_ENDED = Rule(f"ct mark {names.ENDED_MARK} {DROP}", "its rule is gone")
+# What is cheap to ask is asked first.
+_STRANGE = f"ether type != {{ ip, ip6, arp }} oifname @{names.GUARDED}"
+_STRANGE_NOTE = "no guest understands it"
+_APART_NOTES = "services are never seen beyond this host", "services answer guests of this host alone"
 
 
 class Backend(Protocol):
@@ -51,6 +61,7 @@ class BridgeBackend:
         )
         sets = (
             *_bridge_sets(plan),
+            Set(names.SERVICES, "ifname", _services(plan)),
             Set(names.NETWORKS, "ifname : verdict", zones),
             Set(names.SENDERS, "ifname : verdict", _jumps(plan, names.sending)),
             Set(names.RECEIVERS, "ifname : verdict", _jumps(plan, names.receiving)),
@@ -58,12 +69,18 @@ class BridgeBackend:
         )
         # To the tracker of connections, ARP is `invalid`.
         arp = Rule("ether type arp accept", "of no connection; whose it may be was asked before")
+        before = (arp, _ENDED, Rule(f"{_KNOWN} accept", _KNOWN_NOTE))
+        apart = (
+            Rule(f"iifname @{names.SERVICES} oifname @{names.UPLINKS} {DROP}", _APART_NOTES[0]),
+            Rule(f"iifname @{names.UPLINKS} oifname @{names.SERVICES} {DROP}", _APART_NOTES[1]),
+        )
         chains = (
             *_bridge_base(plan),
             _base("zones", "prerouting", names.FIRST_PRIORITY + 1, f"iifname vmap @{names.NETWORKS}", "its zone"),
-            _stateful("senders", 0, f"iifname vmap @{names.SENDERS}", arp),
-            _stateful("receivers", 1, f"oifname vmap @{names.RECEIVERS}", arp),
-            _base("strange", "forward", names.AFTER_IP_PRIORITY, _strange(), "no guest understands it"),
+            Chain("forward", "filter", "forward", names.BEFORE_ALL_PRIORITY, apart),
+            _asking("senders", 0, f"iifname vmap @{names.SENDERS}", *before),
+            _asking("receivers", 1, f"oifname vmap @{names.RECEIVERS}", *before),
+            _base("strange", "forward", names.AFTER_IP_PRIORITY, f"{_STRANGE} {DROP}", _STRANGE_NOTE),
             *_zone_chains(plan),
             *_common(plan),
         )
@@ -77,19 +94,22 @@ class IpBackend:
     shown_to_ip = True
 
     def tables(self, plan: Plan) -> tuple[Table, ...]:
-        marks = Set(names.SENDERS, "ifname : verdict", _jumps(plan, names.marks_sender))
-        receivers = Set(names.RECEIVERS, "ifname : verdict", _jumps(plan, names.marks_receiver))
-        bridge = Table(
-            "bridge",
-            names.TABLE,
-            (*_bridge_sets(plan), marks, receivers),
-            (*_bridge_base(plan), *self._marking(), *self._mark_chains(plan)),
+        # Services are looked up along with taps: for what is neither from nor to one, they cost nothing.
+        services = _services(plan)
+        senders = {f"{device} : jump {names.marks_sender(device)}" for device in services}
+        receivers = {f"{device} : jump {names.marks_receiver(device)}" for device in services}
+        sets = (
+            *_bridge_sets(plan),
+            Set(names.SENDERS, "ifname : verdict", _jumps(plan, names.marks_sender) | senders),
+            Set(names.RECEIVERS, "ifname : verdict", _jumps(plan, names.marks_receiver) | receivers),
         )
-        return bridge, self._of_ip(plan)
+        apart = (chain for device in sorted(services) for chain in _chains_of_service(device))
+        chains = (*_bridge_base(plan), *self._marking(), *self._mark_chains(plan), *apart)
+        return Table("bridge", names.TABLE, sets, chains), self._of_ip(plan)
 
     def _marking(self) -> Iterator[Chain]:
         yield Chain(
-            "marking",
+            "forward",
             "filter",
             "forward",
             names.BEFORE_IP_PRIORITY,
@@ -105,20 +125,16 @@ class IpBackend:
             "forward",
             names.AFTER_IP_PRIORITY,
             (
+                Rule(f"meta mark and {_PASSED} != 0 ether type {{ ip, ip6 }} accept", "both ends let it pass"),
                 Rule("meta mark 0 accept", "no guest's"),
-                Rule(f"ether type {{ ip, ip6 }} meta mark < {_PASSED} {DROP}", "not seen by the hooks of IP"),
-                Rule(_strange(), "no guest understands it"),
+                Rule(f"ether type {{ ip, ip6 }} {DROP}", "not seen by the hooks of IP"),
+                Rule(f"{_STRANGE} {DROP}", _STRANGE_NOTE),
             ),
         )
 
     def _mark_chains(self, plan: Plan) -> Iterator[Chain]:
         for port in plan.ports:
-            number = plan.marks[port.device]
-            sender = Rule(f"meta mark set meta mark or {number << 16}", "its number")
-            yield regular(names.marks_sender(port.device), (sender,))
-            yield regular(
-                names.marks_receiver(port.device), (Rule(f"meta mark set meta mark or {number}", "its number"),)
-            )
+            yield from _chains_of_mark(port.device, plan.marks[port.device])
 
     def _of_ip(self, plan: Plan) -> Table:
         networks = frozenset(f"{it.bridge} : jump {names.zone_chain(it.bridge)}" for it in plan.networks)
@@ -129,21 +145,31 @@ class IpBackend:
             *plan.member_sets(),
         )
         nobodys = Rule("meta mark 0 accept", "no guest's")
+        known = Rule(f"{_KNOWN} {_LET_PASS} accept", _KNOWN_NOTE)
+        answered = Rule(f"meta mark and {_PASSED} != 0 accept", _KNOWN_NOTE)
         chains = (
             _base("zones", "prerouting", names.FIRST_PRIORITY, f"iifname vmap @{names.NETWORKS}", "its zone"),
-            _stateful("senders", 0, f"meta mark and {_SENDER_BITS} vmap @{names.SENDERS}", nobodys),
-            _stateful("receivers", 1, f"meta mark and {_RECEIVER_BITS} vmap @{names.RECEIVERS}", nobodys),
-            Chain(
-                "passed",
-                "filter",
-                "forward",
-                2,
-                (nobodys, Rule(f"meta mark set meta mark or {_PASSED}", "both ends let it pass")),
-            ),
+            _asking("senders", 0, f"meta mark and {_SENDER_BITS} vmap @{names.SENDERS}", nobodys, _ENDED, known),
+            _asking("receivers", 1, f"meta mark and {_RECEIVER_BITS} vmap @{names.RECEIVERS}", answered),
+            _base("passed", "forward", 2, f"meta mark != 0 {_LET_PASS}", "both ends let it pass"),
             *_zone_chains(plan),
             *_common(plan),
         )
         return Table("inet", names.TABLE, sets, chains)
+
+
+@lru_cache(MANY_PORTS)
+def _chains_of_mark(device: str, number: int) -> tuple[Chain, Chain]:
+    sender = Rule(f"meta mark set {number << 16}", "its number")
+    receiver = Rule(f"meta mark set meta mark or {number}", "its number")
+    return regular(names.marks_sender(device), (sender,)), regular(names.marks_receiver(device), (receiver,))
+
+
+@lru_cache(MANY_PORTS)
+def _chains_of_service(device: str) -> tuple[Chain, Chain]:
+    outwards = Rule(f"oifname @{names.UPLINKS} {DROP}", _APART_NOTES[0])
+    inwards = Rule(f"iifname @{names.UPLINKS} {DROP}", _APART_NOTES[1])
+    return regular(names.marks_sender(device), (outwards,)), regular(names.marks_receiver(device), (inwards,))
 
 
 def _bridge_sets(plan: Plan) -> tuple[Set, ...]:
@@ -152,10 +178,13 @@ def _bridge_sets(plan: Plan) -> tuple[Set, ...]:
     return (
         Set(names.MEMBERS, "ifname", members),
         Set(names.UPLINKS, "ifname", plan.uplinks),
-        Set(names.SERVICES, "ifname", frozenset[str]().union(*plan.devices.values()) - plan.uplinks),
         Set(names.GUARDED, "ifname", frozenset(port.device for port in plan.ports if not port.unguarded)),
         Set(names.TAPS, "ifname : verdict", frozenset(f"{device} : jump {device}" for device in taps)),
     )
+
+
+def _services(plan: Plan) -> frozenset[str]:
+    return frozenset[str]().union(*plan.devices.values()) - plan.uplinks
 
 
 def _bridge_base(plan: Plan) -> Iterator[Chain]:
@@ -166,28 +195,12 @@ def _bridge_base(plan: Plan) -> Iterator[Chain]:
         names.FIRST_PRIORITY,
         (
             Rule(f"iifname vmap @{names.TAPS}", "each tap has a chain"),
-            Rule(f"iifname @{names.UPLINKS} udp dport 67 {DROP}", "others' DHCP clients are not ours to answer"),
+            Rule(f"udp dport 67 iifname @{names.UPLINKS} {DROP}", "others' DHCP clients are not ours to answer"),
         ),
     )
     yield _base("input", "input", 0, f"iifname @{names.MEMBERS} {DROP}", "a bridge is no way into the host")
-    yield Chain(
-        "forward",
-        "filter",
-        "forward",
-        names.BEFORE_ALL_PRIORITY,
-        (
-            Rule(
-                f"iifname @{names.SERVICES} oifname @{names.UPLINKS} {DROP}",
-                "services are never seen beyond this host",
-            ),
-            Rule(
-                f"iifname @{names.UPLINKS} oifname @{names.SERVICES} {DROP}",
-                "services answer guests of this host alone",
-            ),
-        ),
-    )
     for port in plan.ports:
-        yield regular(port.device, spoofing_rules(port))
+        yield spoofing_chain(port)
 
 
 def _common(plan: Plan) -> Iterator[Chain]:
@@ -198,14 +211,10 @@ def _common(plan: Plan) -> Iterator[Chain]:
         yield from group_chains(group)
 
 
-def _stateful(name: str, priority: int, dispatch: str, *before: Rule) -> Chain:
-    rules = (
-        *before,
-        Rule(f"ct mark {names.ENDED_MARK} {DROP}", "its rule is gone"),
-        Rule("ct state established,related accept", "answers to what passed"),
-        Rule(dispatch, "each port has a chain"),
-    )
-    return Chain(name, "filter", "forward", priority, rules)
+def _asking(name: str, priority: int, dispatch: str, *before: Rule) -> Chain:
+    """One of two in a row: that of the sender, and that of the receiver. An `accept` ends only the one that it is in:
+    if the first jumped to the second, the kernel would look at each pair of ports when it checks a change for loops."""
+    return Chain(name, "filter", "forward", priority, (*before, Rule(dispatch, "each port has a chain")))
 
 
 def _base(name: str, hook: str, priority: int, text: str, note: str) -> Chain:
@@ -216,10 +225,6 @@ def _zone_chains(plan: Plan) -> Iterator[Chain]:
     for network in plan.networks:
         rule = Rule(f"ct zone set {plan.zones[network.network_id]}", "connections of one network")
         yield regular(names.zone_chain(network.bridge), (rule,))
-
-
-def _strange() -> str:
-    return f"oifname @{names.GUARDED} ether type != {{ ip, ip6, arp }} {DROP}"
 
 
 def _devices_of(plan: Plan, network_id: str) -> frozenset[str]:

@@ -6,12 +6,13 @@ its receiver; `accept` ends one of the two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address
 
 from net_agent.drivers.linux.guard import names
-from net_agent.drivers.linux.guard.addresses import text_of
+from net_agent.drivers.linux.guard.addresses import MANY_PORTS, text_of
 from net_agent.drivers.linux.guard.spoofing import DROP
 from net_agent.drivers.linux.ruleset import Chain, Rule, regular
 from net_agent.model import METADATA_ADDRESS, METADATA_ADDRESS_IPV6, Port, SecurityGroup, SecurityGroupRule
@@ -40,10 +41,15 @@ class Limits:
     new_per_second: int = 2_000
 
 
-def group_chains(group: SecurityGroup) -> Iterator[Chain]:
-    for egress in (True, False):
-        rules = (_rule(rule) for rule in group.rules if rule.egress == egress)
-        yield regular(names.group_chain(group.group_id, egress=egress), rules)
+@lru_cache(MANY_PORTS)
+def group_chains(group: SecurityGroup) -> tuple[Chain, ...]:
+    return tuple(
+        regular(
+            names.group_chain(group.group_id, egress=egress),
+            (_rule(rule) for rule in group.rules if rule.egress == egress),
+        )
+        for egress in (True, False)
+    )
 
 
 def _rule(rule: SecurityGroupRule) -> Rule:
@@ -74,19 +80,29 @@ def _protocol(rule: SecurityGroupRule) -> Iterator[str]:
         yield f"meta l4proto {number}"
 
 
-def port_chains(port: Port, groups: frozenset[str], limits: Limits) -> Iterator[Chain]:
+def port_chains(port: Port, groups: frozenset[str], limits: Limits) -> tuple[Chain, Chain]:
     """What is new and to pass from, and to, the port. groups: those that this host knows; of one that it does not know
     yet, nothing passes."""
-    own = [group_id for group_id in port.security_group_ids if group_id in groups]
-    out, into = names.sending(port.device), names.receiving(port.device)
     if port.unguarded:
-        for chain in (out, into):
-            yield regular(chain, (*_limited(limits), Rule("accept", "port security is off")))
-        return
-    yield regular(out, (*_sends(), *_limited(limits), *_jumps(own, egress=True), Rule(DROP, "no rule lets it out")))
-    yield regular(
-        into, (*_receives(port), *_limited(limits), *_jumps(own, egress=False), Rule(DROP, "no rule lets it in"))
-    )
+        return _unguarded_chains(port.device, limits)
+    own = tuple(group_id for group_id in port.security_group_ids if group_id in groups)
+    return _guarded_chains(port.device, own, tuple(dhcp_servers(port)), limits)
+
+
+@lru_cache(MANY_PORTS)
+def _unguarded_chains(device: str, limits: Limits) -> tuple[Chain, Chain]:
+    rules = (*_limited(limits), Rule("accept", "port security is off"))
+    return regular(names.sending(device), rules), regular(names.receiving(device), rules)
+
+
+@lru_cache(MANY_PORTS)
+def _guarded_chains(
+    device: str, own: tuple[str, ...], servers: tuple[IPv4Address, ...], limits: Limits
+) -> tuple[Chain, Chain]:
+    limited = tuple(_limited(limits))
+    out = (*_sends(), *limited, *_jumps(own, egress=True), Rule(DROP, "no rule lets it out"))
+    into = (*_receives(servers), *limited, *_jumps(own, egress=False), Rule(DROP, "no rule lets it in"))
+    return regular(names.sending(device), out), regular(names.receiving(device), into)
 
 
 def _sends() -> Iterator[Rule]:
@@ -102,12 +118,12 @@ def _sends() -> Iterator[Rule]:
     yield Rule(f"ip6 daddr {METADATA_ADDRESS_IPV6} tcp dport 80 accept", "metadata (IPv6)")
 
 
-def _receives(port: Port) -> Iterator[Rule]:
+def _receives(servers: Iterable[IPv4Address]) -> Iterator[Rule]:
     yield Rule(f"ct state invalid {DROP}", "of no connection")
     yield Rule(f"icmpv6 type {_ND_IN} accept", "neighbour discovery")
-    servers = [text_of(address) for address in dhcp_servers(port)]
-    if servers:
-        yield Rule(f"ip saddr {{ {', '.join(servers)} }} udp sport 67 udp dport 68 accept", "DHCP")
+    texts = [text_of(address) for address in servers]
+    if texts:
+        yield Rule(f"ip saddr {{ {', '.join(texts)} }} udp sport 67 udp dport 68 accept", "DHCP")
     yield Rule("ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept", "DHCPv6")
 
 
@@ -122,6 +138,6 @@ def _limited(limits: Limits) -> Iterator[Rule]:
     yield Rule(f"{_BEGINS} {rate} {DROP}", "too many new connections")
 
 
-def _jumps(group_ids: list[str], *, egress: bool) -> Iterator[Rule]:
+def _jumps(group_ids: Iterable[str], *, egress: bool) -> Iterator[Rule]:
     for group_id in group_ids:
         yield Rule(f"jump {names.group_chain(group_id, egress=egress)}", "a security group")

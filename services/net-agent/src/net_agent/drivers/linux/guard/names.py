@@ -54,15 +54,18 @@ def chains_of_port(device: str) -> frozenset[str]:
     return frozenset({device, *(kind(device) for kind in kinds)})
 
 
+def names_of_device(device: str) -> frozenset[str]:
+    """Of what is on a bridge beside taps: itself, and the chains of what it sends and receives."""
+    return frozenset({device, marks_sender(device), marks_receiver(device)})
+
+
 def is_of_group(name: str) -> bool:
     """Whether it is a chain or a set of a group."""
     return name.startswith(("egress-", "ingress-", "members4-", "members6-"))
 
 
 # Of both back ends.
-BASE_CHAINS = frozenset(
-    {"prerouting", "input", "forward", "marking", "passed", "zones", "senders", "receivers", "strange"}
-)
+BASE_CHAINS = frozenset({"prerouting", "input", "forward", "passed", "zones", "senders", "receivers", "strange"})
 
 
 def names_of_groups(group_ids: Iterable[str]) -> Iterator[str]:

@@ -6,9 +6,10 @@ RFC 5227 (ARP probes), RFC 4861 and 4862 (neighbour discovery), RFC 6105 (RA gua
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
-from net_agent.drivers.linux.guard.addresses import Sender, senders, texts
-from net_agent.drivers.linux.ruleset import Rule
+from net_agent.drivers.linux.guard.addresses import MANY_PORTS, Sender, senders, texts
+from net_agent.drivers.linux.ruleset import Chain, Rule, regular
 from net_agent.model import Port
 
 DROP = "counter drop"
@@ -18,18 +19,44 @@ _WITHOUT_ADDRESS = "{ 131, 132, 133, 135, 143 }"
 _TARGET = "@th,64,128"
 
 
+def spoofing_chain(port: Port) -> Chain:
+    """Of its tap: see `spoofing_rules`."""
+    return _chain(port.device, () if port.unguarded else senders(port))
+
+
+@lru_cache(MANY_PORTS)
+def _chain(device: str, found: tuple[Sender, ...]) -> Chain:
+    return regular(device, _rules(found))
+
+
 def spoofing_rules(port: Port) -> tuple[Rule, ...]:
     """Frames of its own MAC addresses with their own addresses only; DHCP as a client, never as a server; no routing.
 
     All else is dropped, tagged frames included. A port without port security may send anything.
     """
-    if port.unguarded:
+    return spoofing_chain(port).rules
+
+
+def _rules(found: tuple[Sender, ...]) -> tuple[Rule, ...]:
+    if not found:
         return ()
     return (
+        *_shortcuts(found[0]),
         *_roles(),
-        *(rule for sender in senders(port) for rule in _sender_rules(sender)),
+        *(rule for sender in found for rule in _sender_rules(sender)),
         Rule(DROP, "anything else"),
     )
+
+
+def _shortcuts(own: Sender) -> Iterator[Rule]:
+    """First, since nearly all frames are such: they pass by one rule, as they would by all that follow. To `ether type`
+    a tagged frame is one, and a fragment without ports doesn't match."""
+    frame = f"ether saddr {own.mac_address}"
+    no_server = "th sport != 67 th sport != 547 accept"
+    if own.ipv4:
+        yield Rule(f"ether type ip {frame} ip saddr {texts(own.ipv4)} {no_server}", "most of what it sends")
+    ipv6 = f"ether type ip6 {frame} ip6 saddr {texts(own.ipv6)} meta l4proto {{ tcp, udp }}"
+    yield Rule(f"{ipv6} {no_server}", "most of what it sends (IPv6)")
 
 
 def _roles() -> Iterator[Rule]:

@@ -67,7 +67,7 @@ class Sweeper:
                 rules, before = _Rules.of(plan, network_id), self._swept.get(network_id)
                 if before != rules:
                     zone = plan.zones[network_id]
-                    await self._namespaces.on_host(partial(_sweep, zone, rules.verdicts))
+                    await self._namespaces.on_host(partial(_sweep, zone, rules))
                     if before is not None and (gone := before.addresses - rules.addresses):
                         await self._namespaces.on_host(partial(_forget, zone, gone, rules.addresses))
                     self._swept[network_id] = rules
@@ -82,8 +82,11 @@ class Sweeper:
                 await self._namespaces.on_host(partial(_forget, zone, frozenset(reachable(port)), there))
 
 
-def _sweep(zone: int, verdicts: Verdicts) -> None:
-    sentence = judge(conntrack.flows_of(zone), verdicts)
+def _sweep(zone: int, rules: _Rules) -> None:
+    flows = conntrack.flows_of(zone)
+    if not flows:
+        return
+    sentence = judge(flows, rules.verdicts)
     conntrack.carry_out(zone, sentence)
     if sentence.end or sentence.delete or sentence.revive:
         counts = {"ended": len(sentence.end), "deleted": len(sentence.delete), "revived": len(sentence.revive)}
