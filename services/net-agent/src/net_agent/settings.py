@@ -15,6 +15,8 @@ from core.agent.settings import AgentSettings
 
 class NetAgentSettings(AgentSettings):
     driver: Literal["linux", "simulated"] = "linux"
+    # One pass over the host carries out all that waits for it, so that many may wait.
+    concurrency: int = Field(default=128, ge=1)
     # The provider's segments and the interfaces that lead to them: "physnet1:eth1,physnet2:eth2" in the environment.
     physical_networks: Annotated[Mapping[str, str], NoDecode] = Field(default_factory=dict)
     # Where this host takes in tunnels of others; by default the address by which it reaches the control plane, or, when
