@@ -29,6 +29,9 @@ from tests.harness.log_watch import LogWatch
 from tests.integration.epochs.conftest import until_epoch
 from tests.integration.epochs.losses import Loss, promotion, restore
 
+# As the other tests of a whole cloud: longer than each of the waits in it.
+pytestmark = pytest.mark.timeout(300)
+
 Found = set[tuple[str, str, str]]
 """Kind of difference, kind of object, id."""
 

@@ -59,7 +59,7 @@ async def test_a_lossy_promotion_begins_a_new_epoch_once(failover: Failover, sch
         leases=Leases(log.pool, schema),
         schema=f"{failover.cell}_model",
         holder="p",
-        lease_ttl=timedelta(seconds=1),
+        lease_ttl=timedelta(seconds=3),
     )
     projecting = asyncio.create_task(projector.run())
     try:

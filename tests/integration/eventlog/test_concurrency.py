@@ -90,7 +90,7 @@ async def test_a_client_that_holds_the_head_in_a_transaction_is_thrown_out(log: 
         await connection.execute(f'SELECT FROM "{log.schema}".head FOR UPDATE')
         started = time.monotonic()
         await log.append(new_append())
-        assert 1 < time.monotonic() - started < 10
+        assert 1 < time.monotonic() - started < 30
         # The append may be faster than the word of it: what is being closed can't be given back to the pool.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await gone.wait()

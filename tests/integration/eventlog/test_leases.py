@@ -8,11 +8,15 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from core.eventlog import EventLog, HeldLease, Lease, LeaseLost, Leases
+from core.eventlog import EventLog, Lease, LeaseLost, Leases
 from tests.integration.eventlog.conftest import OpenLog
 
 LONG = timedelta(minutes=1)
 SHORT = timedelta(seconds=1)
+# Of leases that are to be kept: a busy machine may rest for a second or two.
+KEPT = timedelta(seconds=3)
+# Shorter than what Postgres lets anybody wait for a lock.
+UNHINDERED_S = 4.5
 
 
 @pytest.fixture
@@ -23,6 +27,11 @@ def leases(log: EventLog) -> Leases:
 async def run_out(log: EventLog, name: str = "relay") -> None:
     """As if the lease's time had passed."""
     await log.pool.execute(f'UPDATE "{log.schema}".leases SET expires_at = clock_timestamp() WHERE name = $1', name)
+
+
+async def time_passes(log: EventLog, time: timedelta) -> None:
+    """For the lease, without anybody's waiting for it."""
+    await log.pool.execute(f'UPDATE "{log.schema}".leases SET expires_at = expires_at - $1::interval', time)
 
 
 async def acquired(leases: Leases, holder: str, ttl: timedelta = LONG) -> Lease:
@@ -49,14 +58,14 @@ async def test_takeover_after_it_ran_out(log: EventLog, leases: Leases) -> None:
     assert await leases.renew(second)
 
 
-async def test_it_runs_out_by_itself_unless_renewed(leases: Leases) -> None:
-    lease = await acquired(leases, "a", SHORT)
+async def test_it_runs_out_by_itself_unless_renewed(log: EventLog, leases: Leases) -> None:
+    lease = await acquired(leases, "a", LONG)
     for _ in range(4):
-        await asyncio.sleep(SHORT.total_seconds() / 2)
+        await time_passes(log, LONG / 2)
         assert await leases.renew(lease)
-        assert await leases.acquire("relay", "b", SHORT) is None
-    await asyncio.sleep(SHORT.total_seconds() * 1.1)
-    assert await leases.acquire("relay", "b", SHORT) is not None
+        assert await leases.acquire("relay", "b", LONG) is None
+    await time_passes(log, LONG)
+    assert await leases.acquire("relay", "b", LONG) is not None
 
 
 async def test_a_released_lease_is_free_and_its_number_is_spent(leases: Leases) -> None:
@@ -112,7 +121,7 @@ async def test_a_checked_write_stops_a_takeover_but_not_a_renewal(log: EventLog,
         transaction = connection.transaction()
         await transaction.start()
         await leases.check(connection, lease)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(UNHINDERED_S):
             assert await leases.renew(lease)
         await run_out(log)
         takeover = asyncio.create_task(leases.acquire("relay", "b", LONG))
@@ -139,8 +148,8 @@ async def test_who_goes_silent_within_a_statement_keeps_nobody_out_for_ever(log:
 
 
 async def test_held_while_the_body_runs_and_released_after_it(leases: Leases) -> None:
-    async with leases.hold("relay", "a", SHORT) as held:
-        await asyncio.sleep(SHORT.total_seconds() * 2.5)
+    async with leases.hold("relay", "a", KEPT) as held:
+        await asyncio.sleep(KEPT.total_seconds() * 1.2)
         assert not held.lost.is_set()
         assert await leases.acquire("relay", "b", SHORT) is None
     assert held.lost.is_set()
@@ -160,7 +169,7 @@ async def test_holding_waits_for_the_holder_before(leases: Leases) -> None:
     await asyncio.sleep(0.3)
     assert not entered.is_set()
     await leases.release(first)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await holding == 2
 
 
@@ -170,7 +179,7 @@ async def test_losing_it_is_told_and_ends_the_work(log: EventLog, leases: Leases
         await run_out(log)
         thief = await acquired(leases, "b")
         with pytest.raises(LeaseLost):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await work
         assert held.lost.is_set()
     assert await leases.renew(thief), "the end of the lost holding must not release the new one"
@@ -188,17 +197,10 @@ async def test_the_result_and_the_failure_of_the_work_come_out(leases: Leases) -
 
 async def test_cut_off_from_postgres_it_is_lost_in_time(log: EventLog, leases: Leases) -> None:
     """The holder can't ask, so it must assume the worst once its ttl has passed on its own clock."""
-
-    async def until_lost(held: HeldLease) -> float:
-        clock = asyncio.get_running_loop().time
-        started = clock()
-        async with asyncio.timeout(10):
-            await held.lost.wait()
-        return clock() - started
-
     async with leases.hold("relay", "a", SHORT) as held, log.pool.acquire() as connection, connection.transaction():
         await connection.execute(f'LOCK TABLE "{log.schema}".leases')
-        assert await until_lost(held) <= SHORT.total_seconds() + 1
+        async with asyncio.timeout(UNHINDERED_S):
+            await held.lost.wait()
 
 
 async def test_any_schema_can_have_leases(open_log: OpenLog, cell_name: str) -> None:

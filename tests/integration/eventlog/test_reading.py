@@ -64,26 +64,38 @@ async def test_waiting_ends_with_an_append_of_another_replica(open_log: OpenLog)
     # A poll this rare can't be what ends the wait.
     reader, writer = await open_log(poll_interval_s=60.0), await open_log()
     assert not await reader.wait_beyond(0, timeout=0.3)
-    waiting = asyncio.create_task(reader.wait_beyond(0, timeout=10))
+    waiting = asyncio.create_task(reader.wait_beyond(0, timeout=30))
     await writer.append(new_append())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await waiting
     assert await reader.wait_beyond(0, timeout=0)
+
+
+async def _listening(reader: EventLog, writer: EventLog) -> None:
+    """Returns once the reader has begun to listen, and has had its first look: both know of one event."""
+    await writer.append(new_append())
+    assert await reader.wait_beyond(0, timeout=20)
+    looked = f"""SELECT EXISTS (
+        SELECT FROM pg_stat_activity WHERE state = 'idle' AND query = 'SELECT position FROM "{reader.schema}".head'
+    )"""
+    async with asyncio.timeout(20):
+        while not await writer.pool.fetchval(looked):  # noqa: ASYNC110 - Postgres knows
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("wake", ["an append that is waited for", "a hint"])
 async def test_what_nobody_waits_for_is_gathered_until_somebody_does(open_log: OpenLog, wake: str) -> None:
     # As rare as that, the poll can't be what ends the wait.
     log = await open_log(poll_interval_s=60.0)
-    assert not await log.wait_beyond(0, timeout=0.3)
-    waiting = asyncio.create_task(log.wait_beyond(0, timeout=10, gather_s=30))
+    await _listening(log, await open_log())
+    waiting = asyncio.create_task(log.wait_beyond(1, timeout=20, gather_s=60))
     await log.append(replace(new_append(), patient=True))
     assert not (await asyncio.wait((waiting,), timeout=0.3))[0]
     if wake == "a hint":
-        log.hurry(1)
+        log.hurry(2)
     else:
         await log.append(new_append())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await waiting
 
 
@@ -91,19 +103,21 @@ async def test_what_nobody_waits_for_is_gathered_for_a_while(open_log: OpenLog) 
     log = await open_log(poll_interval_s=60.0)
     await log.append(replace(new_append(), patient=True))
     began = asyncio.get_running_loop().time()
-    assert await log.wait_beyond(0, timeout=5, gather_s=0.2)
+    assert await log.wait_beyond(0, timeout=30, gather_s=0.2)
     assert asyncio.get_running_loop().time() - began >= 0.2
 
 
 async def test_others_tell_whether_somebody_waits_for_what_they_append(open_log: OpenLog) -> None:
     reader, writer = await open_log(poll_interval_s=60.0), await open_log()
-    assert not await reader.wait_beyond(0, timeout=0.3)
-    waiting = asyncio.create_task(reader.wait_beyond(0, timeout=10, gather_s=30))
+    await _listening(reader, writer)
+    waiting = asyncio.create_task(reader.wait_beyond(1, timeout=20, gather_s=60))
     await writer.append(replace(new_append(), patient=True))
+    async with asyncio.timeout(30):
+        while reader.known_position < 2:  # noqa: ASYNC110 - what is waited for must not hurry
+            await asyncio.sleep(0.01)
     assert not (await asyncio.wait((waiting,), timeout=0.3))[0]
-    assert reader.known_position == 1
     await writer.append(new_append())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await waiting
 
 
@@ -111,7 +125,7 @@ async def test_others_tell_whether_somebody_waits_for_what_they_append(open_log:
 async def test_the_poll_finds_what_was_not_notified(open_log: OpenLog) -> None:
     reader = await open_log(poll_interval_s=0.1)
     assert not await reader.wait_beyond(0, timeout=0.3)
-    waiting = asyncio.create_task(reader.wait_beyond(0, timeout=10))
+    waiting = asyncio.create_task(reader.wait_beyond(0, timeout=30))
     await reader.pool.execute(f'UPDATE "{reader.schema}".head SET position = 1')
     assert await waiting
 
@@ -124,7 +138,7 @@ async def test_waiting_survives_the_loss_of_its_connection(open_log: OpenLog) ->
         " WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'"
         f" AND query LIKE '%\"{reader.schema}\".head%'"
     )
-    waiting = asyncio.create_task(reader.wait_beyond(0, timeout=10))
+    waiting = asyncio.create_task(reader.wait_beyond(0, timeout=30))
     await writer.append(new_append())
     assert await waiting
 
@@ -132,9 +146,9 @@ async def test_waiting_survives_the_loss_of_its_connection(open_log: OpenLog) ->
 async def test_a_shorter_log_after_a_restore_is_noticed(open_log: OpenLog) -> None:
     log = await open_log(poll_interval_s=0.1)
     await log.append(new_append(events=5))
-    assert await log.wait_beyond(4, timeout=5)
+    assert await log.wait_beyond(4, timeout=30)
     await log.pool.execute(f'UPDATE "{log.schema}".head SET position = 3')
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await log.wait_beyond(3, timeout=0.01):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert await log.wait_beyond(2, timeout=0)

@@ -36,7 +36,7 @@ def make_projector(cell: Cell, log: EventLog, leases: Leases, bus: Bus) -> MakeP
                 "leases": leases,
                 "schema": f"{cell.name}_reads",
                 "holder": holder,
-                "lease_ttl": timedelta(seconds=1),
+                "lease_ttl": timedelta(seconds=3),
                 "stall_s": 0.3,
                 **options,
             },

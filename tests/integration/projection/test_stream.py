@@ -15,7 +15,7 @@ from tests.integration.bus.journal import append, until_stream_at
 
 
 async def take(tail: EventTail, count: int) -> list[RecordedEvent]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return [await anext(tail) for _ in range(count)]
 
 
