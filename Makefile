@@ -25,6 +25,9 @@ require_name = $(if $(NAME),,$(error name one of: $(sort $(1))))
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
+export UV_COMPILE_BYTECODE := 1
+# A process that compiles all that it imports takes a second and a half longer to start.
+unexport PYTHONDONTWRITEBYTECODE
 
 ##@ Run
 .PHONY: demo
