@@ -43,7 +43,7 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     conditions = Conditions(driver, interval_s=settings.probe_interval_s)
     faults = Faults()
     healer = Healer(driver, state, faults, interval_s=settings.heal_interval_s, conditions=lambda: conditions.found)
-    freshness = Freshness(settings.state_directory / "net-agent-heard", read_boot_id(settings.boot_id_file))
+    freshness = Freshness(identity.folder / "net-agent-heard", read_boot_id(settings.boot_id_file))
     lifetime.start(healer.run(freshness.wait), "heal")
     lifetime.start(conditions.run(freshness.wait), "conditions")
 

@@ -15,7 +15,8 @@ from net_agent.drivers.linux.files import read_text, replace_text
 
 
 class Freshness:
-    """file: keeps the id of the boot in which the desired state was heard last."""
+    """file: keeps the id of the boot in which the desired state was heard last. Not in the state folder, which may be
+    the empty mount point below it."""
 
     def __init__(self, file: Path, boot_id: str) -> None:
         self._file = file
