@@ -70,7 +70,7 @@ class Machine:
 
     async def links(self) -> dict[str, Any]:
         """Interfaces by name."""
-        return {link["ifname"]: link for link in json.loads(await self.checked("ip", "-j", "link"))}
+        return links_of(await self.checked("ip", "-j", "link"))
 
     async def nft_tables(self) -> str:
         return await self.checked("nft", "list", "tables")
@@ -98,6 +98,12 @@ async def checked(*command: str) -> str:
     finished = await run(*command)
     assert finished.code == 0, f"{' '.join(command)} ended with {finished.code}:\n{finished.output}"
     return finished.output
+
+
+def links_of(output: str) -> dict[str, Any]:
+    """By name, of `ip -json link`, which may say first that links changed while it read them."""
+    links, _ = json.JSONDecoder().raw_decode(output[output.index("[") :])
+    return {link["ifname"]: link for link in links}
 
 
 def processes_of(state_dir: Path) -> list[str]:

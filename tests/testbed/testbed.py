@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from deployment.testbed.host import Host
 from deployment.testbed.plan import OFFICE_DHCP_DEVICE, OFFICE_NAME
 from deployment.testbed.site import Site
 from tests.e2e.cloud import Cloud, running_cloud
-from tests.e2e.machine import Finished, run
+from tests.e2e.machine import Finished, links_of, run
 from tests.testbed.traces import namespaces_of, traces
 
 # A machine that asks for an address twice, a second apart, and gives up.
@@ -58,7 +57,7 @@ class Testbed:
 
     async def links(self, place: str) -> dict[str, Any]:
         """Interfaces by name."""
-        return {link["ifname"]: link for link in json.loads(await self.output(place, "ip", "-json", "link"))}
+        return links_of(await self.output(place, "ip", "-json", "link"))
 
     def inside(self, instance: Instance) -> HttpGuest:
         """A tiny guest, from its host: `run` runs a script in it."""
