@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
+from grpc.aio import Channel
 
 from cirra.agent.v1.host_pb2_grpc import add_HostAgentServiceServicer_to_server
 from cirra.conductor.v1 import commands_pb2_grpc as commands
@@ -110,18 +111,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     caught_up = _catching_up(plane, desired)
     placement = channel(settings.placement_addresses, plane.tls, server=Identity.service("placement"))
     lifetime.on_stop(placement.close, "placement channel")
-    services = Services(
-        repository=plane.repository,
-        commander=Commander(plane.bus),
-        changes=Changes((await plane.log.head()).epoch),
-        standings=Standings(
-            desired_state.standing,
-            life=lambda: plane.log.connections,
-            monotonic=time.monotonic,
-            caught_up=caught_up,
-        ),
-        placement=SchedulingServiceStub(placement),
-    )
+    services = await _services(plane, desired_state, caught_up, placement)
     consumers = CommandConsumers(plane.bus)
     keeper = NetworkKeeper(
         plane.repository,
@@ -161,6 +151,28 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
     lifetime.on_stop(server.stop, "server")
     lifetime.ready(grpc=server.address, runner=plane.runner)
+
+
+async def _services(
+    plane: Plane,
+    desired_state: DesiredState,
+    caught_up: Callable[[], Awaitable[Head]],
+    placement: Channel,
+) -> Services:
+    """What sagas and reports work with."""
+    standings = Standings(
+        desired_state.standing,
+        life=lambda: plane.log.connections,
+        monotonic=time.monotonic,
+        caught_up=caught_up,
+    )
+    return Services(
+        repository=plane.repository,
+        commander=Commander(plane.bus),
+        changes=Changes((await plane.log.head()).epoch),
+        standings=standings,
+        placement=SchedulingServiceStub(placement),
+    )
 
 
 def _commands(
