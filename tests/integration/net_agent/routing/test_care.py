@@ -12,6 +12,7 @@ from net_agent.drivers.linux.process import command_line
 from net_agent.drivers.linux.routing.desired import Routing
 from net_agent.model import Router
 from tests.contract.network.waiting import until
+from tests.e2e.machine import links_of
 from tests.integration.net_agent.routing.traffic import connect, serving
 from tests.integration.net_agent.routing.world import (
     INTERNET,
@@ -94,8 +95,8 @@ def _leg(*argv: str) -> Callable[[Host, Router], Awaitable[object]]:
     """LEG: the first leg of the router on the host."""
 
     async def do(host: Host, router: Router) -> object:
-        links = json.loads(await host.run("ip", "-j", "link"))
-        names = sorted(link["ifname"] for link in links if link["ifname"].startswith("rp-"))
+        links = links_of(await host.run("ip", "-j", "link"))
+        names = sorted(name for name in links if name.startswith("rp-"))
         return await host.run(*(names[0] if each == "LEG" else each for each in argv))
 
     return do
@@ -106,8 +107,8 @@ def _inner(*argv: str) -> Callable[[Host, Router], Awaitable[object]]:
 
     async def do(host: Host, router: Router) -> object:
         space = _spaces(host, router)[0]
-        links = json.loads(await host.run("ip", "-j", "link", space=space))
-        name = next(link["ifname"] for link in links if link["ifname"].startswith("qr-"))
+        links = links_of(await host.run("ip", "-j", "link", space=space))
+        name = next(name for name in links if name.startswith("qr-"))
         return await host.run(*(name if each == "IF" else each for each in argv), space=space)
 
     return do
@@ -180,13 +181,13 @@ async def test_a_repair_leaves_working_connections_alone(one: World) -> None:
 
 async def test_a_router_leaves_no_trace(one: World) -> None:
     host = one.hosts[0]
-    before = {link["ifname"] for link in json.loads(await host.run("ip", "-j", "link"))}
+    before = set(links_of(await host.run("ip", "-j", "link")))
     _, router, _, _ = await _with_a_router(one)
     await host.guest(subnet(TestNetwork("d", 104), "10.0.4.1/24"), "10.0.4.11")
     pid = int((host.folder / "routers" / router.router_id / "advertisements.pid").read_text())
     host.desired = Routing()
     await host.ensure()
-    links = {link["ifname"] for link in json.loads(await host.run("ip", "-j", "link"))}
+    links = set(links_of(await host.run("ip", "-j", "link")))
     assert {name for name in links - before if not name.startswith(("tap", "brq", "vx"))} == set()
     assert named(host.directory, "qrouter-", "qext-") == []
     assert (await host.run("nft", "list", "tables")).strip() == ""
