@@ -93,4 +93,4 @@ class Keeper:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].partition("; the end of ")[0]
+    return (str(error) or type(error).__name__).splitlines()[0]

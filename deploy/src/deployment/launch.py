@@ -13,11 +13,11 @@ import structlog
 from core import logs, service
 from core.errors import CirraError
 from core.settings import ServiceSettings
+from deployment.complaints import log_tail
 from deployment.config import Config
 from deployment.layout import Layout
 from deployment.lock import is_locked, locked
 from deployment.machine import claimed
-from deployment.parts import log_tail
 from deployment.process import Watched
 from deployment.status import PartState, PartStatus, Phase, Status
 from deployment.supervisor import Supervisor, supervisor_log

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from pathlib import Path
 from typing import Protocol
 
 from core.embedded.server import EmbeddedServer
 from core.errors import CirraError
+from deployment.complaints import complaints, log_size, log_tail
 from deployment.libvirtd import PrivateLibvirtd
 from deployment.process import Program, Watched, spawn
 
 _READY_POLL_S = 0.05
 _READY_TIMEOUT_S = 90.0
 _STOP_GRACE_S = 15.0
-_TAIL_LINES = 25
+_LOG_LINES = 400
 
 
 class PartFailed(CirraError):
-    """A part did not start; the message ends with its last log lines."""
+    """A part did not start; the message says what it complained of, and where its log is."""
 
     reason = "PART_FAILED"
 
@@ -82,16 +82,17 @@ class ServicePart:
         self._process: Watched | None = None
 
     async def start(self) -> Watched:
+        before = log_size(self._program.log)
         process = self._process = spawn(self._program)
         try:
             async with asyncio.timeout(self._ready_timeout_s):
                 while not is_ready(self._program.ready_file, process.pid):
                     if process.has_exited():
-                        raise self._failed(f"{self.name} ended at its start (exit code {process.exit_code})")
+                        raise self._failed(f"{self.name} ended at its start (exit code {process.exit_code})", before)
                     await asyncio.sleep(_READY_POLL_S)
         except TimeoutError as error:
             await process.end(_STOP_GRACE_S)
-            raise self._failed(f"{self.name} was not ready in {self._ready_timeout_s:g} s") from error
+            raise self._failed(f"{self.name} was not ready in {self._ready_timeout_s:g} s", before) from error
         return process
 
     async def stop(self) -> None:
@@ -100,9 +101,10 @@ class ServicePart:
             self._process = None
         self._program.pid_file.unlink(missing_ok=True)
 
-    def _failed(self, what: str) -> PartFailed:
-        tail = log_tail(self._program.log)
-        return PartFailed(f"{what}; the end of {self._program.log}:\n{tail}")
+    def _failed(self, what: str, before: int) -> PartFailed:
+        log = self._program.log
+        said = "\n".join(complaints(log_tail(log, _LOG_LINES, offset=before))) or log_tail(log)
+        return PartFailed(f"{what}\n{said}\nits log: {log}")
 
 
 def is_ready(ready_file: Path, pid: int) -> bool:
@@ -111,12 +113,3 @@ def is_ready(ready_file: Path, pid: int) -> bool:
         return bool(json.loads(ready_file.read_text())["pid"] == pid)
     except FileNotFoundError:
         return False
-
-
-def log_tail(path: Path, lines: int = _TAIL_LINES) -> str:
-    """The last lines of a log; "" when there is none."""
-    try:
-        with path.open(errors="replace") as file:
-            return "".join(deque(file, maxlen=lines)).rstrip()
-    except FileNotFoundError:
-        return ""

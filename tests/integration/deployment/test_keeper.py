@@ -85,9 +85,12 @@ async def test_a_part_that_ends_is_started_again(tmp_path: Path) -> None:
 
 
 async def test_a_part_that_does_not_come_up_tells_why(tmp_path: Path) -> None:
-    keeper = Keeper(ServicePart(program(tmp_path, "raise SystemExit('no disk')")), lambda name, status: None)
-    with pytest.raises(PartFailed, match="no disk"):
+    part = program(tmp_path, "raise SystemExit('no disk')")
+    part.log.write_text("of an earlier life\n")
+    keeper = Keeper(ServicePart(part), lambda name, status: None)
+    with pytest.raises(PartFailed, match="no disk") as failed:
         await keeper.start()
+    assert "of an earlier life" not in str(failed.value)
     await keeper.stop()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -11,7 +9,6 @@ from cryptography.hazmat.primitives import serialization
 
 from cirra.events.v1.events_pb2 import Timeline, TimelineEntry
 from cirra.operations.v1.operations_pb2 import STEP_STATE_RUNNING, STEP_STATE_SUCCEEDED, Operation, OperationStep
-from deployment.demo.evidence import complaints
 from deployment.demo.key import new_key
 from deployment.demo.progress import StepTeller, timeline_lines
 from deployment.demo.userdata import FILE, OUTPUT, user_data
@@ -66,25 +63,3 @@ def test_a_key_is_private_and_its_public_part_fits_authorized_keys(tmp_path: Pat
 
 def test_durations_have_two_units_at_most() -> None:
     assert [duration(seconds) for seconds in (9.9, 95, 3_700, 90_000)] == ["9s", "1m35s", "1h1m", "1d1h"]
-
-
-def _log_line(second: int, level: str, message: str, **more: str) -> str:
-    timestamp = f"2026-01-31T12:00:{second:02}.000000Z"
-    return json.dumps({"timestamp": timestamp, "level": level, "message": message, **more})
-
-
-def test_a_failed_demo_tells_the_complaints_of_its_own_time_in_short() -> None:
-    traceback = "Traceback (most recent call last):\n  File …\nOSError: no space left"
-    log = [
-        _log_line(1, "warning", "of an earlier day"),
-        "Traceback of the same day",
-        _log_line(10, "info", "all is well"),
-        _log_line(11, "warning", "rpc failed", error="the database is away", exception=traceback),
-        _log_line(12, "error", "no image", exception=traceback),
-        "Killed",
-    ]
-    assert complaints("\n".join(log), datetime(2026, 1, 31, 12, 0, 10, tzinfo=UTC)) == [
-        "2026-01-31T12:00:11.000000Z rpc failed: the database is away",
-        "2026-01-31T12:00:12.000000Z no image: OSError: no space left",
-        "Killed",
-    ]

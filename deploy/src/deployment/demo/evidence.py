@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from cirra.compute.v1.compute_pb2 import Instance
+from deployment.complaints import complaints, log_tail
 from deployment.layout import Layout
-from deployment.parts import log_tail
 
 _CONSOLE_LINES = 30
-_LOG_LINES = 12
-_LONGEST_LINE = 300
-_NO_COMPLAINTS = ("debug", "info")
+_LOG_LINES = 400
 
 
 def evidence(layout: Layout, host: Layout, instance: Instance | None, since: datetime) -> Iterator[str]:
@@ -31,39 +27,6 @@ def evidence(layout: Layout, host: Layout, instance: Instance | None, since: dat
         yield f"--- the end of {console}"
         yield log_tail(console, _CONSOLE_LINES) or "(nothing)"
     for log in sorted({*layout.logs.glob("*.log"), *host.logs.glob("*.log")}):
-        if found := complaints(log_tail(log, 400), since):
+        if found := complaints(log_tail(log, _LOG_LINES), since):
             yield f"--- {log}"
             yield from found
-
-
-def complaints(text: str, since: datetime) -> list[str]:
-    """The last lines of a log that are no mere information and no older than *since*, each in short.
-
-    A line that is no JSON, such as a crash's traceback, is as old as the one before it.
-    """
-    found, recent = [], True
-    for line in text.splitlines():
-        entry = _entry(line)
-        if entry is None:
-            found += [line[:_LONGEST_LINE]] if recent else []
-            continue
-        recent = datetime.fromisoformat(entry["timestamp"]) >= since
-        if recent and entry["level"] not in _NO_COMPLAINTS:
-            found.append(_in_short(entry))
-    return found[-_LOG_LINES:]
-
-
-def _entry(line: str) -> dict[str, Any] | None:
-    """A line of our services' logs; None: some other program's, or a format for people."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and {"timestamp", "level", "message"} <= entry.keys() else None
-
-
-def _in_short(entry: dict[str, Any]) -> str:
-    """When, what, why. Of a traceback the last line: all of it is in the log."""
-    why = entry.get("error") or str(entry.get("exception", "")).rstrip().rpartition("\n")[2]
-    said = f"{entry['message']}: {why}" if why else str(entry["message"])
-    return f"{entry['timestamp']} {said}"[:_LONGEST_LINE]

@@ -14,9 +14,9 @@ from uuid import uuid4
 import psutil
 
 from core.errors import CirraError
+from deployment.complaints import log_tail
 from deployment.layout import Layout
 from deployment.libvirtd import PrivateLibvirtd, cgroups
-from deployment.parts import log_tail
 from deployment.status import Phase, Status
 from deployment.testbed import wires
 from deployment.testbed.boot import DISK, BootSpec

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import structlog
 
 from core import logs, metrics, telemetry
+from core.errors import CirraError
 from core.settings import ServiceSettings
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
@@ -162,8 +163,8 @@ def run_service(name: str, settings: SettingsT, bootstrap: Bootstrap[SettingsT])
     _log.info("starting", cell=settings.cell, pid=os.getpid())
     try:
         code = asyncio.run(life())
-    except Exception:
-        _log.critical("could not start", exc_info=True)
+    except Exception as error:
+        _log.critical("could not start", exc_info=True, **_cause(error))
         code = 1
     finally:
         traces.shutdown()
@@ -182,6 +183,14 @@ async def _bootstrap(main: Callable[[Lifetime], Awaitable[None]], lifetime: Life
     finally:
         await _cancel(work)
         await _cancel(stopping)
+
+
+def _cause(error: Exception) -> dict[str, str]:
+    """For who reads the log: what went wrong, and what to do, apart from the traceback."""
+    told = {"error": str(error) or type(error).__name__}
+    if isinstance(error, CirraError):
+        told |= {"reason": error.reason, "remedy": error.remedy}
+    return told
 
 
 def _spare_garbage_collections() -> None:

@@ -83,4 +83,9 @@ async def migrate(connection: Connection, schema: str, migrations: tuple[Migrati
                     migration.checksum,
                 )
             elif applied[migration.name] != migration.checksum:
-                raise SchemaMismatch(f"migration {migration.name} in schema {schema} is not the one of this code")
+                raise SchemaMismatch(
+                    f"schema {schema} of the database was made by another version of Cirra"
+                    f" (its migration {migration.name} is not the one of this code)",
+                    remedy="start that version again, or begin with an empty database"
+                    " (`make down ARGS=--purge` deletes all that this cloud has)",
+                )
