@@ -101,7 +101,7 @@ async def test_it_is_told_with_the_hosts_faults_until_it_is_gone(switched: Switc
     for folder in (tmp_path / "state", tmp_path / "identity"):
         folder.mkdir()
     state.initialise()
-    conditions = Conditions(driver, interval_s=60)
+    conditions = Conditions([driver.conditions], interval_s=60)
     healer = Healer(driver, state, faults, interval_s=3, conditions=lambda: conditions.found)
     await switched.drop(f"ether saddr != {await switched.own_mac()}")
     await conditions.look()

@@ -13,7 +13,7 @@ from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_BROKEN, PATH_HOP_STATE_U
 from core.bus import publish_command
 from net_agent.diagnosis.probe.voice import devices
 from tests.contract.network.hosts import LinuxHost, make_network, make_port
-from tests.integration.agent.world import HOST, World
+from tests.integration.agent.world import HOST, World, until
 from tests.integration.net_agent.agent import NetAgentProcess, command, know_the_open_group, wish
 from tests.integration.net_agent.test_agent import linux, observed
 
@@ -40,10 +40,16 @@ async def ask(world: World, port_id: str, **wanted: object) -> Answer:
         await subscription.unsubscribe()
 
 
+def reasons(world: World) -> set[str]:
+    """Of the faults that the host has told last."""
+    told = [report.faults.faults for report, _ in world.reports if report.HasField("faults")]
+    return {fault.failure.reason for fault in told[-1]} if told else set()
+
+
 @pytest.mark.root
 async def test_a_walk_is_answered_and_leaves_nothing(world: World, linux: LinuxHost) -> None:
     host_namespace = str(linux.namespaces.path(linux.name))
-    agent = NetAgentProcess(world, linux.folder, driver="linux", host_namespace=host_namespace)
+    agent = NetAgentProcess(world, linux.folder, driver="linux", host_namespace=host_namespace, probe_interval_s="0.2")
     port = make_port(make_network(), 11)
     await linux.command("ip", "link", "add", "leftover", "type", "veth", "peer", "name", "leftover1")
     await linux.command("ip", "link", "set", "leftover", "alias", f"cirra:probe:{port.port_id}")
@@ -67,6 +73,12 @@ async def test_a_walk_is_answered_and_leaves_nothing(world: World, linux: LinuxH
         assert all(len(answer.path.hops) == len(path.hops) for answer in asked)
         stranger = await ask(world, str(uuid4()))
         assert stranger.failure.reason == "PORT_NOT_HERE" and stranger.failure.remedy
+        # What the host's own rules eat is told without anybody asking.
+        assert "HOST_FILTER_REJECTS" not in reasons(world)
+        await linux.command("iptables-nft", "-A", "FORWARD", "-j", "REJECT")
+        await until(lambda: "HOST_FILTER_REJECTS" in reasons(world), "a condition of the host")
+        await linux.command("iptables-nft", "-F", "FORWARD")
+        await until(lambda: "HOST_FILTER_REJECTS" not in reasons(world), "its end")
     finally:
         await agent.stop()
 

@@ -9,12 +9,12 @@ from cirra.agent.v1.desired_pb2 import InventoryObserved
 from core.agent.faults import Faults
 from core.agent.identity import HostIdentity
 from core.agent.link import AgentLink
-from core.agent.questions import Reader
 from core.agent.reporter import read_boot_id
 from core.agent.runtime import AgentRuntime
 from core.agent.state_folder import StateFolder
 from core.service import Lifetime
-from net_agent.conditions import Conditions
+from net_agent.conditions import Conditions, Look
+from net_agent.diagnosis.host_filter_watch import HostFilterWatch
 from net_agent.diagnosis.path import Targets
 from net_agent.diagnosis.reader import PathReader, read_simulated
 from net_agent.drivers.base import NetworkDriver
@@ -40,8 +40,9 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     await asyncio.to_thread(state.initialise)
     driver = await make_driver(identity, settings)
     lifetime.on_stop(driver.close, "driver")
-    conditions = Conditions(driver, interval_s=settings.probe_interval_s)
     faults = Faults()
+    paths = await _path_reader(driver, faults, settings)
+    conditions = Conditions(_looks(driver, paths), interval_s=settings.probe_interval_s)
     healer = Healer(driver, state, faults, interval_s=settings.heal_interval_s, conditions=lambda: conditions.found)
     freshness = Freshness(identity.folder / "net-agent-heard", read_boot_id(settings.boot_id_file))
     lifetime.start(healer.run(freshness.wait), "heal")
@@ -57,7 +58,7 @@ async def bootstrap(lifetime: Lifetime, settings: NetAgentSettings) -> None:
     runtime = AgentRuntime(
         link,
         handlers=[PortHandler(driver, state), *(DerivedHandler(kind, driver, state) for kind in DERIVED_KINDS)],
-        readers={"DiagnosePath": await _path_reader(driver, link, settings)},
+        readers={"DiagnosePath": paths.read if paths is not None else read_simulated},
         inventory=look_at_inventory,
         background={"observe": observer.run, "freshness": lambda: freshness.keep(runtime.wait_fresh)},
         state=state,
@@ -102,9 +103,18 @@ def make_namespaces(settings: NetAgentSettings) -> Namespaces:
     return Namespaces(host=settings.host_namespace, directory=settings.netns_directory)
 
 
-async def _path_reader(driver: NetworkDriver, link: AgentLink, settings: NetAgentSettings) -> Reader:
+async def _path_reader(driver: NetworkDriver, faults: Faults, settings: NetAgentSettings) -> PathReader | None:
+    """None: the driver has no packets."""
     if not isinstance(driver, LinuxDriver):
-        return read_simulated
+        return None
     await driver.clear_probes()
     targets = Targets(settings.diagnose_address, settings.diagnose_name, settings.diagnose_address_ipv6)
-    return PathReader(driver.ground, targets, lambda: link.faults.observed().faults).read
+    return PathReader(driver.ground, targets, lambda: faults.observed().faults)
+
+
+def _looks(driver: NetworkDriver, paths: PathReader | None) -> list[Look]:
+    """The conditions of the host that are probed."""
+    looks: list[Look] = [driver.conditions]
+    if isinstance(driver, LinuxDriver) and paths is not None:
+        looks.append(HostFilterWatch(driver, paths).conditions)
+    return looks

@@ -4,23 +4,32 @@ the faults of the objects that suffer from them."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from subprocess import SubprocessError
 
 import structlog
 
 from core.errors import CirraError
-from net_agent.drivers.base import Faults, NetworkDriver
+from net_agent.drivers.base import Faults
 
 _log = structlog.get_logger(__name__)
 
 
-class Conditions:
-    """`found`: by the last probe; the healer tells of them."""
+Look = Callable[[], Awaitable[Faults]]
 
-    def __init__(self, driver: NetworkDriver, *, interval_s: float) -> None:
-        self._driver = driver
+
+class Conditions:
+    """`found`: by the last probes; the healer tells of them. looks: one for each kind of condition; of two faults of
+    one object the earlier one's is told."""
+
+    def __init__(self, looks: Sequence[Look], *, interval_s: float) -> None:
+        self._looks = looks
         self._interval_s = interval_s
-        self.found: Faults = {}
+        self._found: list[Faults] = [{} for _ in looks]
+
+    @property
+    def found(self) -> Faults:
+        return {key: fault for faults in reversed(self._found) for key, fault in faults.items()}
 
     async def run(self, fresh: Callable[[], Awaitable[None]]) -> None:
         """For ever, once *fresh* returns."""
@@ -30,8 +39,9 @@ class Conditions:
             await asyncio.sleep(self._interval_s)
 
     async def look(self) -> None:
-        """Once. What keeps it from being found out is logged: what was found before stands."""
-        try:
-            self.found = await self._driver.conditions()
-        except (CirraError, OSError) as error:
-            _log.warning("the host's conditions could not be probed", error=str(error))
+        """Once. What keeps one from being found out is logged: what was found before stands."""
+        for number, look in enumerate(self._looks):
+            try:
+                self._found[number] = await look()
+            except (CirraError, OSError, SubprocessError) as error:
+                _log.warning("a condition of the host could not be probed", error=str(error))

@@ -11,15 +11,24 @@ from typing import Any
 _TIMEOUT_S = 5.0
 # Its messages are read here: in English, please.
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+_OURS = "cirra"
 
 Listing = list[Mapping[str, Any]]
 
 
-def list_ruleset() -> Listing:
-    """Everybody's. Raises OSError, subprocess.SubprocessError."""
-    listing = _listed("ruleset")
-    assert listing is not None
-    return listing
+def list_foreign() -> Listing:
+    """All tables but Cirra's, without what their counters count. Raises OSError, subprocess.SubprocessError.
+
+    Ours are not even read: with many ports they are long.
+    """
+    others = [name.split(maxsplit=1) for name in sorted(tables())]
+    listings = [_listed("table", *name, stateless=True) for name in others if not is_ours(name[1])]
+    return [entry for listing in listings for entry in listing or ()]
+
+
+def is_ours(table: str) -> bool:
+    """By its name."""
+    return table == _OURS or table.startswith((f"{_OURS}-", f"{_OURS}_"))
 
 
 def list_table(family: str, name: str) -> Listing | None:
@@ -33,10 +42,11 @@ def tables() -> set[str]:
     return {f"{entry['table']['family']} {entry['table']['name']}" for entry in listing if "table" in entry}
 
 
-def _listed(*what: str) -> Listing | None:
+def _listed(*what: str, stateless: bool = False) -> Listing | None:
     program = shutil.which("nft") or "/usr/sbin/nft"
+    options = ["-j", "-s"] if stateless else ["-j"]
     result = subprocess.run(
-        [program, "-j", "list", *what], capture_output=True, timeout=_TIMEOUT_S, check=False, env=_ENVIRONMENT
+        [program, *options, "list", *what], capture_output=True, timeout=_TIMEOUT_S, check=False, env=_ENVIRONMENT
     )
     if result.returncode != 0 and b"No such file or directory" in result.stderr:
         return None

@@ -64,6 +64,15 @@ class PathReader:
             path = GuestPath(ground, self._targets, Wish(about.to, about.from_cidr), faults=self._faults())
             return Answer(path=await diagnose(path, capture=about.capture))
 
+    async def look(self, port_id: str, hop: Hop) -> Finding | None:
+        """At one hop of a port's path alone; None: the port is not on this host."""
+        ground = await self._find_ground(port_id)
+        if ground is None:
+            return None
+        async with self._locks[port_id], _speaking(ground, ground.port.device) as voice:
+            [(_, finding)] = await walk(GuestPath(ground, self._targets, Wish(), voice=voice), [hop])
+        return finding
+
 
 async def diagnose(path: GuestPath, *, capture: bool = False) -> PathFound:
     """capture: the probes are followed, too."""

@@ -28,12 +28,13 @@ class Hop:
     limit_s: float = LIMIT_S
 
 
+HOST_FILTER = Hop("host-filter", "the host's own rules let bridges pass", host_filter)
 HOPS: tuple[Hop, ...] = (
     Hop("rules", "the port's rules are in force", wiring.rules),
     Hop("tap", "the tap is up and on its bridge", wiring.tap),
     Hop("guest", "the guest has its card plugged", wiring.guest),
     Hop("bridge", "the bridge is up", wiring.bridge),
-    Hop("host-filter", "the host's own rules let bridges pass", host_filter),
+    HOST_FILTER,
     Hop("uplink", "the uplink is on the bridge and has a carrier", wiring.uplink),
     Hop("tunnel", "the tunnel to other hosts is up", tunnel.tunnel),
     Hop("peers", "the ways to guests of other hosts are known", tunnel.peers),

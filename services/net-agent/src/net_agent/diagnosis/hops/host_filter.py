@@ -7,29 +7,30 @@ rulesets beside ours are read; a probe says whether they bite.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
 
 from net_agent.diagnosis.finding import Finding, broken, ok, unknown
-from net_agent.diagnosis.nft import list_ruleset
+from net_agent.diagnosis.nft import is_ours, list_foreign
 from net_agent.diagnosis.path import GuestPath
 from net_agent.drivers.linux.guard.bridging import is_shown_to_ip
 from net_agent.drivers.linux.links import get_link
 
 _BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _FAMILIES = ("ip", "inet", "bridge")
-_OURS = "cirra"
 _ENDS = ("drop", "reject")
+# Family, table, chain.
+_Chain = tuple[str, str, str]
 
 
 async def host_filter(path: GuestPath) -> Finding:
     suspects, bridged = await path.on_host(lambda: _look(path.network.bridge))
     if not suspects:
         return ok("no rules of the host's own reject what bridges pass on")
-    named = ", ".join(suspects)
+    named = ", ".join(f"{' '.join(chain)} ({how})" for chain, how in suspects.items())
     if path.voice is None or not path.network.dhcp_subnets or not path.port.active:
         return unknown("HOST_FILTER_SUSPECT", f"{named} may reject the guest's frames; no probe can tell")
     if await path.offered() is not None:
@@ -38,39 +39,65 @@ async def host_filter(path: GuestPath) -> Finding:
     return broken(
         "HOST_FILTER_REJECTS",
         f"{named} rejects or drops, {how}, and a probe of the guest's gets no answer",
-        "accept there what is bridged by brq+: iptables -I FORWARD -m physdev --physdev-is-bridged -j ACCEPT",
+        "accept there what Cirra's bridges pass on, and keep it so where the host's rules are kept: "
+        + "; ".join(accepting(chain) for chain in suspects),
     )
 
 
-def _look(bridge: str) -> tuple[Sequence[str], bool]:
+def accepting(chain: _Chain) -> str:
+    """The command by which a chain lets pass what comes by our bridges and goes by them (pure)."""
+    family, *names = chain
+    both = 'meta ibrname "brq*"' if family == "bridge" else 'iifname "brq*" oifname "brq*"'
+    return f"nft insert rule {family} {' '.join(names)} {both} accept"
+
+
+def _look(bridge: str) -> tuple[Mapping[_Chain, str], bool]:
     """Chains that may reject; whether frames on this bridge meet those of IP."""
     with IPRoute() as ip:
         link = get_link(ip, bridge)
     bridged = link is not None and is_shown_to_ip(link)
     bridged = bridged or (_BRIDGED.exists() and _BRIDGED.read_text().strip() == "1")
     families = _FAMILIES if bridged else ("bridge",)
-    return suspects(list_ruleset(), families), bridged
+    return suspects(list_foreign(), families), bridged
 
 
-def suspects(ruleset: Sequence[Mapping[str, Any]], families: Sequence[str] = _FAMILIES) -> Sequence[str]:
+def suspects(ruleset: Sequence[Mapping[str, Any]], families: Sequence[str] = _FAMILIES) -> Mapping[_Chain, str]:
     """The base chains of others, at hook forward, that end what comes with drop or reject, some or all of it (pure).
 
-    ruleset: nft's list (libnftables-json(5)). Said as "ip filter FORWARD (policy drop)".
+    By themselves or in a chain that they lead to; how: "policy drop", "reject".
+    ruleset: nft's list (libnftables-json(5)).
     """
-    chains = {}
+    policies = {
+        (chain["family"], chain["table"], chain["name"]): chain.get("policy", "accept")
+        for entry in ruleset
+        if (chain := entry.get("chain")) and chain.get("hook") == "forward" and chain["family"] in families
+    }
+    rules: dict[_Chain, list[Sequence[Mapping[str, Any]]]] = {}
     for entry in ruleset:
-        chain = entry.get("chain")
-        if chain and chain.get("hook") == "forward" and chain["family"] in families and not _is_ours(chain["table"]):
-            chains[chain["family"], chain["table"], chain["name"]] = chain.get("policy", "accept")
-    found = {key: f"policy {policy}" for key, policy in chains.items() if policy == "drop"}
-    for entry in ruleset:
-        rule = entry.get("rule")
-        if rule is None or (rule["family"], rule["table"], rule["chain"]) not in chains:
+        if rule := entry.get("rule"):
+            rules.setdefault((rule["family"], rule["table"], rule["chain"]), []).append(rule.get("expr", ()))
+    found = {}
+    for key, policy in policies.items():
+        if is_ours(key[1]):
             continue
-        if ends := [verdict for verdict in _ENDS if any(verdict in part for part in rule.get("expr", ()))]:
-            found.setdefault((rule["family"], rule["table"], rule["chain"]), ends[0])
-    return [f"{' '.join(key)} ({how})" for key, how in found.items()]
+        if policy == "drop":
+            found[key] = "policy drop"
+        elif how := next(_ends(key, rules, set()), None):
+            found[key] = how
+    return found
 
 
-def _is_ours(table: str) -> bool:
-    return table == _OURS or table.startswith(f"{_OURS}-") or table.startswith(f"{_OURS}_")
+def _ends(
+    chain: _Chain, rules: Mapping[_Chain, Sequence[Sequence[Mapping[str, Any]]]], been: set[_Chain]
+) -> Iterator[str]:
+    """How rules of this chain, and of those that it leads to, end what comes."""
+    been.add(chain)
+    for parts in rules.get(chain, ()):
+        for part in parts:
+            yield from (verdict for verdict in _ENDS if verdict in part)
+            # A target of iptables-nft (xtables-nft(8)): nft knows no more of it than its name, or not even that.
+            if "xt" in part and (part["xt"] is None or part["xt"] == {"type": "target", "name": "REJECT"}):
+                yield "reject"
+            lead = part.get("jump") or part.get("goto")
+            if lead and (target := (chain[0], chain[1], lead["target"])) not in been:
+                yield from _ends(target, rules, been)
