@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_BROKEN, PATH_HOP_STATE_OK, PathFound
+from core.ids import dhcp_namespace
 from net_agent.drivers.linux.dhcp_link import inner_device
 from net_agent.drivers.linux.dnsmasq_config import NetworkPaths
 from net_agent.drivers.linux.files import replace_text
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.root
 
 PROVIDER, OWN = ip_address("2001:db8:ffff::1"), ip_interface("2001:db8:ffff::11/64")
 ROUTER_MAC = "fa:16:3f:00:00:06"
-HOPS = ("advertisement", "gateway-ipv6", "dns-ipv6", "outside-ipv6")
+HOPS = ("advertisement", "metadata-ipv6", "gateway-ipv6", "dns-ipv6", "outside-ipv6")
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ async def test_its_probes_are_followed(six: SixRouted) -> None:
         (f"echo to {PROVIDER}", (tap, devices["inner"], names.GATEWAY_DEVICE, names.EXTERNAL_DEVICE)),
         (f"neighbour {devices['gateway']}", (tap, devices["inner"])),
         ("DNS for guest-11.novalocal (IPv6)", (tap, devices["service"])),
+        ("SYN to [fe80::a9fe:a9fe]:80", (tap, devices["service"])),
     ):
         [trace] = [trace for trace in found.traces if trace.probe == probe]
         seen = {each.device: (each.probe_seen, each.answer_seen) for each in trace.sightings}
@@ -154,6 +156,12 @@ async def _wrong_names(six: SixRouted) -> None:
     await until(wrong)
 
 
+async def _no_metadata_address(six: SixRouted) -> None:
+    network_id = six.site.network.network_id
+    where = ("-n", dhcp_namespace(network_id), "addr", "del")
+    await six.site.command("ip", *where, "fe80::a9fe:a9fe/64", "dev", inner_device(network_id))
+
+
 async def _provider_gone(six: SixRouted) -> None:
     await six.site.command("ip", "addr", "del", f"{PROVIDER}/64", "dev", "provider1")
 
@@ -174,6 +182,10 @@ BREAKAGES: dict[str, tuple[Break, str, str]] = {
         _on_bridges("ether", "saddr", ROUTER_MAC, "icmpv6", "type", "nd-neighbor-advert"),
         "gateway-ipv6", "GATEWAY_SILENT",
     ),
+    "metadata by IPv6 is dropped": (
+        _on_bridges("ip6", "daddr", "fe80::a9fe:a9fe", "tcp", "dport", "80"), "metadata-ipv6", "METADATA_NO_ANSWER",
+    ),
+    "the address of metadata is gone": (_no_metadata_address, "metadata-ipv6", "METADATA_NO_ANSWER"),
     "DNS by IPv6 is dropped": (
         _on_bridges("meta", "protocol", "ip6", "udp", "dport", "53"), "dns-ipv6", "DNS_NO_ANSWER",
     ),

@@ -25,6 +25,8 @@ from tests.testbed.testbed import Testbed
 
 _QUOTAS = {"instances": 20, "vcpus": 40, "memory_mib": 16384, "networks": 20, "ports": 100}
 METADATA = "http://169.254.169.254"
+# From the guest's first NIC.
+METADATA_IPV6 = "http://[fe80::a9fe:a9fe%eth0]"
 # What serves a guest on its host, by what its command line holds: an agent that ends or hangs touches none of it.
 _GUEST_SIDE = ("qemu-system", "dnsmasq", "net_agent.metadata_proxy")
 
@@ -87,7 +89,7 @@ async def _boot(testbed: Testbed, tenant: Tenant, name: str, host: Host, place: 
 
 
 async def create(tenant: Tenant, name: str, nics: Sequence[InstanceNic], host: Host | None = None) -> Instance:
-    """ACTIVE on that host; None: on any."""
+    """ACTIVE on that host; None: on any. A port of one's own has its groups already."""
     user = tenant.user
     operation = await user.instances.create(
         name,
@@ -95,7 +97,7 @@ async def create(tenant: Tenant, name: str, nics: Sequence[InstanceNic], host: H
         image=tenant.image,
         nics=nics,
         availability_zone=f"nova:{host.name}" if host is not None else "",
-        **login_rules(tenant),
+        **({} if any(nic.port for nic in nics) else login_rules(tenant)),
     )
     await user.operations.wait(operation, timeout_s=BOOT_TIMEOUT_S)
     instance = await user.instances.get(operation.target)

@@ -59,7 +59,8 @@ async def _when_free(delete: Callable[[], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
-async def router(user: AsyncClient, external: Network, *subnets: Subnet) -> AsyncIterator[Router]:
+async def router(user: AsyncClient, external: Network | str, *subnets: Subnet) -> AsyncIterator[Router]:
+    """*external*: empty for one without a way out."""
     made = await user.routers.create("out", external_network=external)
     for subnet in subnets:
         await user.routers.add_interface(made, subnet)

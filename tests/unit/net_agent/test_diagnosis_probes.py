@@ -104,6 +104,7 @@ def test_checksums_of_ipv6() -> None:
         frames6.neighbour_solicitation(SIX, MAC, GATEWAY),
         frames6.echo_request6(SIX, GATEWAY, 0x12345678),
         frames6.udp6(SIX, GATEWAY, 4000, 53, b"odd"),
+        frames6.tcp_syn6(SIX, GATEWAY, 50000, 80, 0xFFFF_FFFF),
     ):
         body, protocol = packet[40:], packet[6]
         assert int.from_bytes(packet[4:6]) == len(body)

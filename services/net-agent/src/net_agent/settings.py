@@ -30,7 +30,7 @@ class NetAgentSettings(AgentSettings):
     observe_interval_s: float = Field(default=1.0, gt=0)
     # How often the whole host is compared with what it was told.
     heal_interval_s: float = Field(default=3.0, gt=0)
-    # How often the conditions of the host are probed: foreign MAC addresses at uplinks, rules of others against bridges.
+    # How often the conditions of the host are probed (net_agent.conditions).
     probe_interval_s: float = Field(default=60.0, gt=0)
     # What a diagnosis asks of the outside (ADR 29): addresses that answer echo, none unless told; and a name.
     diagnose_address: IPv4Address | None = None

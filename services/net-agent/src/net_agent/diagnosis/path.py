@@ -152,15 +152,18 @@ class GuestPath:
             f"ARP for {address}", frame, lambda heard: _arp_reply(heard, address, self.port.mac_address)
         )
 
-    async def mac6_of(self, address: IPv6Address) -> str | None:
-        """The same by neighbour discovery (RFC 4861, 7.2)."""
-        return await self.once(f"neighbour {address}", lambda: self._discover_neighbour(address))
-
-    async def _discover_neighbour(self, address: IPv6Address) -> str | None:
-        if self.voice is None or self.own6 is None:
+    async def mac6_of(self, address: IPv6Address, *, on_link: bool = False) -> str | None:
+        """The same by neighbour discovery (RFC 4861, 7.2). on_link: asked from the guest's link-local address, so that
+        what is asked from that afterwards finds its way back."""
+        source = self.link_local if on_link else self.own6[0] if self.own6 is not None else None
+        if self.voice is None or source is None:
             return None
+        return await self.once(f"neighbour {address} {source}", lambda: self._discover_neighbour(address, source))
+
+    async def _discover_neighbour(self, address: IPv6Address, source: IPv6Address) -> str | None:
+        assert self.voice is not None
         mac = self.port.mac_address
-        packet = frames6.neighbour_solicitation(self.own6[0], mac, address)
+        packet = frames6.neighbour_solicitation(source, mac, address)
         frame = self.packet6(frames6.group_mac(frames6.solicited_node(address)), packet)
         return await self.voice.ask(f"neighbour {address}", frame, lambda heard: neighbour(heard, address, mac))
 

@@ -55,6 +55,7 @@ HOPS: tuple[Hop, ...] = (
     Hop("dns", "DNS knows the guest's name", names.dns),
     Hop("dns-outside", "DNS knows the outside", names.dns_outside),
     Hop("advertisement", "IPv6 is advertised to the guest", ipv6.advertised),
+    Hop("metadata-ipv6", "metadata answers by IPv6", metadata.metadata6),
     Hop("gateway-ipv6", "the IPv6 gateway answers", ipv6.gateway),
     Hop("dns-ipv6", "DNS answers by IPv6", ipv6.dns),
     Hop("outside-ipv6", "the outside answers by IPv6", ipv6.outside),

@@ -8,13 +8,13 @@ from core.pki.tls import TlsFiles, client_ssl_context
 from net_agent.diagnosis.finding import Finding, broken, not_applicable, ok, unknown
 from net_agent.diagnosis.hops.services import NO_VOICE, RECONCILE
 from net_agent.diagnosis.path import GuestPath
-from net_agent.diagnosis.probe import frames
+from net_agent.diagnosis.probe import frames, frames6
 from net_agent.diagnosis.probe.frames import Datagram, Frame
 from net_agent.drivers.linux.proxy import MetadataProxyProcess
 from net_agent.metadata_proxy import signing
 from net_agent.metadata_proxy.connection import Answer, Question
 from net_agent.metadata_proxy.upstream import Upstream, UpstreamAway
-from net_agent.model import METADATA_ADDRESS
+from net_agent.model import METADATA_ADDRESS, METADATA_ADDRESS_IPV6, IpAddress
 
 _PORT = 80
 _SERVICE_PATIENCE_S = 3.0
@@ -30,40 +30,70 @@ async def metadata(path: GuestPath) -> Finding:
     if path.voice is None:
         return unknown("NO_TAP", NO_VOICE)
     if not await path.once("metadata", lambda: _proxy_accepts(path)):
-        return await _why_not(path)
+        return await _why_not(path, METADATA_ADDRESS)
     return await _service_answers(path)
 
 
-async def _proxy_accepts(path: GuestPath) -> bool:
-    """A connection is opened as far as the guest's own kernel lets it: that knows of none, and resets it."""
-    assert path.voice is not None and path.own is not None
-    own, sport, sequence = path.own[0], 49152 + path.draw.getrandbits(13), path.number()
-    packet = frames.tcp_syn(own, METADATA_ADDRESS, sport, _PORT, sequence)
+async def metadata6(path: GuestPath) -> Finding:
+    """The same by IPv6, on the link. The service is asked only if it was not, by IPv4."""
+    if not path.network.has_ipv6 or path.own6 is None:
+        return not_applicable("the port has no IPv6 address")
+    if path.voice is None:
+        return unknown("NO_TAP", NO_VOICE)
+    # Whoever is asked so knows where the answer goes, whatever the guest's system makes of IPv6.
+    mac = await path.mac6_of(METADATA_ADDRESS_IPV6, on_link=True)
+    if mac is None or not await path.once("metadata IPv6", lambda: _proxy_accepts6(path, mac)):
+        return await _why_not(path, METADATA_ADDRESS_IPV6)
+    if path.own is None or path.own[1].dhcp_ip is None:
+        return await _service_answers(path)
+    return ok(f"the proxy answers the guest at {METADATA_ADDRESS_IPV6}")
 
-    def answer(frame: Frame) -> bool | None:
-        said = frame.content
-        if not isinstance(said, Datagram) or (said.source, said.sport) != (METADATA_ADDRESS, _PORT):
+
+async def _proxy_accepts(path: GuestPath) -> bool:
+    assert path.own is not None
+    own, sport, sequence = path.own[0], _a_port(path), path.number()
+    packet = frames.tcp_syn(own, METADATA_ADDRESS, sport, _PORT, sequence)
+    return await _is_opened(path, METADATA_ADDRESS, path.packet(path.service_mac, packet), sport, sequence)
+
+
+async def _proxy_accepts6(path: GuestPath, mac: str) -> bool:
+    sport, sequence = _a_port(path), path.number()
+    packet = frames6.tcp_syn6(path.link_local, METADATA_ADDRESS_IPV6, sport, _PORT, sequence)
+    return await _is_opened(path, METADATA_ADDRESS_IPV6, path.packet6(mac, packet), sport, sequence)
+
+
+async def _is_opened(path: GuestPath, address: IpAddress, frame: bytes, sport: int, sequence: int) -> bool:
+    """A connection is opened as far as the guest's own kernel lets it: that knows of none, and resets it."""
+    assert path.voice is not None
+
+    def answer(heard: Frame) -> bool | None:
+        said = heard.content
+        if not isinstance(said, Datagram) or (said.source, said.sport) != (address, _PORT):
             return None
         if said.dport != sport or said.acknowledged != (sequence + 1) & 0xFFFF_FFFF:
             return None
         return bool(said.flags & frames.TCP_SYN)
 
-    return bool(
-        await path.voice.ask(f"SYN to {METADATA_ADDRESS}:{_PORT}", path.packet(path.service_mac, packet), answer)
-    )
+    where = f"[{address}]" if address.version == 6 else f"{address}"
+    return bool(await path.voice.ask(f"SYN to {where}:{_PORT}", frame, answer))
 
 
-async def _why_not(path: GuestPath) -> Finding:
+def _a_port(path: GuestPath) -> int:
+    """Of the guest's, which nobody uses for long (RFC 6335, section 6)."""
+    return 49152 + path.draw.getrandbits(13)
+
+
+async def _why_not(path: GuestPath, address: IpAddress) -> Finding:
     ground = path.ground
     namespace = ground.namespaces.path(path.namespace)
     proxy = MetadataProxyProcess(ground.identity, path.network.network_id, ground.folder, namespace)
     log = ground.folder / "metadata-proxy.log"
     if await path.on_host(proxy.pid) is None:
-        seen = "no answer at 169.254.169.254: the network's metadata proxy does not run"
+        seen = f"no answer at {address}: the network's metadata proxy does not run"
         return broken("METADATA_PROXY_NOT_RUNNING", seen, f"{RECONCILE}; the proxy's: {log}")
     return broken(
         "METADATA_NO_ANSWER",
-        "no answer at 169.254.169.254, though the network's metadata proxy runs",
+        f"no answer at {address}, though the network's metadata proxy runs",
         f"see what drops it: cirra network diagnose --capture; restart the proxy (kill it); see {log}",
     )
 
@@ -89,8 +119,7 @@ async def _service_answers(path: GuestPath) -> Finding:
 
 async def _ask_service(path: GuestPath) -> Answer:
     """As the network's proxy would pass it on. Raises UpstreamAway, OSError."""
-    assert path.own is not None
-    identity, own = path.ground.identity, str(path.own[0])
+    identity, own = path.ground.identity, str(path.own[0] if path.own is not None else path.link_local)
     signed = signing.signature(
         identity.signing_key.read_bytes(), identity.host, path.network.network_id, own, _METHOD, _PATH
     )

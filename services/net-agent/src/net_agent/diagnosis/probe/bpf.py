@@ -1,8 +1,8 @@
 """What a listening socket lets through to us: answers to probes, not a guest's gigabits.
 
 Sources: bpf(4), socket(7) SO_ATTACH_FILTER. A classic BPF program, run by the kernel before a frame is copied: ARP; of
-IPv4 ICMP, TCP segments that open, accept or refuse a connection, and UDP of DHCP and DNS; of IPv6 ICMPv6 and UDP of
-DNS. Pure, but for `attach`.
+IPv4 ICMP, TCP segments that open, accept or refuse a connection, and UDP of DHCP and DNS; of IPv6 the same, but for
+DHCP. Pure, but for `attach`.
 """
 
 from __future__ import annotations
@@ -44,9 +44,12 @@ ANSWERS: tuple[Instruction, ...] = (
     (_RET, 0, 0, _NOTHING),
     (_RET, 0, 0, _ALL),
     (_RET, 0, 0, _NOTHING),
-    (_JEQ, 0, 7, 0x86DD),  # not IPv6: leave it
+    (_JEQ, 0, 10, 0x86DD),  # not IPv6: leave it
     (_LDB_ABS, 0, 0, 20),
-    (_JEQ, 6, 0, 58),  # ICMPv6: take it
+    (_JEQ, 9, 0, 58),  # ICMPv6: take it
+    (_JEQ, 0, 2, 6),
+    (_LDB_ABS, 0, 0, 67),  # TCP's flags
+    (_JSET, 6, 5, 0x06),  # SYN or RST: take it
     (_JEQ, 0, 4, 17),
     (_LDH_ABS, 0, 0, 54),  # UDP's source port
     (_JEQ, 3, 0, 53),

@@ -95,9 +95,13 @@ def udp(source: IPv4Address, destination: IPv4Address, sport: int, dport: int, p
 def tcp_syn(source: IPv4Address, destination: IPv4Address, sport: int, dport: int, sequence: int) -> bytes:
     """A whole IPv4 packet."""
     pseudo = source.packed + destination.packed + struct.pack("!BBH", 0, TCP, 20)
-    head = struct.pack("!HHIIBBH", sport, dport, sequence, 0, 5 << 4, TCP_SYN, _WINDOW)
-    total = checksum(pseudo + head + bytes(4))
-    return ipv4(source, destination, TCP, head + struct.pack("!HH", total, 0))
+    total = checksum(pseudo + tcp_syn_header(sport, dport, sequence))
+    return ipv4(source, destination, TCP, tcp_syn_header(sport, dport, sequence, total))
+
+
+def tcp_syn_header(sport: int, dport: int, sequence: int, total: int = 0) -> bytes:
+    """total: its checksum, which is of a pseudo-header too."""
+    return struct.pack("!HHIIBBHHH", sport, dport, sequence, 0, 5 << 4, TCP_SYN, _WINDOW, total, 0)
 
 
 def echo_request(source: IPv4Address, destination: IPv4Address, identifier: int) -> bytes:

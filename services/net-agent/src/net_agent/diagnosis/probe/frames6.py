@@ -1,6 +1,6 @@
 """IPv6 packets as a guest would send them (pure).
 
-Sources: RFC 8200 (IPv6), 4443 (ICMPv6), 4861 (neighbour discovery), 768 (UDP).
+Sources: RFC 8200 (IPv6), 4443 (ICMPv6), 4861 (neighbour discovery), 768 (UDP), 9293 (TCP).
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from net_agent.diagnosis.probe.frames import (
     ICMPV6,
     NEIGHBOUR_SOLICIT,
     ROUTER_SOLICIT,
+    TCP,
     UDP,
     checksum,
     mac_octets,
+    tcp_syn_header,
 )
 
 ALL_ROUTERS = IPv6Address("ff02::2")
@@ -55,6 +57,11 @@ def udp6(source: IPv6Address, destination: IPv6Address, sport: int, dport: int, 
     head = struct.pack("!HHH", sport, dport, 8 + len(payload))
     total = _checksum(source, destination, UDP, head + bytes(2) + payload) or 0xFFFF
     return _ipv6(source, destination, UDP, head + struct.pack("!H", total) + payload, _HOPS)
+
+
+def tcp_syn6(source: IPv6Address, destination: IPv6Address, sport: int, dport: int, sequence: int) -> bytes:
+    total = _checksum(source, destination, TCP, tcp_syn_header(sport, dport, sequence))
+    return _ipv6(source, destination, TCP, tcp_syn_header(sport, dport, sequence, total), _HOPS)
 
 
 def _icmpv6(source: IPv6Address, destination: IPv6Address, kind: int, rest: bytes, hops: int) -> bytes:
