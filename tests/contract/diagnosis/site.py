@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -25,6 +26,7 @@ from net_agent.model import Network, Port
 from tests.contract.network.guest import Guest
 from tests.contract.network.hosts import LinuxHost
 from tests.contract.network.metadata_service import MetadataService, make_identities
+from tests.contract.network.waiting import PATIENCE_S
 
 SERVICE_PORT = 8775
 
@@ -66,12 +68,29 @@ class Site:
         assert ground is not None
         return await diagnose(GuestPath(ground, self.targets, wish or Wish(), faults=self.faults), capture=capture)
 
-    async def first_broken(self) -> PathHop:
-        """What the verdict names."""
-        found = await self.diagnose()
-        broken = [hop for hop in found.hops if hop.state == PATH_HOP_STATE_BROKEN]
-        assert broken, f"nothing is broken: {summary(found)}"
-        return broken[0]
+    async def finds(
+        self, expected: Callable[[PathFound], bool], wish: Wish | None = None, *, capture: bool = False
+    ) -> PathFound:
+        """What a diagnosis finds: the first one that is as expected, if one is.
+
+        Who answers late is silent, to a diagnosis, and on a busy machine everybody is late; and the kernel shows what
+        was broken a moment after it was.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while not expected(found := await self.diagnose(wish, capture=capture)) and time.monotonic() < deadline:
+            """Once more."""
+        return found
+
+    async def is_well(self, wish: Wish | None = None) -> PathFound:
+        found = await self.finds(all_well, wish)
+        assert all_well(found), summary(found)
+        return found
+
+    async def names(self, hop: str, reason: str, wish: Wish | None = None) -> PathHop:
+        """The verdict, which is the first that is broken."""
+        found = await self.finds(lambda found: _verdict(found) == (hop, reason), wish)
+        assert _verdict(found) == (hop, reason), summary(found)
+        return next(each for each in found.hops if each.name == hop)
 
     async def command(self, *argv: str, namespace: str | None = None) -> str:
         return await self.linux.command(*argv, namespace=namespace)
@@ -79,6 +98,15 @@ class Site:
 
 def summary(found: PathFound) -> str:
     return "; ".join(f"{hop.name}={hop.state} {hop.observed}" for hop in found.hops)
+
+
+def broken(found: PathFound) -> dict[str, str]:
+    """Why each hop is, in order."""
+    return {hop.name: hop.reason for hop in found.hops if hop.state == PATH_HOP_STATE_BROKEN}
+
+
+def _verdict(found: PathFound) -> tuple[str, str] | None:
+    return next(iter(broken(found).items()), None)
 
 
 def all_well(found: PathFound) -> bool:

@@ -18,8 +18,7 @@ from net_agent.drivers.linux.dnsmasq_config import NetworkPaths
 from net_agent.drivers.linux.files import replace_text
 from net_agent.drivers.linux.guard.names import group_chain
 from net_agent.drivers.linux.links import write_sysctl
-from tests.contract.diagnosis.site import Site, all_well, states, summary
-from tests.contract.network.waiting import until
+from tests.contract.diagnosis.site import Site, states
 
 pytestmark = pytest.mark.root
 
@@ -27,8 +26,7 @@ Break = Callable[[Site], Awaitable[object]]
 
 
 async def test_a_healthy_guest_has_nothing_broken(site: Site) -> None:
-    found = await site.diagnose()
-    assert all_well(found), summary(found)
+    found = await site.is_well()
     told = {name for name, state in states(found).items() if state == PATH_HOP_STATE_OK}
     assert told >= {"rules", "tap", "guest", "bridge", "host-filter", "dhcp", "address", "metadata", "dns"}
 
@@ -37,10 +35,10 @@ async def test_nothing_is_left_and_nothing_disturbed(site: Site) -> None:
     """The host is as before, to the index of each interface; and the guest has heard of no new lease."""
     before = await site.linux.fingerprint(site.network)
     for _ in range(3):
-        assert all_well(await site.diagnose())
+        await site.is_well()
     assert await site.linux.fingerprint(site.network) == before
     assert len(await site.linux.driver.leases()) == 1
-    assert await site.guest.ping("10.77.0.2")
+    assert await site.guest.reaches("10.77.0.2")
 
 
 # ---- breaking it
@@ -83,11 +81,6 @@ async def _forget_the_host(site: Site) -> None:
     replace_text(paths.hosts, "")
     await site.command("kill", "-HUP", str(site.linux.pids(site.network)["dnsmasq"]))
 
-    async def forgotten() -> bool:
-        return next(hop for hop in (await site.diagnose()).hops if hop.name == "dhcp").state != PATH_HOP_STATE_OK
-
-    await until(forgotten)
-
 
 async def _kill_the_proxy(site: Site) -> None:
     await site.linux.kill(site.network, "metadata-proxy")
@@ -115,11 +108,6 @@ async def _wrong_names(site: Site) -> None:
     paths = NetworkPaths(site.linux.folder / "networks" / site.network.network_id)
     replace_text(paths.names, f"10.77.0.99 guest-11.{site.network.dns_domain} guest-11\n")
     await site.command("kill", "-HUP", str(site.linux.pids(site.network)["dnsmasq"]))
-
-    async def wrong() -> bool:
-        return next(hop for hop in (await site.diagnose()).hops if hop.name == "dns").state != PATH_HOP_STATE_OK
-
-    await until(wrong)
 
 
 async def _told_fault(site: Site) -> None:
@@ -156,7 +144,5 @@ BREAKAGES: dict[str, tuple[Break, str, str]] = {
 async def test_a_breakage_is_named(site: Site, breakage: str) -> None:
     act, hop, reason = BREAKAGES[breakage]
     await act(site)
-    found = await site.diagnose()
-    broken = await site.first_broken()
-    assert (broken.name, broken.reason) == (hop, reason), summary(found)
-    assert broken.observed and broken.remedy
+    told = await site.names(hop, reason)
+    assert told.observed and told.remedy

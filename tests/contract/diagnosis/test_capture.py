@@ -6,7 +6,7 @@ import pytest
 
 from cirra.agent.v1.diagnosis_pb2 import PathFound
 from net_agent.drivers.linux.dhcp_link import inner_device, outer_device
-from tests.contract.diagnosis.site import Site
+from tests.contract.diagnosis.site import Site, all_well, broken
 
 pytestmark = pytest.mark.root
 
@@ -19,7 +19,7 @@ def seen(found: PathFound, probe: str) -> dict[str, tuple[bool, bool]]:
 
 async def test_a_healthy_path_is_seen_from_end_to_end(site: Site) -> None:
     network_id = site.network.network_id
-    found = await site.diagnose(capture=True)
+    found = await site.finds(all_well, capture=True)
     devices = [site.port.device, outer_device(network_id), inner_device(network_id)]
     assert {trace.probe for trace in found.traces} == {
         "DHCPDISCOVER",
@@ -36,7 +36,7 @@ async def test_where_it_was_seen_last(site: Site) -> None:
     await site.command("nft", "add table bridge foreign")
     await site.command("nft", "add chain bridge foreign f { type filter hook forward priority 0; policy accept; }")
     await site.command("nft", "add rule bridge foreign f udp dport 67 drop")
-    found = await site.diagnose(capture=True)
+    found = await site.finds(lambda found: [*broken(found)] == ["dhcp"], capture=True)
     assert seen(found, "DHCPDISCOVER") == {
         site.port.device: (True, False),
         outer_device(network_id): (False, False),

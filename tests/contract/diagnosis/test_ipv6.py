@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_BROKEN, PATH_HOP_STATE_OK, PathFound
+from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_OK, PathFound
 from core.ids import dhcp_namespace
 from net_agent.drivers.linux.dhcp_link import inner_device
 from net_agent.drivers.linux.dnsmasq_config import NetworkPaths
@@ -87,13 +87,12 @@ async def six(tmp_path: Path) -> AsyncIterator[SixRouted]:
 
 
 async def test_a_guest_with_both_families(six: SixRouted) -> None:
-    found = await six.site.diagnose()
-    assert all_well(found), summary(found)
+    found = await six.site.is_well()
     assert {states(found)[name] for name in HOPS} == {PATH_HOP_STATE_OK}, summary(found)
 
 
 async def test_its_probes_are_followed(six: SixRouted) -> None:
-    found = await six.site.diagnose(capture=True)
+    found = await six.site.finds(all_well, capture=True)
     devices = six.devices
     tap = six.site.port.device
     for probe, places in (
@@ -110,8 +109,12 @@ async def test_its_probes_are_followed(six: SixRouted) -> None:
 async def test_a_guest_that_does_not_speak_ipv6_does_not_spoil_the_answers(six: SixRouted) -> None:
     """What is looked at is the network's, not the guest's."""
     await six.site.guest.run("sysctl", "-w", "net.ipv6.conf.eth0.disable_ipv6=1")
-    found = await six.site.diagnose()
-    assert {states(found)[name] for name in HOPS} == {PATH_HOP_STATE_OK}, summary(found)
+
+    def fine(found: PathFound) -> bool:
+        return {states(found)[name] for name in HOPS} == {PATH_HOP_STATE_OK}
+
+    found = await six.site.finds(fine)
+    assert fine(found), summary(found)
 
 
 # ---- breaking it
@@ -150,11 +153,6 @@ async def _wrong_names(six: SixRouted) -> None:
     replace_text(paths.names, f"{told}fd00:77::bad guest-11.{six.site.network.dns_domain} guest-11\n")
     await six.site.command("kill", "-HUP", str(six.site.linux.pids(six.site.network)["dnsmasq"]))
 
-    async def wrong() -> bool:
-        return "dns-ipv6" in _broken(await six.site.diagnose())
-
-    await until(wrong)
-
 
 async def _no_metadata_address(six: SixRouted) -> None:
     network_id = six.site.network.network_id
@@ -164,10 +162,6 @@ async def _no_metadata_address(six: SixRouted) -> None:
 
 async def _provider_gone(six: SixRouted) -> None:
     await six.site.command("ip", "addr", "del", f"{PROVIDER}/64", "dev", "provider1")
-
-
-def _broken(found: PathFound) -> dict[str, str]:
-    return {hop.name: hop.reason for hop in found.hops if hop.state == PATH_HOP_STATE_BROKEN}
 
 
 BREAKAGES: dict[str, tuple[Break, str, str]] = {
@@ -199,9 +193,5 @@ BREAKAGES: dict[str, tuple[Break, str, str]] = {
 async def test_a_breakage_is_named(six: SixRouted, breakage: str) -> None:
     act, hop, reason = BREAKAGES[breakage]
     await act(six)
-    found = await six.site.diagnose()
-    broken = _broken(found)
-    assert broken.get(hop) == reason, summary(found)
-    assert next(iter(broken)) == hop, "the first one is the verdict"
-    [told] = [each for each in found.hops if each.name == hop]
+    told = await six.site.names(hop, reason)
     assert told.observed and told.remedy

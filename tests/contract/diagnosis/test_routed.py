@@ -11,17 +11,12 @@ from pathlib import Path
 import pytest
 
 from cirra.agent.v1.desired_pb2 import Failure, ObjectFault
-from cirra.agent.v1.diagnosis_pb2 import (
-    PATH_HOP_STATE_BROKEN,
-    PATH_HOP_STATE_NOT_APPLICABLE,
-    PATH_HOP_STATE_OK,
-    PathHop,
-)
+from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_NOT_APPLICABLE, PATH_HOP_STATE_OK
 from net_agent.diagnosis.path import Targets, Wish
 from net_agent.drivers.base import NetworkFault
 from net_agent.drivers.linux.routing import names
 from net_agent.model import FloatingIp, Router, SecurityGroup
-from tests.contract.diagnosis.site import Site, all_well, serving, states, summary
+from tests.contract.diagnosis.site import Site, all_well, broken, serving, states, summary
 from tests.contract.network.hosts import make_group, make_network, make_port, rule
 from tests.contract.network.test_routers import OUTSIDE, make_floating_ip, make_router
 
@@ -85,8 +80,7 @@ async def listen(routed: Routed) -> socket.socket:
 
 
 async def test_a_guest_that_goes_out_by_its_host(routed: Routed) -> None:
-    found = await routed.site.diagnose()
-    assert all_well(found), summary(found)
+    found = await routed.site.is_well()
     told = states(found)
     for name in ("groups-out", "router", "gateway", "translation", "way-out", "external-uplink", "next-hop", "outside"):
         assert told[name] == PATH_HOP_STATE_OK, summary(found)
@@ -97,8 +91,7 @@ async def test_a_guest_that_goes_out_by_its_host(routed: Routed) -> None:
 async def test_a_guest_that_is_reached(routed: Routed) -> None:
     await routed.give_floating_ip()
     with await listen(routed):
-        found = await routed.site.diagnose(SSH)
-    assert all_well(found), summary(found)
+        found = await routed.site.is_well(SSH)
     told = states(found)
     for name in ("translation", "next-hop", "floating-arp", "floating-route", "floating-dnat", "groups", "reached"):
         assert told[name] == PATH_HOP_STATE_OK, summary(found)
@@ -106,13 +99,11 @@ async def test_a_guest_that_is_reached(routed: Routed) -> None:
 
 async def test_nobody_listens_and_no_rule(routed: Routed) -> None:
     await routed.give_floating_ip()
-    assert (await broken(routed, SSH)).reason == "NOTHING_LISTENS"
-    refused = await broken(routed, Wish("tcp/23", "203.0.113.1"))
-    assert (refused.name, refused.reason) == ("groups", "NO_GROUP_RULE")
+    await routed.site.names("reached", "NOTHING_LISTENS", SSH)
+    refused = await routed.site.names("groups", "NO_GROUP_RULE", Wish("tcp/23", "203.0.113.1"))
     command = f"cirra security group rule create {routed.group_id} --ingress --protocol tcp --dst-port 23"
     assert refused.remedy == f"{command} --remote-ip 203.0.113.1/32"
-    part = await broken(routed, Wish("tcp/22", "203.0.113.0/24"))
-    assert (part.name, part.reason) == ("groups", "GROUP_RULE_PARTIAL")
+    await routed.site.names("groups", "GROUP_RULE_PARTIAL", Wish("tcp/22", "203.0.113.0/24"))
 
 
 async def test_a_rule_that_lets_in_is_named_and_is_what_lets_in(routed: Routed) -> None:
@@ -120,12 +111,12 @@ async def test_a_rule_that_lets_in_is_named_and_is_what_lets_in(routed: Routed) 
     await routed.give_floating_ip()
     wish, wanted = Wish("tcp/23", "203.0.113.1"), routed.site.linux.driver
     with await routed.site.guest.inside(lambda: socket.create_server(("10.77.0.11", 23))):
-        shut = {hop.name: hop for hop in (await routed.site.diagnose(wish)).hops}
-        assert (shut["groups"].reason, shut["reached"].reason) == ("NO_GROUP_RULE", "NOT_REACHED")
+        shut = {"groups": "NO_GROUP_RULE", "reached": "NOT_REACHED"}
+        found = await routed.site.finds(lambda found: broken(found) == shut, wish)
+        assert broken(found) == shut, summary(found)
         telnet = rule(protocol=6, ports=(23, 23))
         await wanted.keep(SecurityGroup(routed.group_id, (telnet, rule(egress=True))))
-        found = await routed.site.diagnose(wish)
-    assert all_well(found), summary(found)
+        found = await routed.site.is_well(wish)
     [told] = [hop.observed for hop in found.hops if hop.name == "groups"]
     assert telnet.rule_id in told and routed.group_id in told
 
@@ -133,7 +124,7 @@ async def test_a_rule_that_lets_in_is_named_and_is_what_lets_in(routed: Routed) 
 async def test_a_probe_is_followed_through_every_translation(routed: Routed) -> None:
     await routed.give_floating_ip()
     with await listen(routed):
-        found = await routed.site.diagnose(SSH, capture=True)
+        found = await routed.site.finds(all_well, SSH, capture=True)
     devices = routed.devices
     inside, out = [devices["outer"], devices["inner"]], [names.GATEWAY_DEVICE, names.EXTERNAL_DEVICE, "uplink1"]
     floating = devices["floating"]
@@ -145,13 +136,6 @@ async def test_a_probe_is_followed_through_every_translation(routed: Routed) -> 
         [trace] = [trace for trace in found.traces if trace.probe == probe]
         seen = {each.device: (each.probe_seen, each.answer_seen) for each in trace.sightings}
         assert {device: seen[device] for device in places} == dict.fromkeys(places, (True, True)), trace
-
-
-async def broken(routed: Routed, wish: Wish | None = None) -> PathHop:
-    found = await routed.site.diagnose(wish)
-    first = next((hop for hop in found.hops if hop.state == PATH_HOP_STATE_BROKEN), None)
-    assert first is not None, f"nothing is broken: {summary(found)}"
-    return first
 
 
 Break = Callable[[Routed], Awaitable[object]]
@@ -235,9 +219,8 @@ BREAKAGES: dict[str, tuple[Break, str, str]] = {
 async def test_a_breakage_is_named(routed: Routed, breakage: str) -> None:
     act, hop, reason = BREAKAGES[breakage]
     await act(routed)
-    found = await broken(routed)
-    assert (found.name, found.reason) == (hop, reason), found
-    assert found.observed and found.remedy
+    told = await routed.site.names(hop, reason)
+    assert told.observed and told.remedy
 
 
 async def test_why_an_uplink_is_off_its_bridge_is_told(routed: Routed) -> None:
@@ -247,6 +230,5 @@ async def test_why_an_uplink_is_off_its_bridge_is_told(routed: Routed) -> None:
     fault = faults["network", OUTSIDE.network_id]
     failure = Failure(reason=fault.reason, message=fault.message, remedy=fault.remedy)
     routed.site.faults = [ObjectFault(kind="network", object_id=OUTSIDE.network_id, failure=failure)]
-    found = await broken(routed)
-    assert (found.name, found.reason) == ("external-uplink", "UPLINK_OFF_BRIDGE")
-    assert fault.message in found.observed and found.remedy == fault.remedy
+    told = await routed.site.names("external-uplink", "UPLINK_OFF_BRIDGE")
+    assert fault.message in told.observed and told.remedy == fault.remedy

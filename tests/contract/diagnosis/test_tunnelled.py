@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_OK, PATH_HOP_STATE_UNKNOWN
+from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_OK, PATH_HOP_STATE_UNKNOWN, PathFound
 from net_agent.drivers.linux.vxlan import vxlan_device
 from net_agent.model import Peer
-from tests.contract.diagnosis.site import Site, all_well, serving, states, summary
+from tests.contract.diagnosis.site import Site, serving, states, summary
 from tests.contract.network.fabric import make_vxlan, peer_of
 from tests.contract.network.hosts import UNDERLAY, make_port
 
@@ -67,8 +67,7 @@ async def tunnelled(tmp_path: Path) -> AsyncIterator[Tunnelled]:
 
 
 async def test_a_guest_with_peers(tunnelled: Tunnelled) -> None:
-    found = await tunnelled.site.diagnose()
-    assert all_well(found), summary(found)
+    found = await tunnelled.site.is_well()
     told = states(found)
     assert told["tunnel"] == told["peers"] == told["underlay"] == PATH_HOP_STATE_OK, summary(found)
     [seen] = [hop.observed for hop in found.hops if hop.name == "underlay"]
@@ -77,9 +76,13 @@ async def test_a_guest_with_peers(tunnelled: Tunnelled) -> None:
 
 async def test_a_host_that_answers_no_echo_is_not_called_broken(tunnelled: Tunnelled) -> None:
     await tunnelled.site.command("sysctl", "-w", "net.ipv4.icmp_echo_ignore_all=1", namespace=tunnelled.other)
-    found = await tunnelled.site.diagnose()
-    [hop] = [hop for hop in found.hops if hop.name == "underlay"]
-    assert (hop.state, hop.reason) == (PATH_HOP_STATE_UNKNOWN, "PEER_HOST_NO_ECHO"), hop
+
+    def underlay(found: PathFound) -> tuple[int, str]:
+        return next((hop.state, hop.reason) for hop in found.hops if hop.name == "underlay")
+
+    silent = (PATH_HOP_STATE_UNKNOWN, "PEER_HOST_NO_ECHO")
+    found = await tunnelled.site.finds(lambda found: underlay(found) == silent)
+    assert underlay(found) == silent, summary(found)
 
 
 _FDB = ("bridge", "fdb", "del", "{mac}", "dev", "{tunnel}")
@@ -111,6 +114,5 @@ BREAKAGES: dict[str, tuple[tuple[str, ...], str, str]] = {
 async def test_a_breakage_is_named(tunnelled: Tunnelled, breakage: str) -> None:
     command, hop, reason = BREAKAGES[breakage]
     await tunnelled.site.command(*(part.format(**tunnelled.devices) for part in command))
-    found = await tunnelled.site.first_broken()
-    assert (found.name, found.reason) == (hop, reason), found
-    assert found.observed and found.remedy
+    told = await tunnelled.site.names(hop, reason)
+    assert told.observed and told.remedy

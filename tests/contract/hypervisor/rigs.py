@@ -146,7 +146,7 @@ class LibvirtRig:
             virt_types=["qemu"],
             patience_s=PATIENCE_S,
             release_patience_s=PATIENCE_S,
-            tap_patience_s=0.5,
+            tap_patience_s=PATIENCE_S,
         )
         self.handler = DomainHandler(self.driver, self.state, shutdown_grace_s=0)
         await self.driver.open()

@@ -1,4 +1,8 @@
-"""A guest as a network sees it: it opens the port's tap as QEMU does; behind it is a namespace with one interface."""
+"""A guest as a network sees it: it opens the port's tap as QEMU does; behind it is a namespace with one interface.
+
+What it asks for has two verbs: one waits with patience for what should come (`reaches`, `finds`, `dhcp`), the other
+asks once for what should not (`is_cut_off_from`, `finds_nobody_at`, `hears_no_dhcp`).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,11 @@ import select
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,10 +28,17 @@ from net_agent.drivers.linux.links import disable_ipv6, get_link
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.tap import IFF_NO_PI, IFF_TAP, TUNSETIFF
 from net_agent.model import Port
+from tests.contract.network import echo
+from tests.contract.network.waiting import IN_VAIN_S, PATIENCE_S
 
 T = TypeVar("T")
 
+# Of a command that does end: only what hangs takes so long.
+COMMAND_S = 60.0
 _FRAME_OCTETS = 65_550
+_ECHO_AGAIN_S = 0.5
+# nslookup's, of what a server has said; of its silence it has other words.
+_NO_SUCH_NAME = "an't find"
 _DHCP_SCRIPT = """#!/bin/sh
 # Says what it was told, and acts on it: RFC 3442 routes (option 121) go before the router of option 3.
 [ "$1" = bound ] || [ "$1" = renew ] || exit 0
@@ -87,21 +101,28 @@ class Guest:
     async def inside(self, function: Callable[[], T]) -> T:
         return await self._namespaces.inside(self._name, function)
 
-    async def run(self, *argv: str, timeout_s: float = 10.0) -> subprocess.CompletedProcess[str]:
+    async def run(self, *argv: str, timeout_s: float = COMMAND_S) -> subprocess.CompletedProcess[str]:
         def run() -> subprocess.CompletedProcess[str]:
             return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
 
         return await self.inside(run)
 
-    async def dhcp(self, *, tries: int = 8) -> DhcpAnswer | None:
-        """Asks for an address and takes it; None: nobody answered (one try a second)."""
+    async def dhcp(self) -> DhcpAnswer | None:
+        """Asks for an address until it has one, and takes it; None: nobody answered."""
+        return await self._ask_for_address(tries=int(PATIENCE_S))
+
+    async def hears_no_dhcp(self) -> bool:
+        return await self._ask_for_address(tries=1) is None
+
+    async def _ask_for_address(self, tries: int) -> DhcpAnswer | None:
+        """One try a second."""
         script = self._folder / "udhcpc.sh"
         script.write_text(_DHCP_SCRIPT)
         script.chmod(0o755)
         names = ("hostname", "domain", "mtu", "staticroutes", "msstaticroutes")
         wanted = [part for name in names for part in ("-O", name)]
         command = ["busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", str(script), "-t", str(tries), "-T", "1"]
-        result = await self.run(*command, *wanted, timeout_s=30)
+        result = await self.run(*command, *wanted, timeout_s=COMMAND_S + tries)
         if result.returncode != 0:
             return None
         pairs = (line.partition("=") for line in result.stdout.splitlines())
@@ -112,16 +133,35 @@ class Guest:
         await self.run("ip", "addr", "flush", "dev", "eth0")
         assert (await self.run("ip", "addr", "add", cidr, "dev", "eth0")).returncode == 0
 
-    async def ping(self, address: str) -> bool:
-        return (await self.run("busybox", "ping", "-c", "1", "-W", "1", address)).returncode == 0
+    async def reaches(self, address: str, *, octets: int = 56) -> bool:
+        """An echo comes back, with so many octets in it."""
+        ask = partial(echo.answered, address, within_s=PATIENCE_S, every_s=_ECHO_AGAIN_S, octets=octets)
+        return await self.inside(ask)
 
-    async def arping(self, address: str) -> bool:
-        """Somebody says that the address is theirs."""
-        return (await self.run("busybox", "arping", "-c", "1", "-w", "1", "-I", "eth0", address)).returncode == 0
+    async def is_cut_off_from(self, address: str) -> bool:
+        """One echo does not come back."""
+        return not await self.inside(partial(echo.answered, address, within_s=IN_VAIN_S, every_s=IN_VAIN_S))
+
+    async def finds(self, address: str) -> bool:
+        """Somebody says by ARP that the address is theirs."""
+        return await self._arping(address, "-f", "-w", f"{PATIENCE_S:g}")
+
+    async def finds_nobody_at(self, address: str) -> bool:
+        return not await self._arping(address, "-c", "1", "-w", f"{IN_VAIN_S:g}")
+
+    async def _arping(self, address: str, *options: str) -> bool:
+        asked = await self.run("busybox", "arping", *options, "-I", "eth0", address)
+        assert "Received" in asked.stdout, f"nothing was asked: {asked}"
+        return asked.returncode == 0
 
     async def resolve(self, name: str, server: str = "10.77.0.2") -> str | None:
-        """The IPv4 address of this name, by the DNS of its network; None: nobody knows it."""
-        answer = await self.run("busybox", "nslookup", "-type=a", name, server)
+        """The IPv4 address of this name, by the DNS of its network; None: by its word, nobody has it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            answer = await self.run("busybox", "nslookup", "-type=a", name, server)
+            if answer.returncode == 0 or _NO_SUCH_NAME in answer.stdout + answer.stderr:
+                break
+            assert time.monotonic() < deadline, f"{server} does not answer: {answer}"
         found = re.findall(r"^Address(?: \d+)?: (\d+\.\d+\.\d+\.\d+)$", answer.stdout, re.MULTILINE)
         return found[-1] if answer.returncode == 0 and found else None
 
@@ -143,10 +183,16 @@ class Guest:
                 return
             for source in readable:
                 try:
-                    os.write(pairs[source], os.read(source, _FRAME_OCTETS))
+                    frame = os.read(source, _FRAME_OCTETS)
+                except BlockingIOError:
+                    continue
                 except OSError:
                     # The port was unplugged under us: a guest's card goes dead, the guest doesn't.
-                    pairs.pop(source, None)
+                    del pairs[source]
+                    continue
+                # An end that is down, gone, or full loses this frame, and may hear the next.
+                with suppress(OSError):
+                    os.write(pairs[source], frame)
 
 
 def _open_tap(name: str) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -22,13 +24,15 @@ from net_agent.drivers.simulated import SimulatedDriver
 from net_agent.model import Network, Port, SecurityGroup, SecurityGroupRule, Subnet
 from net_agent.model.kinds import DERIVED_KINDS
 from net_agent.teardown import teardown
-from tests.contract.network.guest import Guest
-from tests.contract.network.waiting import until
+from tests.contract.network.guest import COMMAND_S, Guest
+from tests.contract.network.waiting import PATIENCE_S
 
 # The interface by which hosts reach each other, where there are several.
 UNDERLAY = "under0"
 PHYSICAL_NETWORKS = {"physnet1": "uplink1"}
 METADATA_KEY = b"m" * 32
+# What somebody sets of an interface, by ip-link(8)'s names.
+_SET = ("ifindex", "ifname", "ifalias", "link", "master", "mtu", "address", "qdisc")
 
 
 def rule(*, egress: bool = False, ip_version: int = 4, **fields: Any) -> SecurityGroupRule:
@@ -200,11 +204,11 @@ class LinuxHost:
     async def boot(self, port: Port) -> None:
         guest = await self.guest(port)
         assert await guest.dhcp() is not None
-        assert await guest.ping(str(port.network.subnets[0].dhcp_ip))
+        assert await guest.reaches(str(port.network.subnets[0].dhcp_ip))
 
     async def command(self, *argv: str, namespace: str | None = None) -> str:
         def run() -> str:
-            return subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True).stdout
+            return subprocess.run(argv, capture_output=True, text=True, timeout=COMMAND_S, check=True).stdout
 
         if namespace is None:
             return await self.namespaces.on_host(run)
@@ -216,24 +220,25 @@ class LinuxHost:
 
     async def kill(self, network: Network, name: str) -> None:
         """Kills one of the network's processes, and waits until it is dead."""
-        pid = self.pids(network)[name]
-        os.kill(pid, signal.SIGKILL)
-
-        async def dead() -> bool:
-            return not command_line(pid)
-
-        await until(dead)
+        process = os.pidfd_open(self.pids(network)[name])
+        try:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            # Readable once it has ended, and its sockets with it; its command line goes before them.
+            ended, _, _ = await asyncio.to_thread(select.select, [process], [], [], PATIENCE_S)
+            assert ended, f"{name} does not end"
+        finally:
+            os.close(process)
 
     async def fingerprint(self, network: Network) -> object:
-        """Interface indexes and flags, process ids with start times, rules with their handles."""
-        links = await self.command("ip", "-o", "link")
+        """Interfaces as they were set, process ids with start times, rules with their handles."""
+        links = _settings(json.loads(await self.command("ip", "-j", "-d", "link")))
         inner = await self.command("ip", "-o", "addr", namespace=dhcp_namespace(network.network_id))
         rules = await self.command("nft", "-a", "list", "ruleset")
         processes = {
             name: (pid, command_line(pid), read_text(Path(f"/proc/{pid}/stat")).split()[21])
             for name, pid in self.pids(network).items()
         }
-        return _without_counters(links), inner, _without_counters(rules), processes
+        return links, inner, _without_counters(rules), processes
 
     async def leftovers(self) -> list[str]:
         links = [
@@ -262,6 +267,15 @@ class LinuxHost:
         lines = (command_line(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
         own = (str(self.folder / "networks"), str(self.folder / "routers"))
         return [line for line in lines if any(each in part for part in line for each in own)]
+
+
+def _settings(links: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without what the kernel makes of them, and shows a moment later: carriers, and what timers and counts say."""
+    return [
+        {name: link.get(name) for name in _SET}
+        | {"up": "UP" in link["flags"], "kind": link.get("linkinfo", {}).get("info_kind")}
+        for link in links
+    ]
 
 
 def _without_counters(text: str) -> str:

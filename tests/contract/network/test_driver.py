@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from net_agent.drivers.base import ABSENT, NetworkFault
+from net_agent.drivers.base import ABSENT, Lease, Neighbour, NetworkFault
 from net_agent.model import Bandwidth
 from tests.contract.network.fabric import make_peer, make_vxlan
 from tests.contract.network.hosts import Host, make_network, make_port
@@ -116,11 +116,15 @@ async def test_a_booted_guest_is_seen(host: Host) -> None:
     await host.driver.plug(port)
     await host.boot(port)
 
+    leases: list[Lease] = []
+    neighbours: list[Neighbour] = []
+
     async def seen() -> bool:
-        return bool(await host.driver.leases()) and bool(await host.driver.neighbours())
+        leases[:], neighbours[:] = await host.driver.leases(), await host.driver.neighbours()
+        return bool(leases and neighbours)
 
     await until(seen)
-    lease, neighbour = (await host.driver.leases())[0], (await host.driver.neighbours())[0]
+    [lease], [neighbour] = leases, neighbours
     address = str(port.addresses[0])
     assert (lease.port_id, lease.mac_address, lease.ip_address) == (port.port_id, port.mac_address, address)
     assert (neighbour.port_id, neighbour.ip_address) == (port.port_id, address)

@@ -15,16 +15,19 @@ from tests.contract.network.test_linux_host import BREAKAGES
 
 pytestmark = pytest.mark.root
 
-# From the breakage to the next round, and that.
-WITHIN_S = 10.0 - 3.0
+# From the breakage to the next round, and that; on a machine so busy that already the making of it took long, as much
+# longer.
+WITHIN_S, TIMES_ITS_MAKING = 10.0 - 3.0, 4.0
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
 async def test_what_breaks_comes_back_and_another_network_is_not_touched(linux: LinuxHost, breakage: str) -> None:
     network, other = make_vxlan(77), make_vxlan(78, "10.78.0.0/24")
     port, bystander = make_port(network, 11), make_port(other, 11)
-    for each in (port, bystander):
-        await linux.driver.plug(each)
+    began = time.monotonic()
+    await linux.driver.plug(port)
+    made_s = time.monotonic() - began
+    await linux.driver.plug(bystander)
     await linux.driver.keep(make_peer(network, 12))
     guest = await linux.guest(bystander)
     assert await guest.dhcp() is not None
@@ -33,13 +36,13 @@ async def test_what_breaks_comes_back_and_another_network_is_not_touched(linux: 
     assert not (await linux.driver.observe(port.port_id)).wired
     began = time.monotonic()
     assert await linux.driver.heal() == {}
-    assert time.monotonic() - began < WITHIN_S
+    assert time.monotonic() - began < max(WITHIN_S, TIMES_ITS_MAKING * made_s)
     for each in (port, bystander):
         assert (await linux.driver.observe(each.port_id)).wired
-    assert linux.pids(other) == untouched and await guest.ping("10.78.0.2")
+    assert linux.pids(other) == untouched and await guest.reaches("10.78.0.2")
     healed = await linux.guest(port)
     assert await healed.dhcp() is not None
-    assert await healed.arping("10.77.0.12"), "and the peers are known"
+    assert await healed.finds("10.77.0.12"), "and the peers are known"
 
 
 async def test_all_at_once(linux: LinuxHost) -> None:
@@ -99,4 +102,4 @@ async def test_a_host_that_has_booted_is_wired_again_from_its_disk(linux: LinuxH
     assert (await linux.driver.observe(port.port_id)).wired
     guest = await linux.guest(port)
     assert await guest.dhcp() is not None
-    assert await guest.arping("10.77.0.12") and await guest.resolve("guest-12") == "10.77.0.12"
+    assert await guest.finds("10.77.0.12") and await guest.resolve("guest-12") == "10.77.0.12"

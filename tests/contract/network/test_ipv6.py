@@ -18,7 +18,7 @@ from net_agent.model import Network, Port, Subnet
 from tests.contract.network.guest import Guest
 from tests.contract.network.hosts import LinuxHost, make_network, make_port
 from tests.contract.network.test_linux_guest import metadata_host
-from tests.contract.network.waiting import until
+from tests.contract.network.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.root
 
@@ -37,8 +37,9 @@ def port_on(network: Network, number: int) -> Port:
 
 
 async def speak_ipv6(guest: Guest) -> None:
-    """As a guest's system does by default."""
-    await guest.inside(lambda: write_sysctl("net/ipv6/conf/eth0/disable_ipv6", "0"))
+    """As a guest's system does by default, but that it asks for routers at once (RFC 4861, 6.3.7: within a second)."""
+    for name, value in (("router_solicitation_delay", "0"), ("disable_ipv6", "0")):
+        await guest.inside(partial(write_sysctl, f"net/ipv6/conf/eth0/{name}", value))
 
 
 async def has(guest: Guest, address: str) -> bool:
@@ -58,7 +59,7 @@ async def test_a_guest_makes_its_address_and_no_default_route(linux: LinuxHost) 
     await until(lambda: has(guest, address))
     assert "default" not in (await guest.run("ip", "-6", "route")).stdout
     assert (await guest.run("cat", "/proc/sys/net/ipv6/conf/eth0/mtu")).stdout == "1450\n"
-    await until(lambda: guest.ping("fd00:77::2"))
+    assert await guest.reaches("fd00:77::2")
 
     async def seen() -> bool:
         return any(found.ip_address == address for found in await linux.driver.neighbours())
@@ -76,10 +77,10 @@ async def test_its_neighbours_are_reached_and_spoofs_are_not_let_through(linux: 
     for guest, port in ((one, first), (other, second)):
         await speak_ipv6(guest)
         await until(partial(has, guest, str(port.addresses[1])))
-    await until(lambda: one.ping(str(second.addresses[1])))
+    assert await one.reaches(str(second.addresses[1]))
     await one.run("ip", "addr", "flush", "dev", "eth0", "scope", "global")
     await one.run("ip", "addr", "add", "fd00:77::bad/64", "dev", "eth0", "nodad")
-    assert not await one.ping(str(second.addresses[1]))
+    assert await one.is_cut_off_from(str(second.addresses[1]))
 
 
 async def test_nothing_is_advertised_where_addresses_are_not_made_so(linux: LinuxHost) -> None:
@@ -91,7 +92,7 @@ async def test_nothing_is_advertised_where_addresses_are_not_made_so(linux: Linu
 
 async def test_metadata_answers_on_the_link(tmp_path: Path) -> None:
     def ask() -> int:
-        connection = http.client.HTTPConnection("fe80::a9fe:a9fe%eth0", 80, timeout=2)
+        connection = http.client.HTTPConnection("fe80::a9fe:a9fe%eth0", 80, timeout=PATIENCE_S)
         try:
             connection.request("GET", "/openstack")
             return connection.getresponse().status

@@ -103,7 +103,7 @@ async def test_a_guest_gets_out_and_is_reached(linux: LinuxHost) -> None:
         await linux.driver.keep(derived)
     guest = await linux.guest(port)
     assert await guest.dhcp() is not None
-    assert await guest.ping("203.0.113.1")
+    assert await guest.reaches("203.0.113.1")
 
     async def answers() -> bool:
         found = await linux.command("sh", "-c", "busybox ping -c 1 -W 1 203.0.113.50 || true")

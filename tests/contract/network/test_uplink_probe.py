@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ import pytest
 from core.agent.faults import Faults
 from core.agent.state_folder import StateFolder
 from net_agent.conditions import Conditions
-from net_agent.drivers.linux.uplink_probe import foreign_mac
+from net_agent.drivers.linux.uplink_probe import Heard, ask, foreign_mac
 from net_agent.healer import Healer
 from net_agent.model import Network
 from tests.contract.network.hosts import LinuxHost, make_network
+from tests.contract.network.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -65,6 +67,12 @@ async def switched(linux: LinuxHost) -> AsyncIterator[Switched]:
         await linux.command("ip", *command.split())
     network = make_network("203.0.113.0/24", physical_network="physnet1", mtu=1500, external=True)
     await linux.driver.keep(network)
+
+    async def passes() -> bool:
+        """Bridges let pass what comes by an interface a moment after its carrier."""
+        return await ask(linux.namespaces, "uplink1", IPv4Address("203.0.113.1")) == Heard(own=True, foreign=True)
+
+    await until(passes)
     yield Switched(linux, network, switch)
     await linux.namespaces.delete(switch)
 

@@ -62,7 +62,7 @@ async def test_a_port_from_command_to_lease_through_kill_9(world: World, linux: 
 
         guest = await linux.guest(port)
         assert await guest.dhcp() is not None
-        assert await guest.ping("10.77.0.2")
+        assert await guest.reaches("10.77.0.2")
         await until(lambda: leases(world, port.port_id), "the lease is reported")
         await until(lambda: facts(world, port.port_id, "address"), "the address is reported")
         lease = leases(world, port.port_id)[0]
@@ -71,7 +71,7 @@ async def test_a_port_from_command_to_lease_through_kill_9(world: World, linux: 
 
         before = await linux.fingerprint(network)
         await agent.kill()
-        assert await guest.ping("10.77.0.2")
+        assert await guest.reaches("10.77.0.2")
         await agent.start()
         await until(lambda: len(facts(world, port.port_id, "port")) > 1, "it is reported anew")
         assert await linux.fingerprint(network) == before

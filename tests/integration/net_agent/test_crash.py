@@ -72,7 +72,7 @@ async def test_the_host_heals_while_the_control_plane_is_away(world: World, linu
         assert await guest.dhcp() is not None
 
         async def meets_the_peer() -> bool:
-            return await guest.arping("10.77.0.12") and await guest.resolve("guest-12") == "10.77.0.12"
+            return await guest.finds("10.77.0.12") and await guest.resolve("guest-12") == "10.77.0.12"
 
         async def break_it() -> None:
             await linux.kill(network, "dnsmasq")

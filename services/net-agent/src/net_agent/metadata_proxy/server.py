@@ -28,7 +28,7 @@ RETRY_AFTER_S = 5
 # How long the service is waited for by who can be answered without it: tiny clients give up after five seconds.
 SPARED_S = 2.0
 # h11 looks at the limit after each read: the smaller, the closer it is kept.
-_READ_OCTETS = 4_096
+READ_OCTETS = 4_096
 
 Log = Callable[..., None]
 # (request, its body, the guest's address) → the answer to pass on.
@@ -159,7 +159,7 @@ class _Client:
         while (event := self._http.next_event()) is h11.NEED_DATA:
             if self._http.they_are_waiting_for_100_continue:
                 await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-            self._http.receive_data(await self._reader.read(_READ_OCTETS))
+            self._http.receive_data(await self._reader.read(READ_OCTETS))
         return event
 
     async def _next_request(self) -> h11.Request | None:
