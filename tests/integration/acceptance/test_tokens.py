@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api_gateway.auth.tokens import Tokens, load_key
-from cirra.identity.v1.identity_pb2 import ROLE_ADMIN, ROLE_MEMBER, Principal
+from cirra.identity.v1.identity_pb2 import ROLE_MEMBER, Principal
 from cirra_sdk import AsyncClient
 from cirra_sdk.errors import InvalidArgument, PermissionDenied, Unauthenticated
 from cirra_sdk.state import Memory
@@ -22,6 +23,7 @@ from tests.integration.acceptance.refusals import refused
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LIFETIME = timedelta(hours=1)
+PATIENCE_S = 30.0
 
 
 def _principal(tenant: Tenant) -> Principal:
@@ -29,7 +31,7 @@ def _principal(tenant: Tenant) -> Principal:
         user_id=tenant.user.uid,
         user_name=tenant.user.display_name,
         project_id=tenant.project.uid,
-        roles=[ROLE_MEMBER, ROLE_ADMIN],
+        roles=[ROLE_MEMBER],
     )
 
 
@@ -114,6 +116,41 @@ async def test_a_revoked_token_is_refused_everywhere(tenant: Tenant, parts: Part
     # By password, another one is had; revoking what was revoked is no error.
     await tenant.at(1).tokens.revoke(text)
     assert (await tenant.at(1).networks.get(parts.network)).uid == parts.network.uid
+
+
+async def test_a_role_that_is_taken_away_is_gone_at_once(tenant: Tenant, parts: Parts) -> None:
+    cloud, roles = tenant.cloud, tenant.cloud.admin.users
+    text = await tenant.client.access_token()
+    clients = [cloud.account(token=text, gateway=gateway).client for gateway in (0, 1)]
+    watching = [asyncio.create_task(_watch(client)) for client in clients]
+    for client in clients:
+        assert [each.uid async for each in client.networks.list()] == [parts.network.uid]
+    await roles.revoke_role(tenant.user, ROLE_MEMBER, tenant.project)
+    async with asyncio.timeout(PATIENCE_S):
+        assert await asyncio.gather(*watching) == ["ROLE_REVOKED"] * 2
+    for client in clients:
+        await _is_refused(tenant, parts, client, "ROLE_REVOKED", "log in again")
+    async with refused(cloud, PermissionDenied, "NO_ROLE_IN_PROJECT"):
+        await tenant.at(1).networks.get(parts.network)
+    await roles.grant_role(tenant.user, ROLE_MEMBER, tenant.project)
+    assert (await tenant.at(1).networks.get(parts.network)).uid == parts.network.uid
+
+
+async def test_a_user_that_is_deleted_is_let_in_no_more(cloud: Cloud) -> None:
+    stranger = await cloud.tenant()
+    client = cloud.account(token=await stranger.client.access_token()).client
+    assert [each.uid async for each in client.networks.list()] == []
+    await cloud.admin.users.delete(stranger.user)
+    async with asyncio.timeout(PATIENCE_S):
+        assert await _watch(client) == "ROLE_REVOKED"
+
+
+async def _watch(client: AsyncClient) -> str:
+    """Until the gateway ends it: the reason."""
+    with pytest.raises(Unauthenticated) as raised:
+        async for _ in client.events.watch():
+            pass
+    return raised.value.reason
 
 
 async def test_nobody_ends_anothers_token(cloud: Cloud, standing: Standing) -> None:

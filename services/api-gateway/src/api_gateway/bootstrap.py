@@ -26,8 +26,8 @@ from api_gateway.api.router import RouterService
 from api_gateway.api.security_group import SecurityGroupService
 from api_gateway.api.server_group import ServerGroupService
 from api_gateway.auth.interceptor import authentication
-from api_gateway.auth.revocations import Revocations
 from api_gateway.auth.tokens import Tokens, load_key
+from api_gateway.auth.validity import Validity
 from api_gateway.conductor import Conductor
 from api_gateway.events.feed import Feed
 from api_gateway.images.blobs import Blobs, sweep_forever
@@ -77,8 +77,8 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
     await projector.prepare()
     lifetime.start(projector.run(), "projector")
     feed = Feed(plane.bus, plane.log, plane.events)
-    revocations = Revocations(plane.clock.now)
-    feed.listen(revocations.heard, lambda up_to: revocations.load(plane.log, up_to))
+    validity = Validity(plane.clock.now)
+    feed.listen(validity.heard, lambda up_to: validity.load(plane.log, up_to))
     lifetime.start(feed.run(), "feed")
     store = Store(plane.log.pool, schema)
     await feed.wait_started()
@@ -108,7 +108,7 @@ async def bootstrap(lifetime: Lifetime, settings: GatewaySettings) -> None:
         listen=settings.listen,
         tls=plane.tls,
         require_client=False,
-        extra_layers=[authentication(tokens, revocations, _caught_up(feed))],
+        extra_layers=[authentication(tokens, validity, _caught_up(feed))],
     )
     lifetime.on_stop(server.stop, "server")
     lifetime.ready(grpc=server.address, http=http.address)
@@ -184,9 +184,10 @@ async def _wanted_blobs(store: Store) -> set[str]:
     return {row.resource.sha256 for row in images.rows if row.resource.sha256}
 
 
-def _caught_up(feed: Feed) -> Callable[[int], Awaitable[None]]:
-    async def caught_up(position: int) -> None:
-        if not await feed.wait_for(await feed.within(position), AUTHENTICATION_WAIT_S):
-            raise Unavailable(f"position {position} of the log is not known here yet", remedy="try again in a moment")
+def _caught_up(feed: Feed) -> Callable[[int | None], Awaitable[None]]:
+    async def caught_up(position: int | None) -> None:
+        target = await feed.end() if position is None else await feed.within(position)
+        if not await feed.wait_for(target, AUTHENTICATION_WAIT_S):
+            raise Unavailable(f"position {target} of the log is not known here yet", remedy="try again in a moment")
 
     return caught_up

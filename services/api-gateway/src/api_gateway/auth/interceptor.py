@@ -11,8 +11,8 @@ from typing import Any
 from opentelemetry import trace
 
 from api_gateway.auth.policy import Need, allow, need_of
-from api_gateway.auth.revocations import Revocations
 from api_gateway.auth.tokens import AccessToken, Tokens
+from api_gateway.auth.validity import Validity
 from core.context import acting
 from core.errors import Unauthenticated
 from core.rpc.context import set_principal
@@ -22,8 +22,8 @@ from core.rpc.metadata import min_position, text
 _SCHEME = "bearer "
 
 
-def authentication(tokens: Tokens, revocations: Revocations, caught_up: Callable[[int], Awaitable[None]]) -> Layer:
-    """`caught_up`: returns once `revocations` knows the log up to a position.
+def authentication(tokens: Tokens, validity: Validity, caught_up: Callable[[int | None], Awaitable[None]]) -> Layer:
+    """`caught_up`: returns once `validity` knows the log up to a position; None: up to its end.
 
     Whatever principal the caller's metadata claims is dropped: only a token makes one here.
     """
@@ -35,15 +35,14 @@ def authentication(tokens: Tokens, revocations: Revocations, caught_up: Callable
                 return await handler(call, request)
             token = tokens.verify(_bearer(call))
             await caught_up(min_position(call.context))
-            if token.token_id in revocations:
-                raise Unauthenticated("the access token was revoked", reason="TOKEN_REVOKED", remedy="log in again")
+            await validity.require(token, lambda: caught_up(None))
             allow(call.method, token.principal)
             set_principal(token.principal)
             _annotate(token)
             with acting(actor=token.principal.user_id):
                 if not _is_watch(call.method):
                     return await handler(call, request)
-                async with _while_valid(token, revocations, tokens.now):
+                async with _while_valid(token, validity, tokens.now):
                     return await handler(call, request)
 
         return authenticated
@@ -56,23 +55,19 @@ def _is_watch(method: str) -> bool:
 
 
 @asynccontextmanager
-async def _while_valid(
-    token: AccessToken, revocations: Revocations, now: Callable[[], datetime]
-) -> AsyncIterator[None]:
+async def _while_valid(token: AccessToken, validity: Validity, now: Callable[[], datetime]) -> AsyncIterator[None]:
     """A watch, which lasts as long as its watcher likes, ends when its token does: Unauthenticated."""
     clock = asyncio.get_running_loop().time
     try:
         async with asyncio.timeout((token.expires_at - now()).total_seconds()) as limit:
-            with revocations.telling(token.token_id, lambda: limit.reschedule(clock())):
+            with validity.telling(token, lambda: limit.reschedule(clock())):
                 yield
     except TimeoutError as error:
         if not limit.expired():
             raise
-        reason, how = (
-            ("TOKEN_REVOKED", "was revoked") if token.token_id in revocations else ("TOKEN_EXPIRED", "expired")
-        )
+        fault = validity.fault(token) or Unauthenticated("the access token expired", reason="TOKEN_EXPIRED")
         raise Unauthenticated(
-            f"the access token {how}: watching ends with it", reason=reason, remedy="log in again, and watch again"
+            f"{fault}: watching ends with it", reason=fault.reason, remedy="log in again, and watch again"
         ) from error
 
 

@@ -127,7 +127,11 @@ class Feed:
     async def within(self, position: int) -> int:
         """The position, or the log's end where that is before it: a client may remember one of a history that was lost
         by a restore."""
-        return position if position <= self.position else min(position, (await self._event_log.head()).position)
+        return position if position <= self.position else min(position, await self.end())
+
+    async def end(self) -> int:
+        """The position of the log's last event."""
+        return (await self._event_log.head()).position
 
     async def wait_for(self, position: int, timeout_s: float) -> bool:
         """True once all events up to the position were delivered; False when they were not in time."""
