@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_OK, PATH_HOP_STATE_UNKNOWN, PathFound
+from cirra.agent.v1.desired_pb2 import Question
+from cirra.agent.v1.diagnosis_pb2 import PATH_HOP_STATE_OK, PATH_HOP_STATE_UNKNOWN, PathFound, PathHop, PortPath
+from net_agent.diagnosis.path import Targets
+from net_agent.diagnosis.reader import PathReader
+from net_agent.drivers.linux.driver import LinuxDriver
 from net_agent.drivers.linux.vxlan import vxlan_device
 from net_agent.model import Peer
 from tests.contract.diagnosis.site import Site, serving, states, summary
@@ -77,12 +81,26 @@ async def test_a_guest_with_peers(tunnelled: Tunnelled) -> None:
 async def test_a_host_that_answers_no_echo_is_not_called_broken(tunnelled: Tunnelled) -> None:
     await tunnelled.site.command("sysctl", "-w", "net.ipv4.icmp_echo_ignore_all=1", namespace=tunnelled.other)
 
-    def underlay(found: PathFound) -> tuple[int, str]:
-        return next((hop.state, hop.reason) for hop in found.hops if hop.name == "underlay")
+    def underlay(found: PathFound) -> PathHop:
+        return next(hop for hop in found.hops if hop.name == "underlay")
 
-    silent = (PATH_HOP_STATE_UNKNOWN, "PEER_HOST_NO_ECHO")
-    found = await tunnelled.site.finds(lambda found: underlay(found) == silent)
-    assert underlay(found) == silent, summary(found)
+    def doubtful(found: PathFound) -> bool:
+        return (underlay(found).state, underlay(found).reason) == (PATH_HOP_STATE_UNKNOWN, "PEER_HOST_NO_ECHO")
+
+    found = await tunnelled.site.finds(doubtful)
+    assert doubtful(found), summary(found)
+    assert list(underlay(found).others) == [tunnelled.peer.port_id]
+
+
+async def test_of_the_other_end_only_its_side_is_told(tunnelled: Tunnelled) -> None:
+    driver = tunnelled.site.linux.driver
+    assert isinstance(driver, LinuxDriver)
+    await tunnelled.site.is_well()
+    question = Question(path=PortPath(port_id=tunnelled.site.port.port_id, side=True))
+    found = (await PathReader(driver.ground, Targets()).read(question)).path
+    assert [hop.name for hop in found.hops] == [
+        *("rules", "tap", "guest", "bridge", "host-filter", "uplink", "tunnel", "peers", "underlay", "faults")
+    ]
 
 
 _FDB = ("bridge", "fdb", "del", "{mac}", "dev", "{tunnel}")
@@ -116,3 +134,4 @@ async def test_a_breakage_is_named(tunnelled: Tunnelled, breakage: str) -> None:
     await tunnelled.site.command(*(part.format(**tunnelled.devices) for part in command))
     told = await tunnelled.site.names(hop, reason)
     assert told.observed and told.remedy
+    assert list(told.others) == ([tunnelled.peer.port_id] if hop == "underlay" else []), "whose host may know more"

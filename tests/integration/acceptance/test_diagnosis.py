@@ -46,6 +46,40 @@ async def test_the_first_broken_hop_is_the_verdict(cloud: Cloud, tenant: Tenant,
     assert (asked.to, asked.from_cidr, asked.capture) == ("tcp/22", "203.0.113.0/24", True)
 
 
+async def test_the_peer_s_host_is_asked_for_its_side(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
+    uid, port = await booted(cloud, tenant, parts, RIGHT)
+    peer, far = await booted(cloud, tenant, parts, BROKEN)
+    tenant.catch_up()
+    found = await cloud.admin.diagnosis.diagnose(uid, peer=peer, to="icmp")
+    assert [(hop.name, hop.port) for hop in found.hops] == [
+        *((name, port) for name in ("bound", "wired", "host", "rules")),
+        *((name, far) for name in ("bound", "wired", "host", "tap")),
+    ]
+    assert found.verdict.hop == found.hops[-1], "it is broken at the other end"
+    asked = {path.port_id: (path.side, path.to) for host in cloud.hosts for path in host.walked}
+    assert (asked[port], asked[far]) == ((False, "icmp"), (True, ""))
+
+
+async def test_hosts_that_do_not_answer_tunnels_are_asked_themselves(
+    cloud: Cloud, tenant: Tenant, parts: Parts
+) -> None:
+    far = [await booted(cloud, tenant, parts, BROKEN) for _ in range(4)]
+    nobody = "01a1ff41-f932-75c2-98e5-9c95acdd5962"
+    silent = agent.PathHop(
+        name="underlay", state=agent.PATH_HOP_STATE_BROKEN, others=[nobody, *(port for _, port in far)]
+    )
+    uid, port = await booted(cloud, tenant, parts, silent)
+    tenant.catch_up()
+    found = await cloud.admin.diagnosis.diagnose(uid)
+    asked = {hop.port: hop.host for hop in found.hops}
+    [own] = [host.name for host in cloud.hosts if port in host.paths]
+    hosts = {host.name for host in cloud.hosts for _, other in far if other in host.paths}
+    assert asked.pop(port) == own and found.verdict.hop.name == "underlay"
+    assert sorted(asked.values()) == sorted(hosts - {own}), "each once, and not the one that has told so"
+    walked = {path.port_id: path.side for host in cloud.hosts for path in host.walked}
+    assert all(walked[other] for other in asked)
+
+
 async def test_nothing_is_broken(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
     uid, port = await booted(cloud, tenant, parts, RIGHT, ABSENT)
     tenant.catch_up()
@@ -94,6 +128,8 @@ async def test_what_is_refused(cloud: Cloud, standing: Standing, tenant: Tenant,
             await diagnose(uid, to=wish)
     async with refused(cloud, InvalidArgument, "INVALID_ARGUMENT", "from_cidr"):
         await diagnose(uid, from_cidr="203.0.113.1/24")
+    async with refused(cloud, NotFound, "NOT_FOUND"):
+        await diagnose(uid, peer="01a1ff41-f932-75c2-98e5-9c95acdd5962")
     async with refused(cloud, NotFound, "NOT_FOUND"):
         await diagnose("01a1ff41-f932-75c2-98e5-9c95acdd5962")
 

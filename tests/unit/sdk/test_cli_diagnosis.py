@@ -38,7 +38,9 @@ def diagnosis(state: pb.HopState.ValueType, hop: pb.Hop | None = None) -> pb.Dia
 
 def test_what_is_broken_is_told_with_its_remedy(gateway: FakeGateway, cirra: Cirra) -> None:
     gateway.answers("Diagnose", diagnosis(pb.HOP_STATE_BROKEN, BROKEN))
-    result = cirra("network", "diagnose", "web", "--to", "tcp/22", "--from", "203.0.113.0/24", "--capture")
+    result = cirra(
+        "network", "diagnose", "web", "--to", "tcp/22", "--from", "203.0.113.0/24", "--capture", "--peer", "db"
+    )
     assert result.exit_code == 5
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines[:5] == [
@@ -50,8 +52,9 @@ def test_what_is_broken_is_told_with_its_remedy(gateway: FakeGateway, cirra: Cir
     ]
     assert lines[-2:] == ["broken at tap: tap1 is on no bridge (TAP_OFF_BRIDGE)", "remedy: put it back"]
     [request] = gateway.requests("Diagnose")
-    assert (request.instance, request.to, request.from_cidr, request.capture) == (
+    assert (request.instance, request.peer, request.to, request.from_cidr, request.capture) == (
         "web",
+        "db",
         "tcp/22",
         "203.0.113.0/24",
         True,

@@ -25,13 +25,20 @@ class Diagnosing:
         to: str = "",
         from_cidr: str = "",
         capture: bool = False,
+        peer: Instance | str = "",
     ) -> pb.Diagnosis:
         """All ports of an instance, or one. *to*: what others want from it, "tcp/22"; *from_cidr*: where they are.
+        *peer*: whom it doesn't reach, or who doesn't reach it.
 
         Raises NotFound, and FailedPrecondition for an instance that is not ACTIVE.
         """
         request = pb.DiagnoseRequest(
-            instance=name_of(instance), port=name_of(port), to=to, from_cidr=from_cidr, capture=capture
+            instance=name_of(instance),
+            port=name_of(port),
+            to=to,
+            from_cidr=from_cidr,
+            capture=capture,
+            peer=name_of(peer),
         )
         found: pb.Diagnosis = await self._transport.unary(self._stub.Diagnose, request)
         return found

@@ -29,6 +29,14 @@ async def diagnose(
     from_cidr: Annotated[
         str, typer.Option("--from", metavar="CIDR", help="With --to: where those others are; anywhere unless told.")
     ] = "",
+    peer: Annotated[
+        str,
+        typer.Option(
+            metavar="SERVER",
+            help="Whom it doesn't reach, or who doesn't reach it: its host is asked for its side.",
+            autocompletion=names_of("instances"),
+        ),
+    ] = "",
     capture: Annotated[bool, typer.Option("--capture", help="Follow probes from interface to interface.")] = False,
 ) -> None:
     """Walk the path of a server's packets on its host, hop by hop, and name what is broken (administrators)."""
@@ -37,7 +45,9 @@ async def diagnose(
 
     if not name and not port:
         raise UsageError("of what? give a server, or --port")
-    found = await session.client.diagnosis.diagnose(name, port=port, to=to, from_cidr=from_cidr, capture=capture)
+    found = await session.client.diagnosis.diagnose(
+        name, port=port, to=to, from_cidr=from_cidr, capture=capture, peer=peer
+    )
     session.output.resource(found, *diagnosis_tables(found))
     if found.verdict.state in (HOP_STATE_BROKEN, HOP_STATE_UNKNOWN):
         raise typer.Exit(EXIT_BROKEN)

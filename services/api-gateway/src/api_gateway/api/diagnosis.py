@@ -12,8 +12,8 @@ from api_gateway.views.network import PORT
 from cirra.network.v1 import diagnosis_pb2 as pb
 from cirra.network.v1 import diagnosis_pb2_grpc
 
-# The conductor asks twice, with its own patience each time.
-TIMEOUT_S = 25.0
+# The conductor asks twice, with its own patience each time; and then perhaps other hosts, once.
+TIMEOUT_S = 29.0
 _MAX_PORT = 65_535
 _TO = re.compile(r"(tcp|udp|sctp)/([0-9]{1,5})")
 
@@ -32,6 +32,9 @@ class DiagnosisService(Servicer, diagnosis_pb2_grpc.DiagnosisServiceServicer):
         if request.port:
             port = await fields.reference(call.reader, PORT, "port", request.port)
             asked.port = port.uid if port else ""
+        if request.peer:
+            peer = await fields.reference(call.reader, INSTANCE, "peer", request.peer)
+            asked.peer = peer.uid if peer else ""
         fields.check()
         conductor = self.parts.conductor
         found: pb.Diagnosis = await conductor.ask(conductor.diagnosis.Diagnose, asked, timeout_s=TIMEOUT_S)

@@ -17,24 +17,28 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`observed`: what was seen, for a person; `reason`: stable; `remedy`: of what is broken, what to do."""
+    """`observed`: what was seen, for a person; `reason`: stable; `remedy`: of what is broken, what to do.
+
+    `others`: ports of other hosts, one of each that may know more.
+    """
 
     state: State
     observed: str
     reason: str = ""
     remedy: str = ""
+    others: tuple[str, ...] = ()
 
 
 def ok(observed: str) -> Finding:
     return Finding(State.OK, observed)
 
 
-def broken(reason: str, observed: str, remedy: str) -> Finding:
-    return Finding(State.BROKEN, observed, reason, remedy)
+def broken(reason: str, observed: str, remedy: str, *, others: tuple[str, ...] = ()) -> Finding:
+    return Finding(State.BROKEN, observed, reason, remedy, others)
 
 
-def unknown(reason: str, observed: str) -> Finding:
-    return Finding(State.UNKNOWN, observed, reason)
+def unknown(reason: str, observed: str, *, others: tuple[str, ...] = ()) -> Finding:
+    return Finding(State.UNKNOWN, observed, reason, others=others)
 
 
 def not_applicable(observed: str) -> Finding:

@@ -21,6 +21,8 @@ from net_agent.model import Port
 
 # Networks that are asked at the same time.
 _AT_ONCE = 8
+# On a busy host an answer may come too late: who is not heard is asked again before anything is said.
+_TIMES = 2
 
 
 class HostFilterWatch:
@@ -70,9 +72,11 @@ class HostFilterWatch:
         # What lacks something gets no answer for that reason.
         if not (await self._driver.observe(port.port_id)).wired:
             return None
-        finding = await self._reader.look(port.port_id, HOST_FILTER)
-        if finding is not None and finding.state is State.OK:
-            self._passing.add(port.network.network_id)
-        if finding is None or finding.state is not State.BROKEN:
-            return None
+        for _ in range(_TIMES):
+            finding = await self._reader.look(port.port_id, HOST_FILTER)
+            if finding is None or finding.state is State.UNKNOWN:
+                return None
+            if finding.state is State.OK:
+                self._passing.add(port.network.network_id)
+                return None
         return NetworkFault(finding.observed, reason=finding.reason, remedy=finding.remedy)

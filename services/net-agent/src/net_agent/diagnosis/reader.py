@@ -24,7 +24,7 @@ from net_agent.diagnosis.path import GuestPath, Targets, Wish
 from net_agent.diagnosis.places import places, trace_of
 from net_agent.diagnosis.probe.capture import watching
 from net_agent.diagnosis.probe.voice import Voice, speaking_at
-from net_agent.diagnosis.table import HOPS, Hop
+from net_agent.diagnosis.table import HOPS, SIDE, Hop
 from net_agent.diagnosis.walk import walk
 
 _STATES = {
@@ -62,7 +62,8 @@ class PathReader:
             )
         async with self._locks[about.port_id]:
             path = GuestPath(ground, self._targets, Wish(about.to, about.from_cidr), faults=self._faults())
-            return Answer(path=await diagnose(path, capture=about.capture))
+            hops = SIDE if about.side else HOPS
+            return Answer(path=await diagnose(path, hops, capture=about.capture))
 
     async def look(self, port_id: str, hop: Hop) -> Finding | None:
         """At one hop of a port's path alone; None: the port is not on this host."""
@@ -74,7 +75,7 @@ class PathReader:
         return finding
 
 
-async def diagnose(path: GuestPath, *, capture: bool = False) -> PathFound:
+async def diagnose(path: GuestPath, hops: Sequence[Hop] = HOPS, *, capture: bool = False) -> PathFound:
     """capture: the probes are followed, too."""
     ground = path.ground
     async with (
@@ -82,7 +83,7 @@ async def diagnose(path: GuestPath, *, capture: bool = False) -> PathFound:
         _speaking(ground, entrance(path)) as path.outside,
         watching(ground.namespaces, places(path) if capture else ()) as watches,
     ):
-        found = await walk(path, HOPS)
+        found = await walk(path, hops)
     asked = [each for voice in (path.voice, path.outside) if voice is not None for each in voice.asked]
     traces = [trace_of(what, frame, watches) for what, frame in asked] if capture else []
     return PathFound(hops=[_message(hop, finding) for hop, finding in found], traces=traces)
@@ -111,4 +112,5 @@ def _message(hop: Hop, finding: Finding) -> PathHop:
         observed=finding.observed,
         reason=finding.reason,
         remedy=finding.remedy,
+        others=finding.others,
     )

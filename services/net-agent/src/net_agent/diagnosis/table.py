@@ -19,25 +19,29 @@ LIMIT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """`name`: stable. `title`: what is so when it is right. `limit_s`: after which it is unknown."""
+    """`name`: stable. `title`: what is so when it is right. `limit_s`: after which it is unknown.
+
+    `side`: it is between the guest and the tunnel, which another guest's packets take too.
+    """
 
     name: str
     title: str
     check: Check
     inward: bool = False
     limit_s: float = LIMIT_S
+    side: bool = False
 
 
-HOST_FILTER = Hop("host-filter", "the host's own rules let bridges pass", host_filter)
+HOST_FILTER = Hop("host-filter", "the host's own rules let bridges pass", host_filter, side=True)
 HOPS: tuple[Hop, ...] = (
-    Hop("rules", "the port's rules are in force", wiring.rules),
-    Hop("tap", "the tap is up and on its bridge", wiring.tap),
-    Hop("guest", "the guest has its card plugged", wiring.guest),
-    Hop("bridge", "the bridge is up", wiring.bridge),
+    Hop("rules", "the port's rules are in force", wiring.rules, side=True),
+    Hop("tap", "the tap is up and on its bridge", wiring.tap, side=True),
+    Hop("guest", "the guest has its card plugged", wiring.guest, side=True),
+    Hop("bridge", "the bridge is up", wiring.bridge, side=True),
     HOST_FILTER,
-    Hop("uplink", "the uplink is on the bridge and has a carrier", wiring.uplink),
-    Hop("tunnel", "the tunnel to other hosts is up", tunnel.tunnel),
-    Hop("peers", "the ways to guests of other hosts are known", tunnel.peers),
+    Hop("uplink", "the uplink is on the bridge and has a carrier", wiring.uplink, side=True),
+    Hop("tunnel", "the tunnel to other hosts is up", tunnel.tunnel, side=True),
+    Hop("peers", "the ways to guests of other hosts are known", tunnel.peers, side=True),
     Hop("dhcp", "DHCP answers", services.dhcp),
     Hop("address", "the guest has its address", services.address),
     Hop("metadata", "metadata answers", metadata.metadata),
@@ -59,9 +63,11 @@ HOPS: tuple[Hop, ...] = (
     Hop("gateway-ipv6", "the IPv6 gateway answers", ipv6.gateway),
     Hop("dns-ipv6", "DNS answers by IPv6", ipv6.dns),
     Hop("outside-ipv6", "the outside answers by IPv6", ipv6.outside),
-    Hop("underlay", "the hosts of its network's other guests answer", underlay),
-    Hop("faults", "the host could make all that it was told", faults),
+    Hop("underlay", "the hosts of its network's other guests answer", underlay, side=True),
+    Hop("faults", "the host could make all that it was told", faults, side=True),
     Hop("floating-dnat", "the floating IP is led to the guest", inward.floating_dnat, inward=True),
     Hop("groups", "security groups let it pass", groups, inward=True),
     Hop("reached", "the guest is reached", inward.reached, inward=True),
 )
+SIDE: tuple[Hop, ...] = tuple(hop for hop in HOPS if hop.side)
+"""What a host is asked of a guest that is at the other end of another one's way."""

@@ -49,15 +49,18 @@ async def underlay(path: GuestPath) -> Finding:
             "PEER_HOST_SILENT",
             f"{_named(gone, ends)}: nobody answers at its address of tunnels, asked from {source}",
             "see whether the host is up (cirra host list), and the wires and switches between the two",
+            others=_guests(path, gone),
         )
     if short := [address for address in targets if address in answered and address not in whole]:
         return broken(
             "UNDERLAY_MTU_TOO_SMALL",
             f"{_named(short, ends)}: answers, but not when {octets} octets are asked, as tunnels of this network need",
             "raise the MTU of what is between the hosts, or lower the network's: cirra network set --mtu",
+            others=_guests(path, short),
         )
     if silent:
-        return unknown("PEER_HOST_NO_ECHO", f"{_named(silent, ends)}: no answer to ICMP echo; it may be filtered")
+        seen = f"{_named(silent, ends)}: no answer to ICMP echo; it may be filtered"
+        return unknown("PEER_HOST_NO_ECHO", seen, others=_guests(path, silent))
     return ok(f"{_named(targets, ends)} answers at its address of tunnels, to {octets} octets too")
 
 
@@ -77,6 +80,16 @@ def _ends(path: GuestPath) -> Mapping[IpAddress, str] | None:
         return None
     peers = (peer for network in found for peer in path.ground.wanted.peers_on(network.network_id))
     return {peer.tunnel_address: peer.host for peer in peers if peer.tunnel_address is not None}
+
+
+def _guests(path: GuestPath, addresses: Collection[IpAddress]) -> tuple[str, ...]:
+    """A guest's port of each of these hosts, of the first few."""
+    found: dict[IpAddress, str] = {}
+    for network in networks(path):
+        for peer in path.ground.wanted.peers_on(network.network_id):
+            if (address := peer.tunnel_address) is not None and address in addresses:
+                found.setdefault(address, peer.port_id)
+    return tuple(found[address] for address in sorted(found, key=str)[:_MANY])
 
 
 def _named(addresses: Collection[IpAddress], ends: Mapping[IpAddress, str]) -> str:
