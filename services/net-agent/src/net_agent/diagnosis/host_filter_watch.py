@@ -72,6 +72,7 @@ class HostFilterWatch:
         # What lacks something gets no answer for that reason.
         if not (await self._driver.observe(port.port_id)).wired:
             return None
+        fault = None
         for _ in range(_TIMES):
             finding = await self._reader.look(port.port_id, HOST_FILTER)
             if finding is None or finding.state is State.UNKNOWN:
@@ -79,4 +80,5 @@ class HostFilterWatch:
             if finding.state is State.OK:
                 self._passing.add(port.network.network_id)
                 return None
-        return NetworkFault(finding.observed, reason=finding.reason, remedy=finding.remedy)
+            fault = NetworkFault(finding.observed, reason=finding.reason, remedy=finding.remedy)
+        return fault
