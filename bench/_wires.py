@@ -37,32 +37,33 @@ class Space:
     @asynccontextmanager
     async def make(cls, what: str) -> AsyncIterator[Space]:
         name = f"bench-{what}-{os.urandom(3).hex()}"
-        await _checked("ip", "netns", "add", name)
+        await checked("ip", "netns", "add", name)
         try:
             space = cls(Path("/run/netns") / name)
             await space.ip("link set lo up")
             yield space
         finally:
-            await _checked("ip", "netns", "del", name)
+            await checked("ip", "netns", "del", name)
 
     def enter(self, *command: str) -> list[str]:
         """The command that runs *command* there."""
         return ["nsenter", f"--net={self.path}", "--", *command]
 
     async def ip(self, words: str) -> None:
-        await _checked(*self.enter("ip", *words.split()))
+        await checked(*self.enter("ip", *words.split()))
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Of a wire. `address`: the receiver's."""
+    """Of a wire. `host`: the sender's; `address`: the receiver's."""
 
+    host: Space
     sender: Space
     receiver: Space
     address: str
 
 
-async def _checked(*command: str) -> str:
+async def checked(*command: str) -> str:
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}")
@@ -120,7 +121,7 @@ async def _in_place_of_taps(placed: list[tuple[LinuxHost, Port]]) -> AsyncIterat
             bridge, address = port.network.bridge, str(port.addresses[0])
             spaces.append(await _guest(stack, Space(host.namespace), port.device, bridge, port.mac_address, address))
         await _guarded(placed)
-        yield Ends(spaces[0], spaces[1], str(placed[1][1].addresses[0]))
+        yield Ends(Space(placed[0][0].namespace), spaces[0], spaces[1], str(placed[1][1].addresses[0]))
         await _guarded(placed)
 
 
@@ -143,7 +144,7 @@ async def bare_bridge() -> AsyncIterator[Ends]:
             await _guest(stack, host, f"tap{number}", "bridge0", mac_address, address)
             for number, (mac_address, address) in enumerate(zip(_MAC_ADDRESSES, _ADDRESSES, strict=True))
         ]
-        yield Ends(spaces[0], spaces[1], _ADDRESSES[1])
+        yield Ends(host, spaces[0], spaces[1], _ADDRESSES[1])
 
 
 @asynccontextmanager
@@ -159,12 +160,12 @@ async def bare_tunnel() -> AsyncIterator[Ends]:
             await host.ip("link set under0 up")
             await host.ip(f"link add vxlan0 mtu {MTU} type vxlan id {VNI} dstport 4789 local {here} nolearning")
             for mac_address in ("00:00:00:00:00:00", _MAC_ADDRESSES[1 - number]):
-                await _checked(
+                await checked(
                     *host.enter("bridge", "fdb", "append", mac_address, "dev", "vxlan0", "dst", there, "self")
                 )
             await host.ip("link set vxlan0 master bridge0 up")
             spaces.append(await _guest(stack, host, "tap0", "bridge0", _MAC_ADDRESSES[number], _ADDRESSES[number]))
-        yield Ends(spaces[0], spaces[1], _ADDRESSES[1])
+        yield Ends(hosts[0], spaces[0], spaces[1], _ADDRESSES[1])
 
 
 @asynccontextmanager
@@ -174,6 +175,6 @@ async def _bare_host() -> AsyncIterator[Space]:
         # A new namespace shows bridged frames to the hooks of IP.
         for hook in ("ip", "ip6", "arp"):
             name = f"/proc/sys/net/bridge/bridge-nf-call-{hook}tables"
-            await _checked(*host.enter("sh", "-c", f"! test -e {name} || echo 0 >{name}"))
+            await checked(*host.enter("sh", "-c", f"! test -e {name} || echo 0 >{name}"))
         await host.ip("link set bridge0 up")
         yield host

@@ -17,6 +17,7 @@ from core.ids import bridge_device, dhcp_namespace, tap_device, uuid7
 from net_agent.drivers.base import NetworkDriver
 from net_agent.drivers.linux.driver import LinuxDriver
 from net_agent.drivers.linux.files import read_text
+from net_agent.drivers.linux.guard.groups import LIMITS
 from net_agent.drivers.linux.namespace import NETNS_DIRECTORY, Namespaces
 from net_agent.drivers.linux.process import command_line
 from net_agent.drivers.linux.proxy import ProxyIdentity
@@ -139,6 +140,8 @@ class LinuxHost:
     ) -> None:
         self.folder = folder
         self.tunnel_address = tunnel_address
+        # Of each port's connections; counts with the next driver.
+        self.limits = LIMITS
         self._netns = netns
         self.name = f"host-{os.urandom(4).hex()}"
         self._outer = Namespaces(threads=2)
@@ -170,6 +173,7 @@ class LinuxHost:
             physical_networks=PHYSICAL_NETWORKS,
             namespaces=self._own_namespaces(),
             tunnel_address=self.tunnel_address,
+            limits=self.limits,
         )
 
     async def restart(self, between: Callable[[], None] = lambda: None) -> None:

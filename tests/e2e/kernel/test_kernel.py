@@ -21,7 +21,7 @@ pytestmark = [
 
 BOOT_AND_TESTS_S = 1500.0
 FOLDER = "tests/contract/network"
-FILES = ("test_vlan", "test_linux_security_groups")
+FILES = ("test_vlan", "test_linux_security_groups", "test_connection_limits")
 # The device of taps is made by udev on a host; 8021q comes with the first VLAN.
 MODULES = ("tun",)
 # 30 ports amid 80 changes: many minutes here, of what no kernel decides.
@@ -54,3 +54,7 @@ async def test_vlan_networks(found: Found) -> None:
 async def test_security_groups_by_connections_tracked_in_the_bridge(found: Found) -> None:
     """Without br_netfilter, which that back end does not need: nf_conntrack_bridge comes with the first rule."""
     require_all(found, "test_linux_security_groups")
+
+
+async def test_limits_of_connections_tracked_in_the_bridge(found: Found) -> None:
+    require_all(found, "test_connection_limits")

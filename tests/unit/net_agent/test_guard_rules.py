@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -103,7 +105,7 @@ def test_members_are_elements_of_a_set_for_each_family_that_rules_name() -> None
 
 def test_a_port_has_its_groups_and_of_one_that_is_unknown_nothing() -> None:
     port = make_port(11, security_group_ids=(WEB, FRONT))
-    out, into = port_chains(port, frozenset({WEB}), Limits())
+    out, into = port_chains(port, 5, frozenset({WEB}), Limits())
     for chain, name in ((out, f"egress-{WEB}"), (into, f"ingress-{WEB}")):
         texts = [each.text for each in chain.rules]
         assert [each for each in texts if each.startswith("jump")] == [f"jump {name}"]
@@ -111,21 +113,25 @@ def test_a_port_has_its_groups_and_of_one_that_is_unknown_nothing() -> None:
 
 
 def test_what_every_guest_needs_comes_before_its_groups_and_its_limits() -> None:
-    out, into = port_chains(make_port(11), frozenset(), Limits(connections=7, new_per_second=9))
+    out, into = port_chains(make_port(11), 5, frozenset(), Limits(connections=21, new_per_second=9, parts=3))
     sent = [each.text for each in out.rules]
     assert "ip daddr 169.254.169.254 tcp dport 80 accept" in sent
-    assert sent.index("ip protocol udp udp sport 68 udp dport 67 accept") < sent.index(
-        "ct state new ct status & confirmed == 0 ct count over 7 counter drop"
-    )
-    assert "ct state new ct status & confirmed == 0 limit rate over 9/second burst 18 packets counter drop" in sent
+    rate = "ct state new ct status & confirmed == 0 limit rate over 9/second burst 18 packets counter drop"
+    count = "ct state new ct status & confirmed == 0 add @connections {{ {} ct count over 7 }} counter drop"
+    limited = [rate, count.format("numgen inc mod 3 offset 33")]
+    place = sent.index(rate)
+    assert sent[place : place + 2] == limited, "what is too fast is not even counted"
+    assert sent.index("ip protocol udp udp sport 68 udp dport 67 accept") < place
     received = [each.text for each in into.rules]
+    place = received.index(rate)
+    assert received[place + 1] == count.format("numgen inc mod 3 offset 30"), "what it gets is counted by itself"
     assert "ip saddr { 10.0.0.2 } udp sport 67 udp dport 68 accept" in received, "from its DHCP server alone"
 
 
 def test_without_port_security_only_the_limits_are_left() -> None:
     port = make_port(11, unguarded=True, security_group_ids=(WEB,))
     assert spoofing_rules(port) == ()
-    for chain in port_chains(port, frozenset({WEB}), Limits()):
+    for chain in port_chains(port, 5, frozenset({WEB}), Limits()):
         assert [each.text.split()[0] for each in chain.rules] == ["ct", "ct", "accept"]
     assert groups_in_use([port], {WEB: SecurityGroup(WEB, ())}) == {}
 
@@ -264,3 +270,21 @@ def test_a_network_that_comes_changes_nothing_that_the_others_need(backend: Back
         found = difference(wanted, seen)
         assert found is not None and found.names is not None
         assert not found.names & needed
+
+
+@pytest.mark.parametrize("backend", [BridgeBackend(), IpBackend()])
+def test_no_two_ports_are_counted_together(backend: Backend) -> None:
+    ports = [make_port(number) for number in (11, 12, 13)]
+    tables = backend.tables(plan(*ports))
+    offsets = [
+        int(match.group(1))
+        for table in tables
+        for chain in table.chains
+        for each in chain.rules
+        if (match := re.search(r"add @connections { numgen inc mod 251 offset (\d+) ", each.text))
+    ]
+    assert len(offsets) == 6
+    offsets.sort()
+    assert all(later - earlier >= 251 for earlier, later in pairwise(offsets))
+    [counted] = (each for table in tables for each in table.sets if each.name == "connections")
+    assert counted.dynamic and counted.size >= 6 * 251

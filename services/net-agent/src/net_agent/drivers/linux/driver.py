@@ -33,6 +33,7 @@ from net_agent.drivers.linux.bandwidths import Bandwidths
 from net_agent.drivers.linux.census import network_parts
 from net_agent.drivers.linux.faults import kernel_faults, noted
 from net_agent.drivers.linux.firewall import Firewall
+from net_agent.drivers.linux.guard.groups import LIMITS, Limits
 from net_agent.drivers.linux.link_table import LinkTable
 from net_agent.drivers.linux.namespace import Namespaces
 from net_agent.drivers.linux.part import Lacks, Part
@@ -66,7 +67,9 @@ class LinuxDriver:
         physical_networks: Mapping[str, str],
         namespaces: Namespaces,
         tunnel_address: IpAddress | None = None,
+        limits: Limits = LIMITS,
     ) -> None:
+        """limits: of each port's connections."""
         self._tunnel_address = tunnel_address
         self._namespaces = namespaces
         self._specs = Specifications(folder)
@@ -77,7 +80,7 @@ class LinuxDriver:
         self._routing = RoutingPart(namespaces, folder.parent / "routers", lambda: self._specs.wanted)
         self._parts: Sequence[Part] = (
             self._segments,
-            Firewall(namespaces, self._segments.joint, self._specs),
+            Firewall(namespaces, self._segments.joint, self._specs, limits),
             Taps(namespaces),
             Bandwidths(namespaces, self._links),
             Peers(namespaces, self._links),

@@ -11,6 +11,7 @@ from net_agent.drivers.base import Faults
 from net_agent.drivers.linux.guard import kernel, names
 from net_agent.drivers.linux.guard.backends import Backend
 from net_agent.drivers.linux.guard.bridging import can_show, is_shown_to_ip, show_to_ip
+from net_agent.drivers.linux.guard.groups import LIMITS, Limits
 from net_agent.drivers.linux.guard.kernel import Lookout, Sight
 from net_agent.drivers.linux.guard.plan import Plan
 from net_agent.drivers.linux.guard.planner import Planned, Planner
@@ -34,11 +35,17 @@ class Firewall:
 
     name = "firewall"
 
-    def __init__(self, namespaces: Namespaces, joint: Callable[[Network], str | None], specs: Specifications) -> None:
-        """joint: the interface that joins a network to what is beyond this host."""
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        joint: Callable[[Network], str | None],
+        specs: Specifications,
+        limits: Limits = LIMITS,
+    ) -> None:
+        """joint: the interface that joins a network to what is beyond this host. limits: of each port."""
         self._namespaces = namespaces
         self._specs = specs
-        self._planner = Planner(joint, specs)
+        self._planner = Planner(joint, specs, limits)
         self._sweeper = Sweeper(namespaces)
         self._lookout = Lookout()
         self._backend: Backend | None = None

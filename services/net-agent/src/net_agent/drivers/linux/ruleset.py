@@ -57,7 +57,7 @@ class Set:
     """`type`: as nft has it: "ipv4_addr", "ifname . ipv4_addr"; a map's: "ipv4_addr : ipv4_addr", "ifname : verdict".
 
     `elements`: as nft has them: "10.0.0.0/24", "eth0 . 10.0.0.1", "10.0.0.1 : 10.0.0.2", "tap1 : jump tap1".
-    `dynamic`: rules put them there, and they are none of our business.
+    `dynamic`: rules put them there, `size` at most, and they are none of our business.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Set:
     elements: frozenset[str]
     interval: bool = False
     dynamic: bool = False
+    size: int = _DYNAMIC_SIZE
 
     @property
     def kind(self) -> str:
@@ -220,7 +221,7 @@ def _whole(table: Table) -> str:
 
 def _declared(where: str, wanted: Set) -> str:
     flags = " flags interval;" if wanted.interval else ""
-    flags += f" size {_DYNAMIC_SIZE}; flags dynamic;" if wanted.dynamic else ""
+    flags += f" size {wanted.size}; flags dynamic;" if wanted.dynamic else ""
     elements = f" elements = {{ {', '.join(sorted(wanted.elements))} }}" if wanted.elements else ""
     return f"add {wanted.kind} {where} {wanted.name} {{ type {wanted.type};{flags}{elements} }}"
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from net_agent.drivers.linux.guard import names
 from net_agent.drivers.linux.guard.addresses import MANY_PORTS
-from net_agent.drivers.linux.guard.groups import group_chains, port_chains
+from net_agent.drivers.linux.guard.groups import counted_connections, group_chains, port_chains
 from net_agent.drivers.linux.guard.plan import Plan
 from net_agent.drivers.linux.guard.spoofing import DROP, spoofing_chain
 from net_agent.drivers.linux.ruleset import Chain, Rule, Set, Table, regular
@@ -65,6 +65,7 @@ class BridgeBackend:
             Set(names.NETWORKS, "ifname : verdict", zones),
             Set(names.SENDERS, "ifname : verdict", _jumps(plan, names.sending)),
             Set(names.RECEIVERS, "ifname : verdict", _jumps(plan, names.receiving)),
+            counted_connections(),
             *plan.member_sets(),
         )
         # To the tracker of connections, ARP is `invalid`.
@@ -142,6 +143,7 @@ class IpBackend:
             Set(names.NETWORKS, "ifname : verdict", networks),
             Set(names.SENDERS, "mark : verdict", _marked(plan, names.sending, 16)),
             Set(names.RECEIVERS, "mark : verdict", _marked(plan, names.receiving, 0)),
+            counted_connections(),
             *plan.member_sets(),
         )
         nobodys = Rule("meta mark 0 accept", "no guest's")
@@ -206,7 +208,7 @@ def _bridge_base(plan: Plan) -> Iterator[Chain]:
 def _common(plan: Plan) -> Iterator[Chain]:
     known = frozenset(plan.groups)
     for port in plan.ports:
-        yield from port_chains(port, known, plan.limits)
+        yield from port_chains(port, plan.marks[port.device], known, plan.limits)
     for group in plan.groups.values():
         yield from group_chains(group)
 

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from net_agent.drivers.linux.guard import names
 from net_agent.drivers.linux.guard.addresses import MANY_PORTS, text_of
 from net_agent.drivers.linux.guard.spoofing import DROP
-from net_agent.drivers.linux.ruleset import Chain, Rule, regular
+from net_agent.drivers.linux.ruleset import Chain, Rule, Set, regular
 from net_agent.model import METADATA_ADDRESS, METADATA_ADDRESS_IPV6, Port, SecurityGroup, SecurityGroupRule
 
 _FAMILY = {4: "meta protocol ip", 6: "meta protocol ip6"}
@@ -28,17 +28,27 @@ _ND_OUT = "{ 131, 132, 133, 135, 136, 143 }"
 _ND_IN = "{ 130, 134, 135, 136, 137 }"
 # Of each connection its first packet: all of one that is never answered (UDP to a collector) are `new`.
 _BEGINS = "ct state new ct status & confirmed == 0"
+# Each has a connection at least: as many as a host's table holds by default, both ways.
+_MAX_PARTS = 262_144
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of each port, so that one guest can't fill the host's table of connections.
+    """Of each port and way, so that one guest can't fill the host's table of connections.
 
     `connections`: at the same time; `new_per_second`: over a longer time; twice as many may come at once.
+
+    With each new connection the kernel goes through all that it has counted along with it (nf_conncount), and clears
+    away only eight of those that have ended. So they are counted in `parts`, which they come to in turn, each with a
+    share of what may be. Prime, so that short and long ones that alternate don't gather in different parts.
     """
 
     connections: int = 16_384
     new_per_second: int = 2_000
+    parts: int = 251
+
+
+LIMITS = Limits()
 
 
 @lru_cache(MANY_PORTS)
@@ -80,28 +90,29 @@ def _protocol(rule: SecurityGroupRule) -> Iterator[str]:
         yield f"meta l4proto {number}"
 
 
-def port_chains(port: Port, groups: frozenset[str], limits: Limits) -> tuple[Chain, Chain]:
-    """What is new and to pass from, and to, the port. groups: those that this host knows; of one that it does not know
-    yet, nothing passes."""
+def port_chains(port: Port, number: int, groups: frozenset[str], limits: Limits) -> tuple[Chain, Chain]:
+    """What is new and to pass from, and to, the port. number: its own on this host. groups: those that this host knows;
+    of one that it does not know yet, nothing passes."""
     if port.unguarded:
-        return _unguarded_chains(port.device, limits)
+        return _unguarded_chains(port.device, number, limits)
     own = tuple(group_id for group_id in port.security_group_ids if group_id in groups)
-    return _guarded_chains(port.device, own, tuple(dhcp_servers(port)), limits)
+    return _guarded_chains(port.device, number, own, tuple(dhcp_servers(port)), limits)
 
 
 @lru_cache(MANY_PORTS)
-def _unguarded_chains(device: str, limits: Limits) -> tuple[Chain, Chain]:
-    rules = (*_limited(limits), Rule("accept", "port security is off"))
-    return regular(names.sending(device), rules), regular(names.receiving(device), rules)
+def _unguarded_chains(device: str, number: int, limits: Limits) -> tuple[Chain, Chain]:
+    anything = Rule("accept", "port security is off")
+    out, into = ((*_limited(limits, number, egress=egress), anything) for egress in (True, False))
+    return regular(names.sending(device), out), regular(names.receiving(device), into)
 
 
 @lru_cache(MANY_PORTS)
 def _guarded_chains(
-    device: str, own: tuple[str, ...], servers: tuple[IPv4Address, ...], limits: Limits
+    device: str, number: int, own: tuple[str, ...], servers: tuple[IPv4Address, ...], limits: Limits
 ) -> tuple[Chain, Chain]:
-    limited = tuple(_limited(limits))
-    out = (*_sends(), *limited, *_jumps(own, egress=True), Rule(DROP, "no rule lets it out"))
-    into = (*_receives(servers), *limited, *_jumps(own, egress=False), Rule(DROP, "no rule lets it in"))
+    sends, receives = (_limited(limits, number, egress=egress) for egress in (True, False))
+    out = (*_sends(), *sends, *_jumps(own, egress=True), Rule(DROP, "no rule lets it out"))
+    into = (*_receives(servers), *receives, *_jumps(own, egress=False), Rule(DROP, "no rule lets it in"))
     return regular(names.sending(device), out), regular(names.receiving(device), into)
 
 
@@ -132,10 +143,18 @@ def dhcp_servers(port: Port) -> list[IPv4Address]:
     return [subnet.server for subnet in port.network.subnets if subnet.server is not None]
 
 
-def _limited(limits: Limits) -> Iterator[Rule]:
-    yield Rule(f"{_BEGINS} ct count over {limits.connections} {DROP}", "too many connections")
+def counted_connections() -> Set:
+    """Of all ports: how many there are in each part of each way. A part in which none is left goes by itself."""
+    return Set(names.CONNECTIONS, "mark", frozenset(), dynamic=True, size=_MAX_PARTS)
+
+
+def _limited(limits: Limits, number: int, *, egress: bool) -> Iterator[Rule]:
+    """The cheaper one first: beyond it nothing is counted."""
     rate = f"limit rate over {limits.new_per_second}/second burst {2 * limits.new_per_second} packets"
     yield Rule(f"{_BEGINS} {rate} {DROP}", "too many new connections")
+    part = f"numgen inc mod {limits.parts} offset {(2 * number + egress) * limits.parts}"
+    count = f"ct count over {limits.connections // limits.parts}"
+    yield Rule(f"{_BEGINS} add @{names.CONNECTIONS} {{ {part} {count} }} {DROP}", "too many connections")
 
 
 def _jumps(group_ids: Iterable[str], *, egress: bool) -> Iterator[Rule]:

@@ -8,6 +8,7 @@ TABLE = "cirra"
 # Maps and sets.
 TAPS, SENDERS, RECEIVERS, NETWORKS = "taps", "senders", "receivers", "networks"
 MEMBERS, UPLINKS, SERVICES, GUARDED = "members", "uplinks", "services", "guarded"
+CONNECTIONS = "connections"
 
 # Before conntrack (-200) and br_netfilter (NF_BR_PRI_NAT_DST_BRIDGED is -300).
 FIRST_PRIORITY = -300

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import collapse_addresses, ip_network
 
 from net_agent.drivers.linux.guard import names
 from net_agent.drivers.linux.guard.addresses import text_of
-from net_agent.drivers.linux.guard.groups import Limits
+from net_agent.drivers.linux.guard.groups import LIMITS, Limits
 from net_agent.drivers.linux.ruleset import Set
 from net_agent.model import GroupMember, Network, Port, SecurityGroup
 from net_agent.model.checker import IpNetwork
@@ -35,7 +35,7 @@ class Plan:
     uplinks: frozenset[str]
     zones: Mapping[str, int]
     marks: Mapping[str, int]
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = LIMITS
 
     @property
     def is_empty(self) -> bool:

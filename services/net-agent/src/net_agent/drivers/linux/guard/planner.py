@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from net_agent.drivers.base import NetworkFault
 from net_agent.drivers.linux.dhcp_link import outer_device
 from net_agent.drivers.linux.guard.backends import MAX_MARK
+from net_agent.drivers.linux.guard.groups import LIMITS, Limits
 from net_agent.drivers.linux.guard.numbers import MAX_ZONE, Numbers
 from net_agent.drivers.linux.guard.plan import Plan, groups_in_use, members_of_groups
 from net_agent.model import Key, Network, Port
@@ -32,10 +33,11 @@ class Planned:
 class Planner:
     """Not for two at the same time."""
 
-    def __init__(self, joint: Callable[[Network], str | None], specs: Specifications) -> None:
-        """joint: the interface that joins a network to what is beyond this host."""
+    def __init__(self, joint: Callable[[Network], str | None], specs: Specifications, limits: Limits = LIMITS) -> None:
+        """joint: the interface that joins a network to what is beyond this host. limits: of each port."""
         self._joint = joint
         self._specs = specs
+        self._limits = limits
         self._zones = Numbers(specs.folder / "zones.json", MAX_ZONE)
         self._marks = Numbers(specs.folder / "marks.json", MAX_MARK)
         # Ports that leave, whose taps are gone.
@@ -58,7 +60,7 @@ class Planner:
         groups = groups_in_use(ports, wanted.security_groups)
         network_ids = {network.network_id for network in networks} | {port.network.network_id for port in ports}
         zones, marks = await asyncio.to_thread(lambda: (self._zones.of(network_ids), self._marks.of(taps | strays)))
-        plan = Plan(ports, networks, groups, members, devices, uplinks, zones, marks)
+        plan = Plan(ports, networks, groups, members, devices, uplinks, zones, marks, self._limits)
         if last is not None and last.plan == plan:
             # What was made by it stays good.
             plan = last.plan
