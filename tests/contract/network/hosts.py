@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -34,6 +35,8 @@ PHYSICAL_NETWORKS = {"physnet1": "uplink1"}
 METADATA_KEY = b"m" * 32
 # What somebody sets of an interface, by ip-link(8)'s names.
 _SET = ("ifindex", "ifname", "ifalias", "link", "master", "mtu", "address", "qdisc")
+# What rules, not the agent, have put into a set.
+_DYNAMIC = re.compile(r"(?<=flags dynamic)\s+elements = {[^}]*}")
 
 
 def rule(*, egress: bool = False, ip_version: int = 4, **fields: Any) -> SecurityGroupRule:
@@ -237,7 +240,7 @@ class LinuxHost:
         """Interfaces as they were set, process ids with start times, rules with their handles."""
         links = _settings(json.loads(await self.command("ip", "-j", "-d", "link")))
         inner = await self.command("ip", "-o", "addr", namespace=dhcp_namespace(network.network_id))
-        rules = await self.command("nft", "-a", "list", "ruleset")
+        rules = _DYNAMIC.sub("", await self.command("nft", "-a", "list", "ruleset"))
         processes = {
             name: (pid, command_line(pid), read_text(Path(f"/proc/{pid}/stat")).split()[21])
             for name, pid in self.pids(network).items()
