@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +108,14 @@ async def eventually(look: Callable[[], T | None], what: str, timeout_s: float =
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"
         await asyncio.sleep(0.1)
     return found
+
+
+async def comes_true(look: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 120.0) -> None:
+    """Returns once what is asked for is so."""
+    deadline = time.monotonic() + timeout_s
+    while not await look():
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"
+        await asyncio.sleep(0.1)
 
 
 @asynccontextmanager

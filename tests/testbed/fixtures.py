@@ -18,7 +18,7 @@ from tests.testbed.testbed import Testbed, running_testbed
 
 HOSTS = 3
 # That a host is silent is found out soon: the machine is busy, and yet no test wants to wait.
-_SETTINGS = {"CIRRA_HEARTBEAT_WINDOW_S": "4", "CIRRA_MASS_OUTAGE_HOSTS": "3"}
+_SETTINGS = {"CIRRA_HEARTBEAT_WINDOW_S": "8", "CIRRA_MASS_OUTAGE_HOSTS": "3"}
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -130,4 +130,4 @@ async def delete(guest: TestGuest) -> None:
         await guest.tenant.user.instances.delete(guest.instance.name), timeout_s=TIMEOUT_S
     )
     await eventually(lambda: not guest.host.qemus(guest.uid), "the guest is gone")
-    assert not guest.host.cloud.guest_folder(guest.uid).exists()
+    await eventually(lambda: not guest.host.cloud.guest_folder(guest.uid).exists(), "its disk as well")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,17 +62,17 @@ class Host:
     def guest_side(self) -> dict[int, str]:
         """QEMUs, dnsmasqs and metadata proxies of this host: process id → name."""
         return {
-            process.pid: process.name()
-            for process, line in self._processes()
-            if any(process.name().startswith(name) and mark in line for name, mark in _GUEST_SIDE.items())
+            pid: name
+            for pid, name, line in self._processes()
+            if any(name.startswith(beginning) and mark in line for beginning, mark in _GUEST_SIDE.items())
         }
 
     def qemus(self, uid: str) -> list[int]:
         """The processes that are the guest: one, or none."""
         return [
-            process.pid
-            for process, line in self._processes()
-            if process.name().startswith("qemu-system") and f"guest=cirra-{uid}" in line
+            pid
+            for pid, name, line in self._processes()
+            if name.startswith("qemu-system") and f"guest=cirra-{uid}" in line
         ]
 
     async def wired(self) -> list[str]:
@@ -134,10 +134,9 @@ class Host:
         for entry in (self.cloud.layout.libvirt / "run").iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
-    def _processes(self) -> Iterator[tuple[psutil.Process, str]]:
-        """All that name this cloud's folder on their command lines."""
-        for process in psutil.process_iter():
-            with suppress(psutil.NoSuchProcess):
-                line = " ".join(process.cmdline())
-                if str(self.cloud.layout.root) in line:
-                    yield process, line
+    def _processes(self) -> Iterator[tuple[int, str, str]]:
+        """(id, name, command line) of all that name this cloud's folder there."""
+        for process in psutil.process_iter(["name", "cmdline"]):
+            line = " ".join(process.info["cmdline"] or ())
+            if str(self.cloud.layout.root) in line:
+                yield process.pid, process.info["name"], line

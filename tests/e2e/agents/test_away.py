@@ -12,7 +12,7 @@ from cirra.placement.v1.placement_pb2 import Host as PublicHost
 from deployment.demo.tenant import Tenant
 from tests.e2e.agents.guest import TIMEOUT_S, create, created, delete
 from tests.e2e.agents.host import AGENTS, COMMANDS_MAX_AGE_S, Host
-from tests.e2e.cloud import eventually
+from tests.e2e.cloud import comes_true, eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600), pytest.mark.slow]
 
@@ -44,4 +44,8 @@ async def test_a_host_that_was_away_learns_of_deletions(host: Host, tenant: Tena
         assert time.monotonic() < deadline, f"what was deleted is not given back: {found}"
         await asyncio.sleep(0.2)
     await delete(kept)
-    assert (await public(host)).usage == used
+
+    async def given_back() -> bool:
+        return (await public(host)).usage == used
+
+    await comes_true(given_back, "what it used")

@@ -19,6 +19,7 @@ from deployment import guests
 from deployment.demo.tenant import Tenant
 from tests.e2e.agents.guest import TIMEOUT_S, TestGuest, create, created, delete, reached
 from tests.e2e.agents.host import Host
+from tests.e2e.cloud import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
@@ -87,7 +88,7 @@ async def test_compute_agent_killed_in_the_middle_of_a_delete(host: Host, tenant
     await tenant.user.operations.wait(operation, timeout_s=TIMEOUT_S)
     await host.run_anew(former)
     assert host.qemus(guest.uid) == []
-    assert not host.cloud.guest_folder(guest.uid).exists()
+    await eventually(lambda: not host.cloud.guest_folder(guest.uid).exists(), "its disk is gone as well")
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from core.testing.faults.processes import kill
 from deployment.demo.tenant import Tenant
 from tests.e2e.agents.guest import TestGuest, create, created, delete, running_guest
 from tests.e2e.agents.host import AGENTS, Host
-from tests.e2e.cloud import eventually
+from tests.e2e.cloud import comes_true, eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
@@ -63,4 +63,9 @@ async def test_a_guest_that_ends_while_libvirtd_is_dead_is_noticed_and_repaired(
     await eventually(lambda: host.qemus(guest.uid) not in ([], [dead]), "it runs again", timeout_s=180)
     assert await guest.read_mark() == "before"
     await guest.becomes(lambda it: it.status == INSTANCE_STATUS_ACTIVE, "ACTIVE")
+
+    async def all_told() -> bool:
+        return len(await guest.states()) >= known + 2
+
+    await comes_true(all_told, "both changes are told")
     assert (await guest.states())[known:] == [DOMAIN_STATE_CRASHED, DOMAIN_STATE_RUNNING]

@@ -26,12 +26,14 @@ from deployment.demo.tenant import Tenant, make_tenant
 from deployment.demo.userdata import user_data
 from deployment.enrolment import wait_usable
 from deployment.servers import servers
-from tests.e2e.cloud import Cloud, eventually
+from tests.e2e.cloud import Cloud, comes_true, eventually
 from tests.e2e.machine import checked
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 LAST_LINE = re.compile(r"demo: ok instance=[0-9a-f-]{36} ip=10\.42\.0\.\d+ active_s=[\d.]+ ssh_s=[\d.]+")
+# Emulated guests, and others who want the processors.
+TIMEOUT_S = 240.0
 EVERY_PART = {"api-gateway", "conductor", "placement", "compute-agent", "net-agent"}
 
 
@@ -49,7 +51,7 @@ async def booted(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     async with cloud.admin() as admin:
         tenant = await make_tenant(admin, image, "tiny", public_key, print)
         operation = await tenant.boot(user_data("tiny", "from-user-data"))
-        await tenant.user.operations.wait(operation, timeout_s=120)
+        await tenant.user.operations.wait(operation, timeout_s=TIMEOUT_S)
         instance = await facts.wait_seen(tenant.user, operation.target)
         yield Booted(tenant, instance)
 
@@ -84,9 +86,15 @@ async def test_one_trace_tells_of_every_part(cloud: Cloud, booted: Booted) -> No
 
 
 async def test_timeline_has_each_step_with_its_duration(booted: Booted) -> None:
+    wanted = {"claim_host", "bind_port", "build", "start", "PortLeaseSeen", "InstanceMetadataFetched"}
+
+    async def told() -> bool:
+        timeline = await booted.tenant.user.timeline.get(booted.instance.name)
+        return wanted <= {entry.title for entry in timeline.entries}
+
+    await comes_true(told, "each step is told")
     timeline = await booted.tenant.user.timeline.get(booted.instance.name)
     durations = {entry.title: entry.duration_ms for entry in timeline.entries}
-    assert {"claim_host", "bind_port", "build", "start", "PortLeaseSeen", "InstanceMetadataFetched"} <= set(durations)
     assert durations["start"] > 0
     sources = {entry.source.partition("@")[0] for entry in timeline.entries}
     assert {"conductor", "placement", "net-agent", "compute-agent", "metadata"} <= sources
@@ -102,11 +110,8 @@ async def test_kill_of_an_agent_touches_no_guest(cloud: Cloud, booted: Booted, a
     seen = await booted.tenant.user.instances.get(booted.instance.name)
     assert seen.status == INSTANCE_STATUS_ACTIVE
     assert _of_guest(cloud, booted.instance) == before
-    # And it does its job again: what needs both agents succeeds. On a busy machine the host was silent for too long.
-    await wait_usable(cloud.layout, cloud.config.host, cloud.layout.logs)
-    operation = await booted.tenant.boot(user_data("tiny", "second"))
-    await booted.tenant.user.operations.wait(operation, timeout_s=120)
-    await _delete(booted.tenant, operation.target)
+    # And it does its job again: what needs both agents succeeds.
+    await _another_boots(cloud, booted.tenant)
     assert _of_guest(cloud, booted.instance) == before
 
 
@@ -119,11 +124,8 @@ async def test_kill_of_servers_and_services_at_once(cloud: Cloud, booted: Booted
         os.kill(pid, signal.SIGKILL)
     await eventually(lambda: all(cloud.runs_anew(name, pid) for name, pid in killed.items()), "all are back")
     assert _of_guest(cloud, booted.instance) == guest
-    operation = await booted.tenant.boot(user_data("tiny", "after"))
-    await booted.tenant.user.operations.wait(operation, timeout_s=120)
-    await _delete(booted.tenant, operation.target)
-    status = await cloud.deploy("status")
-    assert status.code == 0, status.output
+    await _another_boots(cloud, booted.tenant)
+    await _is_well(cloud)
 
 
 async def test_kill_of_the_supervisor_leaves_all_running(cloud: Cloud, booted: Booted) -> None:
@@ -137,8 +139,7 @@ async def test_kill_of_the_supervisor_leaves_all_running(cloud: Cloud, booted: B
     assert (await cloud.deploy("up")).code == 0
     assert cloud.pid("postgres") == postgres
     assert _of_guest(cloud, booted.instance) == guest
-    status = await cloud.deploy("status")
-    assert status.code == 0, status.output
+    await _is_well(cloud)
 
 
 async def test_read_models_are_rebuilt(cloud: Cloud, booted: Booted) -> None:
@@ -148,8 +149,7 @@ async def test_read_models_are_rebuilt(cloud: Cloud, booted: Booted) -> None:
     assert finished.output.count("(100%)") >= 4
     assert await booted.tenant.user.instances.get(booted.instance.name) == before
     # Who rebuilt was no replica: nobody misses it.
-    status = await cloud.deploy("status")
-    assert status.code == 0 and "rebuild" not in status.output, status.output
+    assert "rebuild" not in await _is_well(cloud)
 
 
 async def test_delete_leaves_nothing(cloud: Cloud, booted: Booted) -> None:
@@ -162,16 +162,42 @@ async def test_delete_leaves_nothing(cloud: Cloud, booted: Booted) -> None:
     place = Place(cloud.layout, servers(cloud.layout, cloud.config).libvirt_uri, tuple(cloud.machine.enter()))
     # The last port takes its network along: the host is told of that when the port is gone.
     await eventually(lambda: not left_on_host(place, booted.instance), "the end of its network")
-    assert _of_guest(cloud, booted.instance) == {}
+    await eventually(lambda: not _of_guest(cloud, booted.instance), "the end of what served it")
     assert not cloud.guest_folder(booted.instance.uid).exists()
     assert tap_device(last_segment(nic.port)) not in await cloud.machine.links()
     namespaces = await checked("ip", "netns")
     assert dhcp_namespace(last_segment(nic.network)) not in namespaces
-    assert await cloud.machine.nft_tables() == ""
+
+    async def without_rules() -> bool:
+        return await cloud.machine.nft_tables() == ""
+
+    await comes_true(without_rules, "the end of its rules")
+
+
+async def _another_boots(cloud: Cloud, tenant: Tenant) -> None:
+    """And goes. On a busy machine the host may just have been silent for too long."""
+    await wait_usable(cloud.layout, cloud.config.host, cloud.layout.logs)
+    operation = await tenant.boot(user_data("tiny", "another"))
+    await tenant.user.operations.wait(operation, timeout_s=TIMEOUT_S)
+    await _delete(tenant, operation.target)
+
+
+async def _is_well(cloud: Cloud) -> str:
+    """What `status` prints, once nothing is amiss: projections are a moment behind, hosts heard a moment later."""
+    status = await cloud.deploy("status")
+
+    async def well() -> bool:
+        nonlocal status
+        status = await cloud.deploy("status")
+        return status.code == 0
+
+    if status.code != 0:
+        await comes_true(well, "all is well")
+    return status.output
 
 
 async def _delete(tenant: Tenant, name: str) -> Operation:
-    return await tenant.user.operations.wait(await tenant.user.instances.delete(name), timeout_s=120)
+    return await tenant.user.operations.wait(await tenant.user.instances.delete(name), timeout_s=TIMEOUT_S)
 
 
 def _of_guest(cloud: Cloud, instance: Instance) -> dict[str, int]:

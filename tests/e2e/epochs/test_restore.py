@@ -22,9 +22,9 @@ from tests.e2e.cloud import Cloud, running_cloud
 from tests.harness.log_watch import LogWatch
 from tests.harness.root import require_root
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
 # So that what an agent finds out by itself, it finds out soon.
 _SETTINGS = {"CIRRA_DIFFERENCE_INTERVAL_S": "0.5", "CIRRA_FULL_INTERVAL_S": "2"}
 

@@ -56,8 +56,12 @@ class Guest:
         return output
 
     async def reaches(self, other: str) -> bool:
-        """By one ping of a name or an address."""
+        """By one ping of a name or an address: so that one who is cut off is known soon."""
         return (await self.ended(f"ping -c 1 -W 2 {other}")).code == 0
+
+    async def comes_to_reach(self, other: str) -> None:
+        """Returns once it does: what should come is asked for with patience."""
+        await ways_out.until(lambda: self.reaches(other), f"from {self.instance.display_name} to {other}")
 
     async def metadata(self, path: str) -> str:
         """What 169.254.169.254 answers; "": nothing, or that it can't."""
@@ -169,7 +173,4 @@ async def all_reach_each_other(guests: Sequence[Guest]) -> None:
     """By address, once each has learnt of the others."""
     for one in guests:
         for other in guests:
-            await ways_out.until(
-                lambda one=one, other=other: one.reaches(other.address),  # type: ignore[misc]
-                f"from {one.instance.display_name} to {other.instance.display_name}",
-            )
+            await one.comes_to_reach(other.address)

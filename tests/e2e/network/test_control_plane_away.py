@@ -49,7 +49,7 @@ async def test_guests_go_on_while_the_whole_control_plane_is_away(testbed: Testb
         async with control_plane_away(testbed):
             assert not await guests[0].metadata(_NEVER_ASKED), "the metadata service is down, too"
             await all_reach_each_other(guests)
-            assert await guests[0].reaches(guests[1].instance.hostname), "by name"
+            await guests[0].comes_to_reach(guests[1].instance.hostname)
             await _sees_the_world(guests[0])
             for guest in guests:
                 await _renews_its_lease(testbed, guest)
@@ -114,4 +114,4 @@ async def _heals(testbed: Testbed, guest: Guest, other: Guest) -> None:
     await testbed.output(
         guest.host.name, "ip", "link", "set", tap_device(last_segment(guest.instance.nics[0].port)), "nomaster"
     )
-    await ways_out.until(lambda: other.reaches(guest.address), "a tap back on its bridge")
+    await other.comes_to_reach(guest.address)

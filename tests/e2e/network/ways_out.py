@@ -19,7 +19,7 @@ from deployment.testbed import plan
 from tests.testbed.testbed import Testbed
 
 # From a change in the API to what packets do.
-EFFECT_TIMEOUT_S = 30.0
+EFFECT_TIMEOUT_S = 120.0
 POOL = ("203.0.113.100", "203.0.113.149")
 
 

@@ -10,7 +10,7 @@ from deployment.demo.tenant import Tenant
 from tests.testbed.testbed import Testbed
 
 # Under emulation, where others want the processors, too.
-BOOT_TIMEOUT_S = 120.0
+BOOT_TIMEOUT_S = 240.0
 
 
 async def boot_one_on_each(testbed: Testbed, tenant: Tenant, name: str) -> list[Instance]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from cirra.placement.v1.placement_pb2 import HOST_STATE_UP, HostState
 from tests.testbed.testbed import Testbed
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 AGENTS = ("block-agent", "compute-agent", "net-agent")
 
 

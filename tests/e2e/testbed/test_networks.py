@@ -13,10 +13,11 @@ from core.ids import last_segment
 from deployment.demo.guest import wait_login
 from deployment.demo.tenant import Tenant
 from net_agent.drivers.linux.vxlan import vxlan_device
+from tests.e2e.cloud import comes_true
 from tests.e2e.testbed.guests import BOOT_TIMEOUT_S, boot_one_on_each, delete_all
 from tests.testbed.testbed import Testbed
 
-pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -38,8 +39,12 @@ async def test_guests_of_three_hosts_reach_each_other_by_name(testbed: Testbed, 
     assert len({instance.host for instance in guests}) == len(guests)
     for one in guests:
         for other in guests:
-            asked = await testbed.inside(one).run(f"ping -c 1 -W 5 {other.display_name}")
-            assert asked.code == 0 and other.nics[0].fixed_ip in asked.text, asked
+
+            async def reached(one: Instance = one, other: Instance = other) -> bool:
+                asked = await testbed.inside(one).run(f"ping -c 1 -W 5 {other.display_name}")
+                return asked.code == 0 and other.nics[0].fixed_ip in asked.text
+
+            await comes_true(reached, f"from {one.display_name} to {other.display_name}")
 
 
 async def test_they_do_so_through_tunnels(testbed: Testbed, guests: list[Instance]) -> None:
