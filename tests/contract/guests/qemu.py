@@ -15,6 +15,8 @@ import httpx
 
 from deployment.guests import GuestImage
 
+# Of a script in an emulated guest, where others want the processors, too.
+_SHELL_S = 90
 _RESPONDER = Path(__file__).with_name("metadata_responder.py")
 
 
@@ -58,7 +60,7 @@ class RunningGuest:
         table = await self._execute("human-monitor-command", {"command-line": "info usernet"})
         forward = re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", str(table))
         assert forward is not None, table
-        async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=_SHELL_S, trust_env=False) as client:
             answer = await client.post(f"http://127.0.0.1:{forward.group(1)}/cgi-bin/sh", content=script)
         return answer.raise_for_status().text
 

@@ -110,11 +110,11 @@ def test_two_at_once_build_once(tmp_path: Path) -> None:
                 waiting.set()
 
     # The first build ends only when the second caller has met the lock.
-    assemble = EmptyDisk(during=lambda: None if waiting.wait(20) else pytest.fail("nobody waited"))
+    assemble = EmptyDisk(during=lambda: None if waiting.wait(90) else pytest.fail("nobody waited"))
     progress = Progress()
     with ThreadPoolExecutor(max_workers=2) as pool:
         calls = [pool.submit(build_with, assemble, tmp_path, progress=progress) for _ in range(2)]
-        first, second = (call.result(timeout=30) for call in calls)
+        first, second = (call.result(timeout=120) for call in calls)
     assert first == second
     assert assemble.builds == 1
 

@@ -66,7 +66,7 @@ def test_what_is_contained_dies_with_its_runner(tmp_path: Path) -> None:
         assert not mark.exists()  # the mount is not ours to see
         descendants = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        gone, alive = psutil.wait_procs(descendants, timeout=10)
+        gone, alive = psutil.wait_procs(descendants, timeout=60)
     assert gone
     assert alive == []
 

@@ -58,8 +58,10 @@ async def test_it_boots_reports_its_metadata_obeys_and_powers_off(guest: Running
     assert "TINY disk vda 98304 sectors" in guest.console
 
     assert await guest.run_shell("hostname; id -u; echo $((6 * 7))") == "named-by-metadata\n0\n42\n"
-    first_beat = int(await guest.run_shell("sleep 1; cat /run/beat"))
-    assert int(await guest.run_shell("sleep 2; cat /run/beat")) > first_beat
+    # The file is empty while it is written.
+    first_beat = int(await guest.run_shell("until grep . /run/beat; do usleep 100000; done"))
+    later = f'until [ "$(cat /run/beat)" -gt {first_beat} ] 2>/dev/null; do usleep 100000; done; echo later'
+    assert await guest.run_shell(later) == "later\n"
 
     await guest.press_power_button()
     assert await guest.wait_for_end(POWER_OFF_S) == 0

@@ -63,7 +63,7 @@ export PATH=/bin
 lease() { i=$1; e=$2; shift 2; env -i PATH=/bin interface=$i "$@" /etc/udhcpc.script $e; }
 """
     argv: list[str | Path] = ["unshare", "--net", "--uts", "sh", "-c", IN_THE_GUEST, "sh", root, prelude + script]
-    output = run(argv, timeout_s=20, remedy="needs root and network namespaces")
+    output = run(argv, timeout_s=90, remedy="needs root and network namespaces")
     return [line.rstrip() for line in output.splitlines()]
 
 
