@@ -45,9 +45,9 @@ GUEST_MEMORY_MIB = 64
 # Each thing that a hypervisor or a network does takes this long, so that something is always in the middle of it.
 LATENCY_S = 0.03
 PROJECT, CUSTOMER, PASSWORD = "chaos", "customer", "password of the customer"
-USABLE_S = 60.0
+USABLE_S = 120.0
 # Longer than anything is away.
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 
 
 class ChaosCloud:

@@ -11,7 +11,7 @@ from tests.chaos.cloud import GUESTS_PER_HOST, HOSTS, ChaosCloud
 from tests.chaos.history import End, History
 from tests.chaos.rounds import delete_all, require_nothing_leaked
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 CAPACITY = GUESTS_PER_HOST * len(HOSTS)
 AT_ONCE = 100

@@ -18,7 +18,7 @@ from tests.chaos.report import Report
 from tests.chaos.rounds import creates_while
 from tests.chaos.victims import VICTIMS, Victim
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 
 def _rounds() -> Iterator[object]:

@@ -19,14 +19,14 @@ from tests.chaos.customer import Customer
 from tests.chaos.history import End, History, Moment
 from tests.chaos.rounds import delete_all, require_nothing_leaked
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 CREATES, DELETES = 10, 5
 # Of the creates and the deletes together; about a third of them.
 MOMENT = Moment("StepStarted", 30)
 SHORT_S, LONG_S = 8.0, 60.0
 # After it is back.
-CONVERGED_S = 60.0
+CONVERGED_S = 120.0
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -10,9 +10,9 @@ import pytest
 from tests.chaos.cloud import ChaosCloud
 from tests.chaos.command import Cirra
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
-DOWN_S, UP_S = 60.0, 60.0
+DOWN_S, UP_S = 120.0, 120.0
 
 
 async def _until(cirra: Cirra, host: str, timeout_s: float, **shown: str | None) -> None:
@@ -25,6 +25,11 @@ async def _until(cirra: Cirra, host: str, timeout_s: float, **shown: str | None)
             await asyncio.sleep(0.2)
 
 
+async def _down(cirra: Cirra) -> set[tuple[str, str]]:
+    """Service and instance of those that are not heard."""
+    return {(each["service"], each["instance"]) for each in await cirra.json("service", "list") if not each.get("up")}
+
+
 async def test_a_rack_is_down_and_waits_for_a_person(cloud: ChaosCloud, tmp_path: Path) -> None:
     cirra = Cirra(cloud, tmp_path)
     *rack, other = cloud.hosts
@@ -35,8 +40,10 @@ async def test_a_rack_is_down_and_waits_for_a_person(cloud: ChaosCloud, tmp_path
     for host in rack:
         await _until(cirra, host.name, DOWN_S, state="DOWN", evacuation="HELD")
     assert (await cirra.run("host", "list")).stdout.count("HELD") == len(rack)
-    down = {(each["service"], each["instance"]) for each in await cirra.json("service", "list") if not each.get("up")}
-    assert down == {(agent, host.name) for host in rack for agent in ("compute-agent", "net-agent")}
+    lost = {(agent, host.name) for host in rack for agent in ("compute-agent", "net-agent")}
+    async with asyncio.timeout(UP_S):
+        while await _down(cirra) != lost:  # noqa: ASYNC110 - the command is asked; others may be late on a busy machine
+            await asyncio.sleep(0.2)
 
     refused = await cirra.run("host", "approve-evacuation", other.name, "--reason", "seen")
     assert refused.code != 0 and "EVACUATION_NOT_HELD" in refused.stderr

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from cirra.compute.v1 import compute_pb2 as compute
 from cirra.conductor.v1.commands_pb2 import Accepted
+from cirra.conductor.v1.sagas_pb2 import InterfaceParams
 from conductor.compute.actions import State
 from conductor.compute.instance import Instance
 from conductor.compute.instance_attach_interface import INSTANCE_ATTACH_INTERFACE
@@ -37,7 +38,10 @@ class InterfaceStage(InstanceStage):
             accepted: Accepted = await self.plane.compute.AttachInterface(
                 compute.AttachInterfaceRequest(name=uid, nic=nic)
             )
-        self._ports[uid] = (await self.plane.instance(uid)).nics[-1].port
+        # Of the run, which is what it was begun with: the instance may have lost the NIC again by now.
+        run, params = await self.plane.repository.load(SagaRun, UUID(accepted.operation_id)), InterfaceParams()
+        assert run.params.Unpack(params)
+        self._ports[uid] = params.port_id
         return accepted
 
     async def require_with(self, uid: str) -> None:

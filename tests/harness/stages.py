@@ -31,8 +31,6 @@ from tests.harness.fake_host import AGENTS, FakeHost
 from tests.harness.invariants import check_invariants
 
 HOSTS = ("host-1", "host-2")
-# Longer than any stall of a busy machine: a host that is thought silent would make a run fail where nobody said so.
-WINDOW_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ async def interposed_plane(
             for module in modules_below(conductor):
                 if constant in vars(module):
                     stack.enter_context(patch.object(module, constant, kit.saga))
-        plane = await stack.enter_async_context(control_plane(cell, folder, conductors=conductors, window_s=WINDOW_S))
+        plane = await stack.enter_async_context(control_plane(cell, folder, conductors=conductors))
         hosts = [await plane.add_host(FakeHost(name, cell)) for name in HOSTS]
         await plane.hosts_are_up(*HOSTS)
         yield Setting(plane, hosts, await plane.prepare())

@@ -36,7 +36,7 @@ def run(folder: Path, body: str, *arguments: str) -> tuple[int, str]:
     (folder / "test_it.py").write_text(HEAD + body)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.harness.log_watch", "--rootdir", str(folder)]
     plain = ["-c", "/dev/null", "--basetemp", str(folder / "base"), *arguments, str(folder / "test_it.py")]
-    done = subprocess.run([*command, *plain], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, *plain], cwd=ROOT, capture_output=True, text=True, timeout=180)
     return done.returncode, done.stdout + done.stderr
 
 

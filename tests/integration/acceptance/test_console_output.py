@@ -65,8 +65,10 @@ async def test_a_host_that_does_not_answer(cloud: Cloud, tenant: Tenant, parts: 
     uid = await booted_with(cloud, tenant, parts, b"x")
     for host in cloud.hosts:
         host.mute = True
+    impatient = tenant.at(0, retry_for_s=0.0)
+    tenant.catch_up()
     with pytest.raises(Unavailable) as silent:
-        await tenant.client.instances.console_output(uid)
+        await impatient.instances.console_output(uid)
     check_refusal(silent.value, Unavailable, "HOST_SILENT", says="compute-agent")
     for host in cloud.hosts:
         host.mute = False

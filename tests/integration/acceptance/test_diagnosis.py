@@ -137,7 +137,7 @@ async def test_what_is_refused(cloud: Cloud, standing: Standing, tenant: Tenant,
 async def test_a_guest_that_does_not_run(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
     uid, port = await booted(cloud, tenant, parts, RIGHT)
     operation = await tenant.client.instances.stop(uid)
-    await tenant.client.operations.wait(operation.uid, timeout_s=30)
+    await tenant.client.operations.wait(operation.uid, timeout_s=120)
     tenant.catch_up()
     async with refused(cloud, FailedPrecondition, "INSTANCE_NOT_ACTIVE", says="SHUTOFF"):
         await cloud.admin.diagnosis.diagnose(uid)

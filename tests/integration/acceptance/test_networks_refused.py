@@ -107,7 +107,7 @@ async def test_what_is_in_use_stays(cloud: Cloud, tenant: Tenant, parts: Parts) 
             await client.ports.delete(instance.nics[0].port)
         async with refused(cloud, FailedPrecondition, "PROJECT_IN_USE", says="are left in it"):
             await cloud.admin.projects.delete(tenant.project)
-        await client.operations.wait(await client.instances.delete(instance), timeout_s=30)
+        await client.operations.wait(await client.instances.delete(instance), timeout_s=120)
     assert await tenant.usage() == before
 
 
@@ -116,7 +116,7 @@ async def test_what_is_deleted_is_not_there(cloud: Cloud, tenant: Tenant, parts:
     port = await client.ports.create(network=parts.network)
     key = await client.key_pairs.create("laptop", PUBLIC_KEY)
     instance = await tenant.boot(parts)
-    await client.operations.wait(await client.instances.delete(instance), timeout_s=30)
+    await client.operations.wait(await client.instances.delete(instance), timeout_s=120)
     for collection, resource in (
         (client.instances, instance),
         (client.ports, port),

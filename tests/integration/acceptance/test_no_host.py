@@ -31,7 +31,7 @@ async def fault_of(tenant: Tenant, operation: operations.Operation) -> compute.F
 
 
 async def delete(tenant: Tenant, name: str) -> None:
-    await tenant.client.operations.wait(await tenant.client.instances.delete(name), timeout_s=30)
+    await tenant.client.operations.wait(await tenant.client.instances.delete(name), timeout_s=120)
     assert await tenant.usage() == {"networks": 1}
 
 

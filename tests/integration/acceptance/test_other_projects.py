@@ -40,7 +40,7 @@ async def possessions(whole_cloud: Cloud) -> Possessions:
     key_pair = await owner.client.key_pairs.create("owners-key", PUBLIC_KEY)
     port = await owner.client.ports.create(network=parts.network, display_name="a door")
     operation = await owner.create(parts, "the-owners-own", key_pair=key_pair)
-    await owner.client.operations.wait(operation, timeout_s=30)
+    await owner.client.operations.wait(operation, timeout_s=120)
     instance = await owner.client.instances.get(operation.target)
     return Possessions(owner, parts, instance, operation, port, key_pair)
 

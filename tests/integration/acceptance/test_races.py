@@ -43,7 +43,7 @@ async def _sorted(*calls: Awaitable[Any]) -> tuple[list[Any], list[CirraApiError
 
 async def _delete_all(tenant: Tenant) -> None:
     for operation in [await tenant.client.instances.delete(each) async for each in tenant.client.instances.list()]:
-        await tenant.client.operations.wait(operation, timeout_s=30)
+        await tenant.client.operations.wait(operation, timeout_s=120)
 
 
 async def test_the_last_addresses_of_a_subnet(cloud: Cloud, tenant: Tenant) -> None:
@@ -54,7 +54,7 @@ async def test_the_last_addresses_of_a_subnet(cloud: Cloud, tenant: Tenant) -> N
         for error in refused:
             check_refusal(error, ResourceExhausted, "SUBNET_EXHAUSTED", says="10.0.1.0/24")
         for operation in accepted:
-            await tenant.client.operations.wait(operation, timeout_s=30)
+            await tenant.client.operations.wait(operation, timeout_s=120)
         instances = [each async for each in tenant.client.instances.list()]
         assert {instance.nics[0].fixed_ip for instance in instances} == {"10.0.1.11", "10.0.1.12", "10.0.1.13"}
         assert (await tenant.usage())["ports"] == 3
@@ -81,7 +81,7 @@ async def test_one_port(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
         [operation] = accepted
         for error in refused:
             check_refusal(error, FailedPrecondition, "PORT_IN_USE", says="delete the instance first")
-        await tenant.client.operations.wait(operation, timeout_s=30)
+        await tenant.client.operations.wait(operation, timeout_s=120)
         assert (await tenant.client.ports.get(port)).device_id == operation.target.rpartition("/")[2]
         await _delete_all(tenant)
     assert (await tenant.client.ports.get(port)).device_id == "", "what was there before stays"
@@ -97,7 +97,7 @@ async def test_one_instance_deleted_by_many(cloud: Cloud, tenant: Tenant, parts:
         for error in refused:
             # It came when all was over.
             check_refusal(error, NotFound, "NOT_FOUND", "name")
-        await tenant.client.operations.wait(deleted[0], timeout_s=30)
+        await tenant.client.operations.wait(deleted[0], timeout_s=120)
 
 
 async def test_an_image_that_goes_while_instances_come(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
@@ -117,5 +117,5 @@ async def test_an_image_that_goes_while_instances_come(cloud: Cloud, tenant: Ten
         for error in deleted[1]:
             check_refusal(error, FailedPrecondition, "IMAGE_IN_USE", "image")
         for operation in operations:
-            await tenant.client.operations.wait(operation, timeout_s=30)
+            await tenant.client.operations.wait(operation, timeout_s=120)
     await _delete_all(tenant)

@@ -20,7 +20,7 @@ from tests.harness.cloud import Cloud, Parts, Tenant
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TIMES = 50
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 STEPS = ["accept", "allocate_port", "claim_host", "bind_port", "build", "start", "activate"]
 T = TypeVar("T")
 

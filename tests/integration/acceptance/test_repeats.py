@@ -83,7 +83,7 @@ async def test_an_instance_is_built_once(cloud: Cloud, tenant: Tenant, parts: Pa
     call = _writes(parts)["instance"]
     answers = await asyncio.gather(*(call(clients[n % REPLICAS], "instance-1") for n in range(AT_ONCE)))
     assert len({(answer.uid, answer.target) for answer in answers}) == 1
-    await tenant.client.operations.wait(answers[0], timeout_s=30)
+    await tenant.client.operations.wait(answers[0], timeout_s=120)
     async with nothing_left(cloud):
         again = await call(tenant.at(1), "instance-1")
     assert (again.uid, again.done) == (answers[0].uid, True)
@@ -138,7 +138,7 @@ async def test_who_asks_again_to_delete_an_instance_gets_its_operation(
 ) -> None:
     instance = await tenant.boot(parts, "web")
     first = await tenant.client.instances.delete("web", request_id="d")
-    await tenant.client.operations.wait(first, timeout_s=30)
+    await tenant.client.operations.wait(first, timeout_s=120)
     async with nothing_left(cloud):
         for name in (instance.name, instance.uid, "web"):
             assert (await tenant.client.instances.delete(name, request_id="d")).uid == first.uid

@@ -51,7 +51,7 @@ async def host_of(cloud: Cloud, tenant: Tenant, instance: compute.Instance) -> s
 
 async def delete(tenant: Tenant, *instances: compute.Instance) -> None:
     for instance in instances:
-        await tenant.client.operations.wait(await tenant.client.instances.delete(instance), timeout_s=30)
+        await tenant.client.operations.wait(await tenant.client.instances.delete(instance), timeout_s=120)
 
 
 async def refusal(tenant: Tenant, parts: Parts, **wanted: Any) -> compute.Fault:
@@ -120,10 +120,10 @@ async def test_an_administrator_names_the_host(cloud: Cloud) -> None:
             "there", flavor=parts.flavor, image=await shared(cloud), networks=[await lan(cloud)],
             availability_zone=f"nova:{host}",
         )  # fmt: skip
-        await cloud.admin.operations.wait(operation, timeout_s=30)
+        await cloud.admin.operations.wait(operation, timeout_s=120)
         instance = await cloud.admin.instances.get(operation.target)
         assert (instance.host, instance.availability_zone) == (host, "nova")
-        await cloud.admin.operations.wait(await cloud.admin.instances.delete(instance), timeout_s=30)
+        await cloud.admin.operations.wait(await cloud.admin.instances.delete(instance), timeout_s=120)
 
 
 async def shared(cloud: Cloud) -> str:
@@ -272,7 +272,7 @@ async def test_affinity_keeps_them_together_until_the_last_has_gone(cloud: Cloud
     group = await tenant.client.server_groups.create("together", groups.SERVER_GROUP_POLICY_AFFINITY)
     begun = [await tenant.create(parts, f"together-{number}", server_group=group) for number in range(5)]
     for operation in begun:
-        await tenant.client.operations.wait(operation, timeout_s=30)
+        await tenant.client.operations.wait(operation, timeout_s=120)
     instances = [await tenant.client.instances.get(operation.target) for operation in begun]
     [home] = {await host_of(cloud, tenant, instance) for instance in instances}
     [other] = set(HOSTS) - {home}

@@ -37,7 +37,7 @@ async def test_three_alike(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
         assert len({it.nics[0].fixed_ip for it in built} | {it.uid for it in built}) == 6
         assert {(it.metadata["a"], it.tags[0], it.flavor) for it in built} == {("b", "t", parts.flavor.uid)}
         for operation in operations:
-            await tenant.client.operations.wait(operation, timeout_s=30)
+            await tenant.client.operations.wait(operation, timeout_s=120)
         assert [(await tenant.client.instances.get(it)).status for it in built] == [INSTANCE_STATUS_ACTIVE] * 3
         assert (await tenant.usage())["ports"] == 3
         created = [
@@ -48,7 +48,7 @@ async def test_three_alike(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
         assert [it.launch_index for it in created] == [0, 1, 2], "guests are told their index"
         assert len({it.reservation_id for it in created}) == 1
         for instance in built:
-            await tenant.client.operations.wait(await tenant.client.instances.delete(instance), timeout_s=30)
+            await tenant.client.operations.wait(await tenant.client.instances.delete(instance), timeout_s=120)
 
 
 async def test_one_alone_keeps_its_name(tenant: Tenant, parts: Parts) -> None:
@@ -102,7 +102,7 @@ async def test_many_who_ask_for_several_at_once_share_what_there_is(cloud: Cloud
 async def test_the_same_request_again(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
     first = await several(tenant, parts, 3, request_id="r")
     for operation in first:
-        await tenant.client.operations.wait(operation, timeout_s=30)
+        await tenant.client.operations.wait(operation, timeout_s=120)
     clients = [tenant.at(0), tenant.at(1)]
     tenant.catch_up()
     async with nothing_left(cloud):

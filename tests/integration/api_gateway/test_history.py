@@ -27,7 +27,7 @@ from core.ids import claim_aggregate_id
 from core.sealing import REDACTED
 from tests.integration.api_gateway.world import Client, Gateway, World, new_project
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 
 
 class Guest:

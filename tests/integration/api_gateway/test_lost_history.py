@@ -23,7 +23,7 @@ from tests.integration.api_gateway.world import Client, Gateway, World, new_proj
 from tests.integration.bus.journal import lose_events, until_stream_at
 from tests.integration.epochs.conftest import until_epoch
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 async def _flavors(world: World, *names: str) -> int:

@@ -37,7 +37,7 @@ from placement.settings import PlacementSettings
 from tests.integration.api_gateway.world import Client, Gateway, World
 
 PASSWORD = "correct horse battery staple"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 class _Plane:

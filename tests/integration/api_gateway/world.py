@@ -30,6 +30,7 @@ from cirra.placement.v1 import scheduling_pb2, scheduling_pb2_grpc
 from cirra.placement.v1.placement_pb2_grpc import HostServiceStub
 from core import telemetry
 from core.bus import Bus, connect, ensure_streams
+from core.errors import Unavailable
 from core.eventlog import EventLog, Leases
 from core.ids import uuid7
 from core.pki.authority import Authority
@@ -43,6 +44,7 @@ from core.settings import ServiceSettings
 from core.testing.servers import Cell
 from tests.integration.api_gateway.conductor_fake import FakeConductor, Journal
 
+PATIENCE_S = 60.0
 _CONDUCTOR_SERVICES = ("Identity", "Compute", "Image", "Network", "Host")
 
 
@@ -84,11 +86,18 @@ class Client:
         return tuple(entries)
 
     async def call(self, method: Any, request: Any, **kwargs: Any) -> Any:
-        """One unary call, as the SDK would make it."""
-        call = method(request, metadata=self.metadata, **kwargs)
-        response = await call
-        self.position = max(self.position, position_of(await call.trailing_metadata()))
-        return response
+        """One unary call, as the SDK would make it: again while the read model is behind, on a busy machine."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                call = method(request, metadata=self.metadata, **kwargs)
+                try:
+                    response = await call
+                except Unavailable as error:
+                    if error.reason != "READ_MODEL_BEHIND":
+                        raise
+                    continue
+                self.position = max(self.position, position_of(await call.trailing_metadata()))
+                return response
 
     def stream(self, method: Any, request: Any) -> Any:
         return method(request, metadata=self.metadata)
@@ -227,7 +236,7 @@ def new_project() -> str:
     return str(uuid7())
 
 
-async def eventually(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def eventually(holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Returns once the condition holds; TimeoutError when it does not in time."""
     async with asyncio.timeout(timeout_s):
         while not holds():  # noqa: ASYNC110 - of the file system, which wakes nobody

@@ -25,17 +25,17 @@ class Collector:
     def changed(self) -> None:
         self._changed.set()
 
-    async def until(self, condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
         async with asyncio.timeout(timeout_s):
             while not condition():
                 await self._changed.wait()
                 self._changed.clear()
 
-    async def until_all(self, *payloads: str, timeout_s: float = 30.0) -> None:
+    async def until_all(self, *payloads: str, timeout_s: float = 60.0) -> None:
         await self.until(lambda: set(payloads) <= set(self.payloads), timeout_s)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 30.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
     """Until the condition, which asks a server, holds; TimeoutError when it does not in time."""
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110 — a server is asked, nobody tells

@@ -26,7 +26,7 @@ class Inbox:
         await self.messages.put(message)
 
     async def next(self) -> Msg:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.messages.get()
 
 
@@ -38,7 +38,7 @@ async def test_it_waits_for_a_server_that_starts_later(tmp_path: Path) -> None:
     await asyncio.sleep(0.5)
     assert not connecting.done()
     async with server:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             bus = await connecting
         assert bus.connected
         await bus.close()
@@ -50,14 +50,14 @@ async def test_it_reconnects_and_says_so(own_nats: EmbeddedNats, own_bus: Bus) -
     stop_listening = own_bus.on_connected(lambda: connections.messages.put_nowait(Msg(own_bus.nc)))
     await own_nats.restart()
     await connections.next()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await own_bus.wait_connected()
     assert await own_bus.publish("greetings", b"hello again", {"a": "b"})
     message = await inbox.next()
     assert (message.data, message.headers) == (b"hello again", {"a": "b"})
     stop_listening()
     await own_nats.restart()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await own_bus.wait_connected()
     assert connections.messages.empty()
 
@@ -66,10 +66,10 @@ async def test_nothing_is_buffered_while_the_server_is_away(own_nats: EmbeddedNa
     inbox = Inbox()
     await own_bus.subscribe("news", inbox)
     await own_nats.stop()
-    await eventually(lambda: asyncio.sleep(0, result=not own_bus.connected), 10)
+    await eventually(lambda: asyncio.sleep(0, result=not own_bus.connected))
     assert not await own_bus.publish("news", b"lost")
     await own_nats.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await own_bus.wait_connected()
     assert await own_bus.publish("news", b"heard")
     assert (await inbox.next()).data == b"heard"
@@ -82,7 +82,7 @@ async def test_a_connection_that_the_server_ends_for_good_is_replaced(own_nats: 
     before = own_bus.nc
     own_bus.on_connected(connected.set)
     await before._process_err("'User Authentication Expired'")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await connected.wait()
     assert own_bus.nc is not before
     assert await own_bus.publish("news", b"still here")
@@ -115,7 +115,7 @@ async def test_publishing_waits_for_the_server(own_nats: EmbeddedNats, own_bus: 
     await asyncio.sleep(0.3)
     assert not publishing.done()
     await own_nats.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await publishing == 1
     assert (await own_bus.js.stream_info(own_bus.subjects.reports_stream)).state.messages == 1
 
@@ -171,5 +171,5 @@ async def test_a_heartbeat_without_a_server_is_dropped(own_nats: EmbeddedNats, o
     beats = HeartbeatPublisher.for_service(own_bus, service="conductor", replica="r1", boot_id="b")
     assert await beats.beat()
     await own_nats.stop()
-    await eventually(lambda: asyncio.sleep(0, result=not own_bus.connected), 10)
+    await eventually(lambda: asyncio.sleep(0, result=not own_bus.connected))
     assert not await beats.beat()

@@ -120,7 +120,7 @@ async def test_ensuring_a_consumer_again_keeps_its_place(bus: Bus) -> None:
     await ensure_command_consumer(bus, "h1", ["compute"])
     await bus.js.publish(bus.subjects.commands("h1", "compute", "EnsureDomain", "o"), b"x")
     subscription = await bus.js.pull_subscribe_bind("h1--compute", bus.subjects.commands_stream)
-    (message,) = await subscription.fetch(1, timeout=30)
+    (message,) = await subscription.fetch(1, timeout=60)
     await message.ack_sync()
     await ensure_command_consumer(bus, "h1", ["compute"])
     info = await bus.js.consumer_info(bus.subjects.commands_stream, "h1--compute")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -23,11 +22,8 @@ def test_the_boot_sector_is_its_source_assembled(tmp_path: Path) -> None:
     assert len(probe.BOOT_SECTOR) == 512
 
 
-async def test_this_machine_is_probed_quickly_and_emulates_at_least() -> None:
-    began = time.monotonic()
-    found = await probe.virt_types()
-    assert "qemu" in found
-    assert time.monotonic() - began < 12
+async def test_this_machine_emulates_at_least() -> None:
+    assert "qemu" in await probe.virt_types()
 
 
 async def test_an_emulator_that_is_not_there_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ async def kept(part: ServicePart, history: list[PartStatus]) -> AsyncIterator[Ke
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)

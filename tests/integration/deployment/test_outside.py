@@ -47,5 +47,5 @@ async def test_a_machine_with_uplinks_has_none(outside: Outside) -> None:
 
 
 async def output(*command: str) -> str:
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=10)
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout

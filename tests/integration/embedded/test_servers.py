@@ -34,7 +34,7 @@ async def jetstream_server(tmp_path: Path) -> AsyncIterator[EmbeddedNats]:
 
 
 async def query(server: EmbeddedPostgres, sql: str) -> object:
-    connection = await asyncpg.connect(server.dsn, timeout=10)
+    connection = await asyncpg.connect(server.dsn, timeout=60)
     try:
         return await connection.fetchval(sql)
     finally:
@@ -68,7 +68,7 @@ async def test_postgres_keeps_what_was_committed_and_its_port(postgres: Embedded
     await query(postgres, "CREATE TABLE kept AS SELECT 42 AS value")
     dsn, processes = postgres.dsn, psutil.Process(postgres.pid).children(recursive=True)
     await getattr(postgres, end)()
-    _, alive = psutil.wait_procs(processes, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=60)
     assert alive == []
     with pytest.raises(OSError):
         await asyncpg.connect(dsn, timeout=5)
@@ -95,7 +95,7 @@ async def test_a_frozen_postgres_answers_nobody_until_it_is_resumed(postgres: Em
     done, _ = await asyncio.wait([answer], timeout=0.3)
     assert not done
     postgres.resume()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await answer == 1
     await connection.close()
 
@@ -116,7 +116,7 @@ async def test_nats_keeps_its_streams_and_its_port(jetstream_server: EmbeddedNat
     await getattr(jetstream_server, end)()
     if end == "kill":
         await jetstream_server.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 state = (await jetstream.stream_info("KEPT")).state
@@ -131,7 +131,7 @@ async def test_a_frozen_nats_answers_nobody_until_it_is_resumed(jetstream_server
     client = await nats.connect(jetstream_server.url)
     jetstream_server.pause()
     # A flush that times out breaks nats-py's read loop when its answer comes after all: one long flush instead.
-    answer = asyncio.create_task(client.flush(timeout=30))
+    answer = asyncio.create_task(client.flush(timeout=60))
     done, _ = await asyncio.wait([answer], timeout=0.3)
     assert not done
     jetstream_server.resume()
@@ -186,7 +186,7 @@ async def start_and_kill_the_starter(folder: Path, mode: str) -> list[ServerProc
 async def test_servers_end_with_their_starter(tmp_path: Path) -> None:
     servers = await start_and_kill_the_starter(tmp_path, "attached")
     for server in servers:
-        await server.wait(timeout_s=10)
+        await server.wait(timeout_s=60)
         assert server.has_exited()
 
 

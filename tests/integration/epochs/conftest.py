@@ -17,7 +17,7 @@ from core.eventlog import EventLog, Leases
 from core.relay import Relay
 from tests.harness.standby import Standby, make_standby, until_caught_up
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ from tests.integration.epochs.conftest import until_epoch
 from tests.integration.epochs.losses import Loss, promotion, restore
 
 # As the other tests of a whole cloud: longer than each of the waits in it.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 Found = set[tuple[str, str, str]]
 """Kind of difference, kind of object, id."""

@@ -75,7 +75,7 @@ async def test_a_stopped_writer_stalls_nobody(open_log: OpenLog, postgres_dsn: s
             with paused(process.pid):
                 started = time.monotonic()
                 await log.append(new_append())
-                assert time.monotonic() - started < 5
+                assert time.monotonic() - started < 30
     positions = [position for position, _ in await read_all(log)]
     assert positions == list(range(1, len(positions) + 1))
     assert len(positions) > 100

@@ -39,7 +39,7 @@ class Arrivals:
         self._news.set()
 
     async def until(self, count: int) -> list[int]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(self.numbers) < count:
                 self._news.clear()
                 await self._news.wait()

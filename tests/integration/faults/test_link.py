@@ -42,12 +42,12 @@ class Client:
         self.reader = reader
         self.writer = writer
 
-    async def ask(self, data: bytes, timeout_s: float = 5.0) -> bytes | None:
+    async def ask(self, data: bytes, timeout_s: float = 30.0) -> bytes | None:
         """The answer of the same length; None if there is none in time."""
         self.writer.write(data)
         return await self.answer(len(data), timeout_s)
 
-    async def answer(self, size: int, timeout_s: float = 5.0) -> bytes | None:
+    async def answer(self, size: int, timeout_s: float = 30.0) -> bytes | None:
         try:
             async with asyncio.timeout(timeout_s):
                 return await self.reader.readexactly(size)
@@ -84,7 +84,7 @@ async def dialled(link: TcpLink) -> AsyncIterator[Client]:
         opened.writer.transport.abort()
 
 
-async def answers(link: TcpLink, data: bytes = b"new", timeout_s: float = 5.0) -> bool:
+async def answers(link: TcpLink, data: bytes = b"new", timeout_s: float = 30.0) -> bool:
     """Whether a new connection works."""
     async with dialled(link) as newcomer:
         try:
@@ -152,17 +152,23 @@ async def test_the_end_of_one_side_is_held_back_too(link: TcpLink, client: Clien
         client.writer.close()
         await asyncio.sleep(SOON_S)
         assert echo.ends.empty()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await echo.ends.get() in {"closed", "reset"}
 
 
 async def test_a_delay_costs_time_each_way_and_no_bandwidth(link: TcpLink, client: Client) -> None:
     clock = asyncio.get_running_loop().time
     large = bytes(4_000_000)
-    with link.delayed(SOON_S):
+
+    async def delayed() -> float:
         began = clock()
         assert await client.ask(large) == large
-        assert 2 * SOON_S <= clock() - began < 2 * SOON_S + 2
+        return clock() - began
+
+    with link.delayed(SOON_S):
+        took_s = [await delayed() for _ in range(3)]
+    assert min(took_s) >= 2 * SOON_S
+    assert min(took_s) < 2 * SOON_S + 2, "a delay for each piece of it would take far longer, each time"
 
     async def quick() -> bool:
         began = clock()
@@ -230,7 +236,7 @@ async def test_postgres_and_nats_are_reached_by_their_urls(cell: Cell) -> None:
         connection.terminate()
         bus = await connect(broker.url(cell.nats_url), cell=cell.name, name="test", credentials=cell.credentials)
         with broker.away():
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while bus.connected:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.01)
         await bus.wait_connected()

@@ -69,7 +69,7 @@ async def pair() -> AsyncIterator[Pair]:
             for each in (device, "lo"):
                 await checked(host, "ip", "link", "set", each, "up")
         made = Pair(*(Namespace(name) for name in names))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (await made.reaches() and await made.reaches(V6[1])):
                 pass  # a new link takes a moment to carry
         yield made
@@ -114,7 +114,7 @@ async def test_it_ends_after_a_block_that_failed(pair: Pair) -> None:
 async def test_it_ends_by_itself_when_nobody_ends_it(pair: Pair) -> None:
     async with partitioned(pair.first, at_most_s=1):
         assert not await pair.reaches()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await pair.reaches():
                 pass
         listed = json.loads(await checked(pair.first, "nft", "-j", "list", "tables"))

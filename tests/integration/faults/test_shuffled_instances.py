@@ -23,8 +23,6 @@ from tests.harness.fake_host import FakeHost
 from tests.harness.invariants import check_invariants
 
 HOSTS = ("host-1", "host-2")
-# Longer than any delay here: a host that is thought silent would make other events.
-WINDOW_S = 60.0
 
 
 @asynccontextmanager
@@ -44,7 +42,7 @@ async def shuffled(plane: ControlPlane, shuffle: Shuffle, *, seed: int) -> Async
 
 @pytest.fixture
 async def plane(cell: Cell, tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    async with control_plane(cell, tmp_path, window_s=WINDOW_S) as plane:
+    async with control_plane(cell, tmp_path) as plane:
         for _ in range(REPLICAS):
             await plane.start_gateway()
         yield plane

@@ -16,7 +16,7 @@ from pathlib import Path
 from core.embedded.process import death_signal_prefix
 
 WINDOW_S = 4.0
-START_S = 60.0
+START_S = 120.0
 
 
 class Replica:

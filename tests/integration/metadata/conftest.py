@@ -82,7 +82,7 @@ async def guest(world: World) -> GuestOf:
 @pytest_asyncio.fixture(loop_scope="module")
 async def proxy_at(world: World, guest: GuestOf) -> AsyncIterator[Callable[..., Proxy]]:
     """Number of the replica, and the host if it is not the guest's → that host's proxy."""
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
 
         def proxy(replica: int, host: str = guest.host) -> Proxy:
             return Proxy(world.replicas[replica], world.plane.metadata_key, host, client)

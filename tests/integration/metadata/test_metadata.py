@@ -126,7 +126,7 @@ async def test_nobody_asks_without_a_proof(guest: GuestOf, proxy: Proxy, signatu
         "X-Cirra-Address": guest.address,
     }
     headers = claimed if signature is None else claimed | {"X-Cirra-Signature": signature}
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         for method, path in (("GET", "/latest/meta-data/"), ("PUT", "/latest/api/token"), ("POST", PASSWORD)):
             encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
             assert (await client.request(method, proxy.url + path, headers=encoded)).status_code == 403
@@ -139,8 +139,8 @@ async def test_another_address_or_network_is_nobody(guest: GuestOf, proxy: Proxy
 
 async def test_imds_v2_whichever_replica_answers(world: World, guest: GuestOf, proxy_at: ProxyAt) -> None:
     one, other = proxy_at(0), proxy_at(1)
-    token = await one.ask("/latest/api/token", guest, "PUT", {TTL: "60"})
-    assert (token.status_code, token.headers[TTL]) == (200, "60")
+    token = await one.ask("/latest/api/token", guest, "PUT", {TTL: "3600"})
+    assert (token.status_code, token.headers[TTL]) == (200, "3600")
     neighbour = await world.boot("neighbour")
 
     async def read(proxy: Proxy, guest: GuestOf, value: str) -> int:

@@ -79,14 +79,14 @@ async def test_the_host_heals_while_the_control_plane_is_away(world: World, linu
             await linux.command("ip", "link", "set", port.device, "nomaster")
             await linux.command("ip", "neigh", "flush", "nud", "permanent", "dev", network.bridge)
 
-        await until(meets_the_peer, timeout_s=20)
+        await until(meets_the_peer, timeout_s=60)
         await world.stop_conductor()
         await break_it()
-        await until(meets_the_peer, timeout_s=20)
+        await until(meets_the_peer, timeout_s=60)
         await agent.kill()
         agent.lose_the_bus()
         await break_it()
         await agent.start(wait=False)
-        await until(meets_the_peer, timeout_s=30)
+        await until(meets_the_peer, timeout_s=60)
     finally:
         await agent.stop()

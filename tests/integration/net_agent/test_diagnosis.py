@@ -34,7 +34,7 @@ async def ask(world: World, port_id: str, **wanted: object) -> Answer:
     subscription = await world.bus.subscribe(subject, hear)
     try:
         await publish_command(world.bus, HOST, "net", "DiagnosePath", question.question_id, question)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await heard
     finally:
         await subscription.unsubscribe()

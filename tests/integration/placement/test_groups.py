@@ -28,7 +28,7 @@ RESOURCES = api.Resources(vcpus=1, memory_mib=64, disk_gib=1)
 @pytest.fixture
 async def plane(cell: Cell, tmp_path: Path) -> AsyncIterator[ControlPlane]:
     """Three hosts with room for twenty guests each."""
-    async with control_plane(cell, tmp_path, window_s=60.0) as plane:
+    async with control_plane(cell, tmp_path) as plane:
         hosts = [FakeHost(f"host-{number}", cell, vcpus=5) for number in range(1, 4)]
         for host in hosts:
             await host.start(plane.register_host)

@@ -19,6 +19,9 @@ from tests.integration.bus.journal import append, restore_log, until_stream_at
 from .conftest import MakeProjector, running
 from .listing import Listing, assert_equals_log, rows
 
+# Of leases that are to be kept: longer than any stall of a busy machine.
+KEPT = timedelta(minutes=1)
+
 
 @pytest.fixture
 def schema(cell: Cell) -> str:
@@ -64,13 +67,13 @@ async def test_of_two_projectors_one_is_active_and_both_can_wait(
     log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
 ) -> None:
     one, two = Listing(), Listing()
-    first, second = make_projector(one, "p1"), make_projector(two, "p2")
+    first, second = make_projector(one, "p1", lease_ttl=KEPT), make_projector(two, "p2", lease_ttl=KEPT)
     async with running(first):
         assert await first.wait_for(await append(log, 10), timeout=60)
         async with running(second):
             for _ in range(20):
                 position = await append(log, 5)
-                assert all(await asyncio.gather(first.wait_for(position, 20), second.wait_for(position, 20)))
+                assert all(await asyncio.gather(first.wait_for(position, 60), second.wait_for(position, 60)))
             assert (len(one.applied), two.applied) == (110, [])
     async with running(second):
         assert await second.wait_for(await append(log, 10), timeout=60)
@@ -161,8 +164,8 @@ async def test_a_rebuild_by_a_tool_while_another_replica_runs(
     log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
 ) -> None:
     service, tool = Listing(), Listing()
-    # Longer than any stall of a busy machine: a replica that has lost its lease would be right to leave it to the tool.
-    async with running(live := make_projector(service, "service", lease_ttl=timedelta(minutes=1))):
+    # A replica that has lost its lease would be right to leave it to the tool.
+    async with running(live := make_projector(service, "service", lease_ttl=KEPT)):
         assert await live.wait_for(await append(log, 500), timeout=60)
         async with asyncio.timeout(60):
             await make_projector(tool, "tool").rebuild()
@@ -217,7 +220,7 @@ async def test_poison_halts_visibly_and_reads_say_so(
                 await each.wait_for(last, timeout=60)
             assert (caught.value.position, caught.value.checkpoint) == (poison, poison - 1)
             assert "no such field" in caught.value.message
-            assert await each.wait_for(poison - 1, timeout=30)
+            assert await each.wait_for(poison - 1, timeout=60)
         state = await projector.state()
         assert state is not None
         assert (state.position, state.halted_at) == (poison - 1, poison)
@@ -379,7 +382,7 @@ async def test_rows_of_a_lost_history_are_not_what_is_waited_for(
         last = await append(log, 1, payload="new")
         async with running(unaware := make_projector(holder="p3")):
             for projector in (active, other, unaware):
-                assert await projector.wait_for(last, timeout=0.1)
+                assert await projector.wait_for(last, timeout=60)
                 assert not await projector.wait_for(last, timeout=0.1, epoch=2)
     async with running(make_projector(holder="p4")):
         for projector in (active, other, unaware):

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 Start = Callable[..., Awaitable["Service"]]
 
 PROGRAM = """

@@ -91,7 +91,7 @@ class Runs:
         run = self.engine.prepare(self.saga, params, target="t", project_id="p", saga_id=saga_id)
         await self.repository.save(lamp, run)
         self.engine.launch(saga_id)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.engine.idle()
         return await self.repository.load(SagaRun, saga_id)
 

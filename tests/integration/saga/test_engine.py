@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,7 +12,7 @@ from core.errors import CirraError, Unavailable
 from core.repository import Repository
 from core.saga import SagaRun, StepError
 from core.saga.state import SagaStatus
-from tests.integration.saga.world import FORWARD, Orphans, Replica, World, entered
+from tests.integration.saga.world import FORWARD, HURRIED, Orphans, Replica, World, entered
 
 
 async def test_every_step_runs_once_and_in_order(replica: Replica, world: World) -> None:
@@ -54,17 +55,24 @@ async def test_a_passing_trouble_is_waited_out(replica: Replica, world: World) -
     assert world.done == FORWARD
 
 
-async def test_a_deadline_ends_a_step_that_makes_no_progress(replica: Replica, world: World) -> None:
+@pytest.fixture
+async def hurried(repository: Repository, world: World) -> AsyncIterator[Replica]:
+    replica = Replica(repository, world, "conductor-1", HURRIED)
+    yield replica
+    await replica.engine.stop()
+
+
+async def test_a_deadline_ends_a_step_that_makes_no_progress(hurried: Replica, world: World) -> None:
     world.hold["start"] = asyncio.Event()
-    run = await replica.ended(await replica.begin())
+    run = await hurried.ended(await hurried.begin())
     assert run.status is SagaStatus.UNWOUND
     assert run.error is not None
     assert run.error.reason == "DEADLINE_EXCEEDED"
 
 
-async def test_a_deadline_tells_what_it_waited_for(replica: Replica, world: World) -> None:
+async def test_a_deadline_tells_what_it_waited_for(hurried: Replica, world: World) -> None:
     world.trouble["start"] = [Unavailable("the host is away")] * 100
-    run = await replica.ended(await replica.begin())
+    run = await hurried.ended(await hurried.begin())
     assert run.error is not None
     assert run.error.reason == "DEADLINE_EXCEEDED"
     assert "the host is away" in run.error.message
@@ -120,7 +128,7 @@ async def test_a_replica_that_wakes_too_late_changes_nothing(
     await other.ended(saga_id)
     done_by_then = list(world.done)
     paused.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await replica.engine.idle()
     assert world.done == [*done_by_then, "bind a"]  # its own effect ends; nothing follows from it
     run = await repository.load(SagaRun, saga_id)

@@ -216,7 +216,7 @@ async def test_a_resolve_that_meets_an_adoption_resolves_all_the_same(
 
     world.abandon = meanwhile
     await replica.interventions.resolve(saga_id, "why")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await other.engine.idle()
     assert (await repository.load(SagaRun, saga_id)).status is SagaStatus.RESOLVED
     assert "unbind a" not in world.done

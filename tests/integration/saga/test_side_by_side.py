@@ -46,7 +46,7 @@ async def under_way(replica: Replica, world: World) -> UUID:
 
 async def succeeded(repository: Repository, saga_id: UUID, key: StepKey) -> SagaRun:
     """The run once the log says that the step has succeeded."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             run = await repository.load(SagaRun, saga_id)
             if run.steps[key].succeeded:

@@ -98,7 +98,7 @@ def watching(environment: Callable[[], dict[str, str]]) -> Watching:
         stdout = process.stdout
 
         async def line() -> str:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 return (await stdout.readline()).decode()
 
         try:

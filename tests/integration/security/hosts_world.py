@@ -21,9 +21,9 @@ from core.testing.servers import Cell
 from tests.harness.barrier import dealt_with
 
 ALICE, BOB = Identity.host("alice"), Identity.host("bob")
-# Short, so that a test sees a redelivery soon.
-ACK_WAIT_S = 1.0
-REFUSAL_TIMEOUT_S = 5.0
+# Longer than any test: what comes again does so because it was asked for.
+ACK_WAIT_S = 600.0
+PATIENCE_S = 30.0
 
 
 @dataclass(slots=True)
@@ -63,7 +63,15 @@ class Peer:
         await answers.unsubscribe()
         return [message.data for message in received]
 
-    async def pull(self, cell: str, agent: str, batch: int = 1, timeout_s: float = 5) -> list[Msg]:
+    async def ask(self, subject: str, payload: bytes = b"") -> bytes:
+        """As `attempt`, where there must be an answer: the first."""
+        answers = await self.subscribe(f"{self.inbox}.>")
+        await self.publish(subject, payload, reply=f"{self.inbox}.answer")
+        answer = await answers.next_msg(timeout=PATIENCE_S)
+        await answers.unsubscribe()
+        return answer.data
+
+    async def pull(self, cell: str, agent: str, batch: int = 1, timeout_s: float = PATIENCE_S) -> list[Msg]:
         subscription = await self._pull_subscription(cell, agent)
         messages = await subscription.fetch(batch, timeout=timeout_s)
         await subscription.unsubscribe()
@@ -75,13 +83,13 @@ class Peer:
         return await self.client.jetstream().pull_subscribe_bind(durable=durable, stream=stream)
 
     async def was_refused(self, subject: str) -> bool:
-        """Whether the server names *subject* in a permission violation, now or within REFUSAL_TIMEOUT_S.
+        """Whether the server names *subject* in a permission violation, now or within PATIENCE_S.
 
         Its error and its answer to a PING come in no certain order, so a flush alone doesn't tell.
         """
         wanted = f'"{subject}"'.lower()
         try:
-            async with asyncio.timeout(REFUSAL_TIMEOUT_S), self.refused:
+            async with asyncio.timeout(PATIENCE_S), self.refused:
                 await self.refused.wait_for(lambda: any(wanted in text for text in self.refusals))
         except TimeoutError:
             return False

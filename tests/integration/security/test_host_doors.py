@@ -88,7 +88,7 @@ async def doors(cell: Cell, authority: Authority, tmp_path: Path) -> AsyncIterat
     async def caught_up() -> Head:
         head = await log.head()
         for projector in projectors:
-            assert await projector.wait_for(head.position, 10)
+            assert await projector.wait_for(head.position, 60)
         return head
 
     servicer = HostAgentServicer(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,8 +21,7 @@ from core.natsauth.permissions import Permissions, host_permissions, service_per
 from core.natsauth.tokens import format_credentials, user_token
 from core.pki.identity import Identity
 from core.testing.servers import Cell
-from tests.harness.barrier import dealt_with
-from tests.integration.security.hosts_world import ALICE, BOB, World, connect, drain, next_request
+from tests.integration.security.hosts_world import ALICE, BOB, PATIENCE_S, World, connect, drain, next_request
 
 EVERYTHING = Permissions(publish=(">",), subscribe=(">",))
 
@@ -65,9 +65,12 @@ async def test_a_host_can_not_aim_an_answer_at_the_control_plane(world: World, t
     await world.alice.publish(own_report(world), b"report", reply=target)
     await world.command(ALICE, "one")
     await world.alice.publish(own_pull(world), next_request(), reply=target)
+    names = world.names
+    async with asyncio.timeout(PATIENCE_S):
+        while not (await world.state_of(names.reports_stream)).last_seq:  # noqa: ASYNC110 - stored in its own time
+            await asyncio.sleep(0.01)
     assert await drain(heard) == []
     assert await world.consumers() == consumers
-    names = world.names
     streams = (names.commands_stream, names.events_stream, names.reports_stream)
     assert [(await world.state_of(stream)).last_seq for stream in streams] == [2, 0, 1]
     assert (await world.state_of(names.commands_stream)).messages == 2
@@ -83,8 +86,9 @@ async def test_in_one_account_an_answer_would_purge_a_stream(world: World) -> No
     assert await alice.was_refused(target)
     assert (await world.state_of(world.names.commands_stream)).messages == 1
     await alice.publish(own_pull(world), next_request(), reply=target)
-    await dealt_with(world.conductor.client)
-    assert (await world.state_of(world.names.commands_stream)).messages == 0
+    async with asyncio.timeout(PATIENCE_S):
+        while (await world.state_of(world.names.commands_stream)).messages:  # noqa: ASYNC110 - purged in its own time
+            await asyncio.sleep(0.01)
 
 
 async def test_a_host_can_not_aim_an_answer_at_anothers_acknowledgement(world: World) -> None:
@@ -112,7 +116,7 @@ async def test_a_loose_permission_to_acknowledge_would_hand_over_anothers_comman
     crossed = f"$JS.ACK.{stream}.bob--compute.{stream}.alice--compute.1.2.3"
     assert await world.alice.attempt(crossed, b"+NXT") == []
     alice = await connect(world.cell, ALICE, loose, account=world.cell.keys.hosts)
-    assert await alice.attempt(crossed, b"+NXT") == [b"secret"]
+    assert await alice.ask(crossed, b"+NXT") == b"secret"
 
 
 # What the account alone keeps out, if the permissions of a user were too wide.
@@ -131,7 +135,7 @@ async def test_with_every_permission_a_host_still_sees_nothing_of_the_control_pl
         f"STREAM.PURGE.{stream}": b"",
     }
     for call, body in calls.items():
-        [answer] = await alice.attempt(f"$JS.API.{call}", body)
+        answer = await alice.ask(f"$JS.API.{call}", body)
         assert json.loads(answer)["error"]["description"] == "JetStream not enabled for account"
     assert (await world.state_of(stream)).messages == 1
 
@@ -142,7 +146,7 @@ async def test_with_every_permission_a_host_still_sees_nothing_of_the_control_pl
 async def is_admitted(world: World, **credentials: Path) -> bool:
     """Whether the server lets somebody with these credentials connect."""
     try:
-        client = await nats.connect(world.cell.nats_url, allow_reconnect=False, connect_timeout=5, **credentials)
+        client = await nats.connect(world.cell.nats_url, allow_reconnect=False, connect_timeout=30, **credentials)
     except nats.errors.Error as error:
         assert "authorization violation" in str(error).lower()
         return False
@@ -184,16 +188,20 @@ async def test_an_expired_token_is_refused(world: World, tmp_path: Path) -> None
 
 
 async def test_a_connection_ends_when_its_token_expires(world: World, tmp_path: Path) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=2)
-    path = credentials_by(world, tmp_path, world.cell.keys.hosts.signer, expires_at=soon)
     ended = asyncio.Event()
 
     async def on_close() -> None:
         ended.set()
 
-    await nats.connect(world.cell.nats_url, user_credentials=path, allow_reconnect=False, closed_cb=on_close)
-    assert not ended.is_set()
-    async with asyncio.timeout(10):
+    for life_s in (2, 8, 32):  # one that a busy machine has let expire opens nothing
+        soon = datetime.now(UTC) + timedelta(seconds=life_s)
+        path = credentials_by(world, tmp_path, world.cell.keys.hosts.signer, expires_at=soon)
+        with suppress(nats.errors.Error):
+            await nats.connect(world.cell.nats_url, user_credentials=path, allow_reconnect=False, closed_cb=on_close)
+            break
+    else:
+        raise AssertionError("no token was good")
+    async with asyncio.timeout(2 * life_s + PATIENCE_S):
         await ended.wait()
 
 
@@ -221,8 +229,8 @@ async def test_metadata_reads_events_and_sends_no_command(world: World) -> None:
     subscription = await metadata.client.jetstream().pull_subscribe(
         world.names.all_events, durable="metadata", stream=world.names.events_stream
     )
-    [message] = await subscription.fetch(1, timeout=5)
-    await message.ack_sync(timeout=5)
+    [message] = await subscription.fetch(1, timeout=PATIENCE_S)
+    await message.ack_sync(timeout=PATIENCE_S)
     assert message.data == b"event"
     fetched = world.names.reports("alice", "metadata", "MetadataFetched", "one")
     assert (await metadata.client.jetstream().publish(fetched, b"report")).seq == 1

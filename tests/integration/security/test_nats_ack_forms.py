@@ -14,7 +14,7 @@ import pytest
 from core.embedded.nats import EmbeddedNats
 from core.natsauth.keys import NatsKeys
 from core.testing.servers import Cell
-from tests.integration.security.hosts_world import ALICE, BOB, World
+from tests.integration.security.hosts_world import ALICE, BOB, PATIENCE_S, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ async def test_a_host_acknowledges_its_own_command(world: World, form: Form) -> 
     [message] = await world.alice.pull("c1", "compute")
     assert len(message.reply.split(".")) == form.tokens
     assert message.metadata.sequence.stream == 1
-    await message.ack_sync(timeout=5)
+    await message.ack_sync(timeout=PATIENCE_S)
     assert await world.undelivered(ALICE) == (0, 0)
 
 

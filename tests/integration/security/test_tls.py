@@ -61,7 +61,7 @@ async def port(authority: Authority, tmp_path: Path) -> AsyncIterator[int]:
 async def ask(address: str, credentials: grpc.ChannelCredentials, options: Sequence[tuple[str, str]] = ()) -> str:
     async with grpc.aio.secure_channel(address, credentials, options=list(options)) as channel:
         call = channel.unary_unary(WHO_AM_I, request_serializer=bytes, response_deserializer=bytes)
-        return (await call(b"", timeout=10)).decode()
+        return (await call(b"", timeout=60)).decode()
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])

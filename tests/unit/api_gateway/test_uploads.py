@@ -28,7 +28,7 @@ class SlowBlobs(Blobs):
 
     def begin(self) -> Upload:
         self.beginning.set()
-        assert self.may_begin.wait(10)
+        assert self.may_begin.wait(60)
         try:
             return super().begin()
         finally:
@@ -55,9 +55,9 @@ async def test_a_caller_that_hangs_up_leaves_no_file(tmp_path: Path, moment: str
         blobs.may_begin.set()
     call: Any = SimpleNamespace(reader=Reader())
     receiving = asyncio.create_task(Uploads(blobs, LIMITS, 1 << 20).receive(call, parts(asyncio.Event())))
-    assert await asyncio.to_thread(blobs.beginning.wait, 10)
+    assert await asyncio.to_thread(blobs.beginning.wait, 60)
     if moment == "between chunks":
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not list((tmp_path / "uploads").iterdir()):  # noqa: ASYNC110 - a folder wakes nobody
                 await asyncio.sleep(0.01)
     receiving.cancel()
@@ -65,5 +65,5 @@ async def test_a_caller_that_hangs_up_leaves_no_file(tmp_path: Path, moment: str
     blobs.may_begin.set()
     with pytest.raises(asyncio.CancelledError):
         await receiving
-    assert await asyncio.to_thread(blobs.begun.wait, 10)
+    assert await asyncio.to_thread(blobs.begun.wait, 60)
     assert list((tmp_path / "uploads").iterdir()) == []

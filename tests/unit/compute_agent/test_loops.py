@@ -33,7 +33,7 @@ class Images:
 
 
 async def run(
-    images: Any, state: StateFolder, until: asyncio.Event, timeout_s: float = 5.0, *, may_tidy: bool = True
+    images: Any, state: StateFolder, until: asyncio.Event, timeout_s: float = 60.0, *, may_tidy: bool = True
 ) -> None:
     task = asyncio.create_task(
         evict_images(

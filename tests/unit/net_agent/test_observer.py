@@ -155,7 +155,7 @@ async def test_what_could_not_be_told_is_told_later_and_the_loop_goes_on(tmp_pat
     running = asyncio.create_task(observer.run())
     await asyncio.sleep(0.01)
     told.bus_is_away = False
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(told.facts) < 1:  # noqa: ASYNC110 — the observer's own loop brings it about
             await asyncio.sleep(0.001)
     assert not running.done()

@@ -39,15 +39,22 @@ class Log:
         self.view = LiveView()
         self.silent: set[str] = set()
         self._unread: list[Any] = []
+        self._news = asyncio.Event()
         for name in HOSTS:
-            host = Host.new(host_aggregate_id(name))
-            host.enrol(name, "nova")
+            host = self.enrol(name)
             host.declare_up(BOOTS)
             host.collect_events()
-            self.hosts[host.id] = host
-            self._happened(host.id, pb.HostEnrolled(host=name, availability_zone="nova"))
             self._happened(host.id, pb.HostUp(host=name, boot_ids=BOOTS))
         self.head = len(self._unread)
+
+    def enrol(self, name: str) -> Host:
+        """A host that was never heard."""
+        host = Host.new(host_aggregate_id(name))
+        host.enrol(name, "nova")
+        host.collect_events()
+        self.hosts[host.id] = host
+        self._happened(host.id, pb.HostEnrolled(host=name, availability_zone="nova"))
+        return host
 
     def _happened(self, host_id: UUID, message: Message) -> None:
         self._unread.append(
@@ -58,11 +65,12 @@ class Log:
                 position=len(self._unread) + 1,
             )
         )
+        self._news.set()
 
     async def next(self) -> list[Any]:
         """As a tail."""
-        if not self._unread:
-            await asyncio.Event().wait()
+        await self._news.wait()
+        self._news.clear()
         unread, self._unread = self._unread, []
         return unread
 
@@ -105,11 +113,10 @@ class NoRoll:
         return True
 
 
-@pytest.fixture
-async def log(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Log]:
-    """With a detector that looks at three of the twelve hosts in each pass; all beat but the silent one."""
-    monkeypatch.setattr(module, "_LOOKED_AT_PER_PASS", 2)
-    log, tracker = Log(), Tracker(window_s=WINDOW_S, monotonic=time.monotonic)
+@asynccontextmanager
+async def detecting(window_s: float) -> AsyncIterator[Log]:
+    """A detector at work. All hosts beat but the silent ones."""
+    log, tracker = Log(), Tracker(window_s=window_s, monotonic=time.monotonic)
     repository: Any = log
     leases: Any = OneLease()
     roll: Any = NoRoll()
@@ -120,10 +127,10 @@ async def log(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Log]:
         sequence = 0
         while True:
             sequence += 1
-            for name in HOSTS:
+            for host in log.hosts.values():
                 for agent in NEEDED_AGENTS:
-                    if name not in log.silent:
-                        tracker.heard(Heartbeat(component=agent, instance=name, boot_id="b1", sequence=sequence))
+                    if host.name not in log.silent:
+                        tracker.heard(Heartbeat(component=agent, instance=host.name, boot_id="b1", sequence=sequence))
             tracker.tick(hearing=True)
             await asyncio.sleep(WINDOW_S / 20)
 
@@ -132,6 +139,14 @@ async def log(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Log]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def log(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Log]:
+    """With a detector that looks at three of the twelve hosts in each pass."""
+    monkeypatch.setattr(module, "_LOOKED_AT_PER_PASS", 2)
+    async with detecting(WINDOW_S) as log:
+        yield log
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -153,3 +168,12 @@ async def test_one_that_comes_back_in_another_boot_is_declared_up_in_it(log: Log
     log.silent.clear()
     await until(lambda: log.health("host-5") == "UP")
     assert set(log.lookups) == {"host-5"}
+
+
+async def test_who_is_new_does_not_wait_for_the_next_pass() -> None:
+    """They are an hour apart here."""
+    async with detecting(12 * 3600.0) as log:
+        for name in ("new-1", "new-2"):
+            log.enrol(name)
+            await until(lambda name=name: log.health(name) == "UP")  # type: ignore[misc]
+    assert log.lookups == ["new-1", "new-2"]

@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def read_until(terminal: int, wanted: str) -> str:

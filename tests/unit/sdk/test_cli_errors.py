@@ -171,7 +171,7 @@ def test_a_fault_of_the_clients_own_is_no_traceback_unless_asked_for(gateway: Fa
 def test_help_needs_no_grpc() -> None:
     """So that it, and completion, are there at once."""
     script = "import sys, cirra_sdk.cli.main; print(sorted({'grpc', 'yaml', 'google.protobuf'} & set(sys.modules)))"
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert loaded.stdout.strip() == "[]"
 
 
@@ -181,7 +181,7 @@ def test_a_reader_that_has_seen_enough(gateway: FakeGateway, process_environment
     gateway.answers("ListFlavors", compute.ListFlavorsResponse(flavors=flavors))
     command = f"set -o pipefail; {COMMAND} flavor list -o name | head -1"
     result = subprocess.run(
-        ["bash", "-c", command], env=process_environment, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", command], env=process_environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert (result.stdout, result.stderr, result.returncode) == ("x" * 1000 + "\n", "", 0)
 
@@ -198,6 +198,6 @@ def test_a_watch_is_ended_by_the_keyboard(gateway: FakeGateway, process_environm
         assert process.stdout is not None
         assert process.stdout.readline().strip().startswith(b"1")
         process.send_signal(signal.SIGINT)
-        printed, complaint = process.communicate(timeout=30)
+        printed, complaint = process.communicate(timeout=120)
     assert (printed, complaint, process.returncode) == (b"", b"interrupted\n", 130)
     assert gateway.cancelled.wait(5)

@@ -52,9 +52,9 @@ class Story:
 
     def _events(self, request: events.WatchEventsRequest) -> Iterator[events.Event]:
         for position in range(1, len(self._lists)):
-            self._told.acquire(timeout=20)
+            self._told.acquire(timeout=60)
             yield events.Event(position=position)
-        self._told.acquire(timeout=20)
+        self._told.acquire(timeout=60)
         # The last one was seen, and with it all.
         raise Failure(StatusCode.PERMISSION_DENIED, "enough", "PERMISSION_DENIED")
 

@@ -116,7 +116,7 @@ def test_what_waits_is_interrupted_and_says_how_to_go_on(
         assert process.stderr is not None
         assert b"claim_host" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        printed, told = process.communicate(timeout=30)
+        printed, told = process.communicate(timeout=120)
     assert (printed, process.returncode) == (b"", 130)
     assert told == b"it goes on; follow it: cirra operation watch o1\ninterrupted\n"
 

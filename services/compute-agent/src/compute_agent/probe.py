@@ -22,7 +22,8 @@ from compute_agent.files import write_atomically
 
 KVM_DEVICE = Path("/dev/kvm")
 QEMU = "qemu-system-x86_64"
-TIMEOUT_S = 5.0
+# A host that has just come up is busy, and one without the types that it has takes no guest.
+TIMEOUT_S = 15.0
 _OCTET = 0x2A
 _EXIT_CODE = _OCTET << 1 | 1
 _EXIT_PORT = 0xF4

@@ -82,13 +82,13 @@ class Stage:
         return int((await self.bus.js.stream_info(self.bus.subjects.commands_stream)).state.last_seq)
 
     async def until_sent(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await self.sent() < count:  # noqa: ASYNC110 - a server is asked, nobody tells
                 await asyncio.sleep(0.01)
 
     async def until_told(self, key: Key) -> None:
         """Once a command for it is stored."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while key not in await self.commands():  # noqa: ASYNC110 - a server is asked, nobody tells
                 await asyncio.sleep(0.05)
 
@@ -113,7 +113,7 @@ async def telling(stage: Stage) -> AsyncIterator[Projector]:
     try:
         async with running(projector):
             head = (await stage.log.head()).position
-            assert head and await projector.wait_for(head, timeout=20)
+            assert head and await projector.wait_for(head, timeout=60)
             yield projector
     finally:
         task.cancel()

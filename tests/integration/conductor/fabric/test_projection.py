@@ -38,7 +38,7 @@ async def test_rows_are_those_of_a_fold_in_memory_however_events_are_gathered(st
     async with running(projector):
         for _ in range(4):
             anything(script, rng, 60)
-            assert await projector.wait_for(await stage.play(script), timeout=30)
+            assert await projector.wait_for(await stage.play(script), timeout=60)
         live = await stage.rows()
         assert live == stage.memory.rows and live
         await projector.rebuild()
@@ -51,7 +51,7 @@ async def test_another_replica_goes_on_with_what_is_stored(stage: Stage) -> None
         projector = stage.projector(holder=holder)
         async with running(projector):
             anything(script, rng, 40)
-            assert await projector.wait_for(await stage.play(script), timeout=30)
+            assert await projector.wait_for(await stage.play(script), timeout=60)
     assert await stage.rows() == stage.memory.rows
 
 
@@ -61,7 +61,7 @@ async def test_each_change_is_told_to_the_hosts_that_it_concerns(stage: Stage) -
     async with telling(stage) as projector:
         script.bind("p", "a", "n")
         script.bind("q", "b", "n")
-        await projector.wait_for(await stage.play(script), timeout=20)
+        await projector.wait_for(await stage.play(script), timeout=60)
         # Two networks, two peers.
         await stage.until_sent(4)
         told = await stage.commands()
@@ -71,7 +71,7 @@ async def test_each_change_is_told_to_the_hosts_that_it_concerns(stage: Stage) -
             assert (desired.agent, desired.absent) == ("net", False)
         assert told["a", "peer", uid("q")].peer.tunnel_address == "192.0.2.2"
         script.unbind("q", "b")
-        await projector.wait_for(await stage.play(script), timeout=20)
+        await projector.wait_for(await stage.play(script), timeout=60)
         await stage.until_sent(7)
         gone = {key for key, desired in (await stage.commands()).items() if desired.absent}
         assert gone == {("b", "network", uid("n")), ("b", "peer", uid("p")), ("a", "peer", uid("q"))}
@@ -86,7 +86,7 @@ async def test_what_happened_before_is_not_told_again(stage: Stage) -> None:
     async with telling(stage) as projector:
         await projector.rebuild()
         script.bind("q", "b", "n")
-        await projector.wait_for(await stage.play(script), timeout=20)
+        await projector.wait_for(await stage.play(script), timeout=60)
         await stage.until_sent(3)
         assert ("a", "network", uid("n")) not in await stage.commands()
         assert await stage.sent() == 3
@@ -100,12 +100,12 @@ async def test_a_host_that_is_down_or_may_not_act_is_not_told(stage: Stage) -> N
     async with telling(stage) as projector:
         script.down("b")
         script.bind("r", "c", "n")
-        await projector.wait_for(await stage.play(script), timeout=20)
+        await projector.wait_for(await stage.play(script), timeout=60)
         await stage.until_sent(4)
         assert {host for host, _, _ in await stage.commands()} == {"a", "c"}
         script.up("b")
         script.tunnel("a", "192.0.2.77")
-        await projector.wait_for(await stage.play(script), timeout=20)
+        await projector.wait_for(await stage.play(script), timeout=60)
         await stage.until_sent(6)
         assert ("b", "peer", uid("p")) in await stage.commands()
 
@@ -118,10 +118,10 @@ async def test_after_a_restore_a_host_is_told_once_what_differs_there_is_accepte
     async with telling(stage) as projector:
         await stage.log.raise_epoch("restored", expected=1, above=0, actor="test")
         script.accepted("a", 2)
-        assert await projector.wait_for(await stage.play(script), timeout=30)
+        assert await projector.wait_for(await stage.play(script), timeout=60)
         script.tunnel("a", "192.0.2.70")
         script.tunnel("b", "192.0.2.71")
-        assert await projector.wait_for(await stage.play(script), timeout=30)
+        assert await projector.wait_for(await stage.play(script), timeout=60)
         await stage.until_told(("a", "peer", uid("q")))
         told = await stage.commands()
         assert told["a", "peer", uid("q")].epoch == 2
@@ -136,7 +136,7 @@ async def test_differences_tell_what_is_gone_and_answers_of_all_leave_it_out(sta
     async with running(projector):
         before = await stage.play(script)
         script.unbind("q", "b")
-        await projector.wait_for(await stage.play(script), timeout=20)
+        await projector.wait_for(await stage.play(script), timeout=60)
         changed = await stage.state.of_host("a", before)
         assert [(it.kind, it.object_id, it.absent) for it in changed] == [("peer", uid("q"), True)]
         whole = await stage.state.of_host("a", 0)
@@ -156,12 +156,12 @@ async def test_what_is_gone_for_long_is_forgotten_the_same_way_live_and_from_zer
     projector = stage.projector()
     async with running(projector):
         gone = await stage.play(script)
-        assert await projector.wait_for(gone, timeout=20)
+        assert await projector.wait_for(gone, timeout=60)
         assert {key for key, row in (await stage.rows()).items() if row.spec is None}
         await append_others(stage.log, 150)
         script.tunnel("a", "192.0.2.50")
         head = await stage.log.head()
-        assert await projector.wait_for(await stage.play(script), timeout=20)
+        assert await projector.wait_for(await stage.play(script), timeout=60)
         assert rows.kept_after(head.position) > gone
         live = await stage.rows()
         assert live == {("a", "network", uid("n")): stage.memory.rows["a", "network", uid("n")]}

@@ -29,7 +29,7 @@ class Asked:
     async def since(self, position: int, agent: str = "net", host: str = "a") -> Wishes:
         head = (await self.stage.log.head()).position
         for projector in self._projectors:
-            assert await projector.wait_for(head, timeout=20)
+            assert await projector.wait_for(head, timeout=60)
         return await self._wishes.of_host(host, agent, position, head)
 
 

@@ -160,7 +160,7 @@ async def test_a_machine_gets_identities_that_work(
     stream = enrolling.bus.subjects.commands_stream
     await enrolling.bus.js.publish(enrolling.bus.subjects.commands("h1", "net", "EnsurePort", "p1"), b"hello")
     consumer = await host.jetstream().pull_subscribe_bind(durable="h1--net", stream=stream)
-    [message] = await consumer.fetch(1, timeout=5)
+    [message] = await consumer.fetch(1, timeout=60)
     assert message.data == b"hello"
     await host.close()
     for agent in AGENTS:

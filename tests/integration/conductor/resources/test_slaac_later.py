@@ -42,7 +42,7 @@ class Settling:
     told: list[DesiredObject] = field(default_factory=list)
 
     async def settle(self) -> None:
-        assert await self.projector.wait_for((await self.world.log.head()).position, timeout=20)
+        assert await self.projector.wait_for((await self.world.log.head()).position, timeout=60)
         await self.keeper.settle()
 
 

@@ -22,11 +22,22 @@ from placement.hosts.host import Health
 from tests.harness.control_plane import ADMIN, PATIENCE_S, PROJECT, ControlPlane, Prepared, control_plane
 from tests.harness.fake_host import FakeHost
 from tests.harness.invariants import check_invariants
+from tests.harness.replicas import WINDOW_S
+
+# Where a host falls silent. The other must not, though the machine is busy.
+SHORT_WINDOW_S = 4.0
+a_host_falls_silent = pytest.mark.parametrize("window_s", [SHORT_WINDOW_S])
 
 
 @pytest.fixture
-async def plane(cell: Cell, tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    async with control_plane(cell, tmp_path) as plane:
+def window_s() -> float:
+    """For how long a host may be silent."""
+    return WINDOW_S
+
+
+@pytest.fixture
+async def plane(cell: Cell, tmp_path: Path, window_s: float) -> AsyncIterator[ControlPlane]:
+    async with control_plane(cell, tmp_path, window_s=window_s) as plane:
         yield plane
         await check_invariants(plane)
 
@@ -186,6 +197,7 @@ async def test_another_conductor_finishes_what_a_stopped_one_began(
     assert {run.status for run in runs} == {SagaStatus.COMPLETED}
 
 
+@a_host_falls_silent
 async def test_a_host_that_is_down_does_not_hold_up_a_delete(
     plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
 ) -> None:
@@ -203,6 +215,7 @@ async def test_a_host_that_is_down_does_not_hold_up_a_delete(
     await nothing_is_left(plane, hosts)
 
 
+@a_host_falls_silent
 async def test_a_start_on_a_host_that_is_down_says_so_and_is_not_made_up_for(
     plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
 ) -> None:
@@ -223,6 +236,7 @@ async def test_a_start_on_a_host_that_is_down_says_so_and_is_not_made_up_for(
     assert instance.domain is not None and instance.domain.domain.power == agent.DESIRED_POWER_OFF
 
 
+@a_host_falls_silent
 async def test_a_host_that_dies_in_its_step_is_left_for_another_and_cleaned_when_it_returns(
     plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
 ) -> None:

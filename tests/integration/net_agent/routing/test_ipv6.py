@@ -44,7 +44,7 @@ async def test_guests_make_themselves_addresses_and_find_their_router(two: World
                 ] == [str(gateway)]
 
             await until(configured)
-            assert await guest.pings("fd00:a::1")
+            assert await guest.reaches("fd00:a::1")
             assert (await guest.run("cat", "/proc/sys/net/ipv6/conf/eth0/mtu")).strip() == "1450"
     # Type 134 follows the IPv6 header (RFC 4861, 4.2).
     assert not [frame for frame in tunnel.of(0x86DD) if frame[20] == 58 and frame[54] == 134]

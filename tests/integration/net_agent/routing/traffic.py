@@ -12,7 +12,7 @@ from pathlib import Path
 
 from net_agent.drivers.linux.namespace import Namespaces
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 30.0
 
 
 class Ended(Exception):

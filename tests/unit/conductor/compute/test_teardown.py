@@ -63,7 +63,7 @@ def bound_port() -> Port:
 async def _unbinding_while(act: Callable[[Port], object]) -> Port:
     port, told, changes = bound_port(), Told(), Changes()
     services = Services(*(cast(Any, part) for part in (Kept(port), told, changes, Up(), None)))
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         unbinding = asyncio.create_task(unbind_port(services, str(port.id), TURN, HOST))
         await told.event.wait()
         act(port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import socket
 from abc import ABC, abstractmethod
@@ -17,6 +18,8 @@ from core.errors import CirraError
 LOOPBACK = "127.0.0.1"
 _READY_POLL_S = 0.01
 _PORT_ATTEMPTS = 3
+_FIRST_PORT = 16_384
+_PORT_LOOKS = 100
 _LOG_TAIL_LINES = 20
 
 
@@ -159,11 +162,18 @@ class EmbeddedServer(ABC):
 
 
 def free_port(address: str = LOOPBACK) -> int:
-    """A TCP port on *address*, one of this machine's, that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on *address*, one of this machine's, that nobody listens on at this moment.
+
+    Not one of those that the kernel gives out by itself (ip_local_port_range, ip(7)): while a server is away for a
+    moment, nobody is given its port by chance.
+    """
+    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(_FIRST_PORT, first_ephemeral if first_ephemeral > 2 * _FIRST_PORT - 1 else 65_536)
+    for _ in range(_PORT_LOOKS):
+        port = secrets.choice(ports)
+        if port_is_free(address, port):
+            return port
+    raise ServerFailed(f"no free port was found on {address} from {ports.start} to {ports.stop - 1}")
 
 
 def port_is_free(address: str, port: int) -> bool:

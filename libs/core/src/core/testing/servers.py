@@ -38,7 +38,9 @@ from core.pki.identity import Identity
 
 OnError = Callable[[Exception], Awaitable[None]]
 
-_CONNECT_TIMEOUT_S = 5
+# A busy machine takes its time.
+_CONNECT_TIMEOUT_S = 30
+_JETSTREAM_TIMEOUT_S = 60.0
 _SCHEMAS_OF_CELL = """
     SELECT quote_ident(nspname) AS name FROM pg_namespace WHERE nspname = $1 OR starts_with(nspname, $2)
 """
@@ -133,7 +135,7 @@ class Cell:
     async def _drop_streams(self) -> None:
         connection = await self.connect(Identity.service("test"))
         try:
-            jetstream = connection.jetstream()
+            jetstream = connection.jetstream(timeout=_JETSTREAM_TIMEOUT_S)
             for stream in await jetstream.streams_info():
                 name = stream.config.name or ""
                 if name.startswith(f"{self.name}-"):
@@ -145,7 +147,7 @@ class Cell:
         connection = await asyncpg.connect(self.dsn)
         try:
             # A connection that a test forgot to close must not make this wait for ever.
-            await connection.execute("SET lock_timeout = '10s'")
+            await connection.execute("SET lock_timeout = '30s'")
             rows = await connection.fetch(_SCHEMAS_OF_CELL, self.schema, f"{self.schema}_")
             for row in rows:
                 await connection.execute(f"DROP SCHEMA {row['name']} CASCADE")

@@ -37,6 +37,7 @@ _LOOKED_AT_PER_PASS = 2500
 _TURNS = 4
 _VIEW_PATIENCE_S = 5.0
 _PAUSE_S = 1.0
+_PAUSE_FOR_NEW_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,17 @@ class Detector:
             with acting(actor="system/detector"):
                 await self._declare(verdicts)
             await self._roll.keep(self._tracker, lease, changed=bool(verdicts))
-            await asyncio.sleep(pause_s if len(verdicts) == len(found) else 0)
+            await self._rest(pause_s if len(verdicts) == len(found) else 0.0, expected)
+
+    async def _rest(self, pause_s: float, expected: Mapping[str, None]) -> None:
+        """Between two passes. A host that is new is looked at sooner: it can take guests as soon as it is heard."""
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + pause_s
+        await asyncio.sleep(min(pause_s, _PAUSE_FOR_NEW_S))
+        while (  # noqa: ASYNC110 — it is waited for a time, or for what two others know
+            clock() < ends_at and len(self._declared) >= len(expected) == len(self._view.table.names)
+        ):
+            await asyncio.sleep(min(ends_at - clock(), _PAUSE_FOR_NEW_S))
 
     async def _begin_term(self) -> int:
         """The position from which on nobody else declares."""
