@@ -97,6 +97,9 @@ async def test_who_follows_a_restored_log_knows_all_that_it_holds(world: World, 
             while True:  # it may have begun anew before that, and have to do so again when the new epoch begins
                 await _listed(other)
         assert refused.value.reason == "TOKEN_REVOKED"
+        await until_epoch(world.log, 2)
+        while await _listed(root) != {"kept"}:  # noqa: ASYNC110 - what is read follows too, in its own time
+            await asyncio.sleep(0.05)
 
 
 async def _revoke(world: World, client: Client) -> None:

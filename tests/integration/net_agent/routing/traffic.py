@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from net_agent.drivers.linux.namespace import Namespaces
 
 _TIMEOUT_S = 30.0
+_SOL_PACKET, _PACKET_ADD_MEMBERSHIP = 263, 1
 
 
 class Ended(Exception):
@@ -142,14 +144,24 @@ async def watching(spaces: Namespaces, namespace: Path, device: str) -> AsyncIte
     def make() -> socket.socket:
         made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(0x0003))
         made.bind((device, 0x0003))
+        # Also what a bridge passes on and is not for itself (PACKET_MR_PROMISC, packet(7)).
+        everything = struct.pack("iHH8s", socket.if_nametoindex(device), 1, 0, b"")
+        made.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, everything)
         return made
 
     raw = await spaces.inside(namespace.name, make)
     frames = Frames()
     loop = asyncio.get_running_loop()
-    loop.add_reader(raw.fileno(), lambda: frames.seen.append(raw.recv(65_536)))
+
+    def read_all() -> None:
+        with suppress(BlockingIOError):
+            while True:
+                frames.seen.append(raw.recv(65_536))
+
+    loop.add_reader(raw.fileno(), read_all)
     try:
         yield frames
     finally:
         loop.remove_reader(raw.fileno())
+        read_all()
         raw.close()
