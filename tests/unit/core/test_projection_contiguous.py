@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from core.bus.envelope import event_headers
 from core.eventlog.types import RecordedEvent
-from core.projection.stream import delivered, stream_sequence
-from core.projection.tail import contiguous
+from core.projection.stream import consumer_sequence, delivered, stream_sequence
+from core.projection.tail import ascending, contiguous
 
 
 @dataclass
@@ -57,8 +57,13 @@ def taken(*messages: StreamMessage, position: int = 10, epoch: int = 1) -> tuple
     return [event.position for event in events], gap
 
 
-def test_the_sequence_is_told_with_a_domain_too() -> None:
-    assert stream_sequence("$JS.ACK.hub.ACCOUNT.c1-EVENTS.tail-1.1.42.7.1700000000000000000.0.token") == 42
+def test_the_sequences_are_told_with_a_domain_too() -> None:
+    for reply in (
+        "$JS.ACK.c1-EVENTS.tail-1.1.42.7.1700000000000000000.0",
+        "$JS.ACK.hub.ACCOUNT.c1-EVENTS.tail-1.1.42.7.1700000000000000000.0.token",
+    ):
+        assert stream_sequence(reply) == 42
+        assert consumer_sequence(reply) == 7
 
 
 def test_what_follows_is_taken() -> None:
@@ -94,3 +99,18 @@ def test_whatever_arrives_no_event_is_left_out_or_taken_twice(arrived: list[int]
     assert positions == list(range(position + 1, position + 1 + len(positions)))
     if not gap:
         assert all(number <= position + len(positions) for number in arrived)
+
+
+def taken_of_some(*messages: StreamMessage, position: int = 10, epoch: int = 1) -> tuple[list[int], bool]:
+    events, gap = ascending([delivered(message) for message in messages], position, epoch)
+    return [event.position for event in events], gap
+
+
+def test_of_a_stream_of_some_types_what_rises_is_taken() -> None:
+    assert taken_of_some(message(9), message(12), message(15), message(15), message(16)) == ([12, 15, 16], False)
+
+
+def test_of_a_stream_of_some_types_anything_odd_ends_it() -> None:
+    assert taken_of_some(message(12), message(14, sequence=13), message(15)) == ([12], True)
+    assert taken_of_some(message(12), StreamMessage(13, None), message(15)) == ([12], True)
+    assert taken_of_some(message(12, epoch=2), message(15, epoch=1), epoch=2) == ([12], True)

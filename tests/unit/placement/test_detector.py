@@ -74,6 +74,9 @@ class Log:
         unread, self._unread = self._unread, []
         return unread
 
+    def look(self) -> None:
+        """As a tail's: all that there is is unread."""
+
     async def find(self, *_: object) -> None:
         """No term was ever begun."""
 

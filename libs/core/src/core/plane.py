@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from core.bus import Bus, connect
@@ -41,12 +42,19 @@ class Plane:
 
 
 async def open_plane(
-    lifetime: Lifetime, service: str, settings: ServiceSettings, *, beating: bool = True, news_late_s: float = 0.0
+    lifetime: Lifetime,
+    service: str,
+    settings: ServiceSettings,
+    *,
+    beating: bool = True,
+    news_late_s: float = 0.0,
+    news_of: Collection[str] | None = None,
 ) -> Plane:
     """Connects, waiting for Postgres and NATS as long as it takes, and starts the heartbeat.
 
     *beating* False: this process is no replica of the service, but a passing helper that nobody should miss.
     *news_late_s*: how much later than others it may hear what happens in the log, to hear more of it at a time.
+    *news_of*: the types of events that concern it; None: all.
     Raises CirraError for settings that can't work.
     """
     if settings.master_key_file is None:
@@ -93,5 +101,5 @@ async def open_plane(
         tls=tls,
         runner=f"{settings.replica}.{life}",
         clock=clock,
-        events=EventStream(events_bus),
+        events=EventStream(events_bus, news_of),
     )

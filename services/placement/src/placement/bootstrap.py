@@ -17,6 +17,7 @@ from placement.aggregates.administration import HostAdministration
 from placement.hosts.epochs import mark_observe_only
 from placement.hosts.inventory import FACTS, HostReports
 from placement.hosts.live_view import LiveView
+from placement.hosts.view import CONCERNED
 from placement.liveness.detector import Detector
 from placement.liveness.ears import REST_S, Ears
 from placement.liveness.outage import Outages
@@ -31,7 +32,7 @@ SCHEMA = "placement"
 
 
 async def bootstrap(lifetime: Lifetime, settings: PlacementSettings) -> None:
-    plane = await open_plane(lifetime, "placement", settings)
+    plane = await open_plane(lifetime, "placement", settings, news_of=CONCERNED)
     bus = plane.bus
     await ensure_streams(bus, settings=stream_settings(settings))
     await ensure_report_consumer(bus, CONSUMER, FACTS)

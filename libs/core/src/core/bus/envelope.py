@@ -47,6 +47,11 @@ def event_subject(cell: str, event: RecordedEvent) -> str:
     return f"{cell}.events.{kind}.{event.aggregate_id}.{name}"
 
 
+def event_filter(cell: str, event_type: str) -> str:
+    """The subjects of all events of a type, whatever they happen to; other types of the same name may have them too."""
+    return f"{cell}.events.*.*.{_subject_levels('', event_type)[1]}"
+
+
 @lru_cache(maxsize=4096)
 def _subject_levels(aggregate_type: str, event_type: str) -> tuple[str, str]:
     name = event_type.rpartition(".")[2]

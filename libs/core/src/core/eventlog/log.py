@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -109,6 +109,20 @@ class EventLog:
             " WHERE position > $1 AND ($2::bigint IS NULL OR position <= $2) ORDER BY position LIMIT $3",
             after,
             up_to,
+            limit,
+        )
+        return [RecordedEvent(*row) for row in rows]
+
+    async def read_of(
+        self, types: Collection[str], *, after: int, up_to: int, limit: int = 1000
+    ) -> list[RecordedEvent]:
+        """As `read`, but of these types only; the one at `up_to` is among them, whatever it is."""
+        rows = await self.pool.fetch(
+            f"SELECT {_COLUMNS} FROM {self._quoted}.events"
+            " WHERE position > $1 AND position <= $2 AND (type = ANY($3) OR position = $2) ORDER BY position LIMIT $4",
+            after,
+            up_to,
+            list(types),
             limit,
         )
         return [RecordedEvent(*row) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 
 import nats.errors
 import structlog
@@ -10,6 +11,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from core.bus.connection import Bus
+from core.bus.envelope import event_filter
 from core.bus.errors import ConsumerMissing
 from core.bus.puller import Puller
 from core.ids import uuid7
@@ -21,10 +23,12 @@ _HEARTBEAT_S = 2.0
 
 
 class StreamReader:
-    """Messages of EVENTS, in order; whether one is missing between them is for the caller to see."""
+    """Messages of EVENTS, in order, all or those of some `types` of events; whether one is missing between them is for
+    the caller to see."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, types: Collection[str] | None = None) -> None:
         self._bus = bus
+        self._filters = None if types is None else sorted({event_filter(bus.cell, each) for each in types})
         self._stream = bus.subjects.events_stream
         self._puller: Puller | None = None
         self._consumer = ""
@@ -45,6 +49,7 @@ class StreamReader:
                     description=self._bus.name,
                     deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                     opt_start_seq=first_sequence,
+                    filter_subjects=self._filters,
                     ack_policy=AckPolicy.NONE,
                     inactive_threshold=_INACTIVE_S,
                     num_replicas=1,

@@ -1,9 +1,14 @@
-"""What stream EVENTS tells this process: fetched and decoded once, for all of its tails."""
+"""What stream EVENTS tells this process: fetched and decoded once, for all of its tails.
+
+A process that is concerned by few types of events has NATS send it those alone. Sequences then leave gaps; that nothing
+got lost on the way is told by the numbers that the consumer gives to what it sends.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,11 +60,21 @@ def stream_sequence(reply: str) -> int:
     return int(tokens[5] if len(tokens) == 9 else tokens[7])
 
 
-class EventStream:
-    """Follows the stream while one of its cursors is open, from where the first of them began."""
+def consumer_sequence(reply: str) -> int:
+    """The number that the consumer gave to a message, from 1 on, by its subject as above."""
+    tokens = reply.split(".")
+    return int(tokens[6] if len(tokens) == 9 else tokens[8])
 
-    def __init__(self, bus: Bus) -> None:
-        self._reader = StreamReader(bus)
+
+class EventStream:
+    """Follows the stream while one of its cursors is open, from where the first of them began.
+
+    `types`: the full names of the events that it tells of; None: all.
+    """
+
+    def __init__(self, bus: Bus, types: Collection[str] | None = None) -> None:
+        self.types = None if types is None else frozenset(types)
+        self._reader = StreamReader(bus, self.types)
         self._opening = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
         self._cursors: set[EventCursor] = set()
@@ -97,20 +112,27 @@ class EventStream:
             return True
 
     async def fetch(self, cursor: EventCursor, limit: int, timeout_s: float) -> list[Delivered]:
-        """What follows the cursor; empty after `timeout_s`, or when it is lost (then it is closed)."""
+        """What follows the cursor; empty after `timeout_s`, when it is hurried, or lost (then it is closed)."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self.is_open(cursor) and cursor.number >= self._arrived:
+                while self.is_open(cursor) and cursor.number >= self._arrived and not cursor.hurried:
                     await self._news.wait()
         except TimeoutError:
             return []
         behind = self._arrived - cursor.number
+        if behind == 0:
+            cursor.hurried = False
         if not self.is_open(cursor) or behind > len(self._window):
             await self.close(cursor)
             return []
         taken = [self._window[number] for number in range(-behind, min(0, limit - behind))]
         cursor.number += len(taken)
         return taken
+
+    def hurry(self, cursor: EventCursor) -> None:
+        """Who waits for what follows the cursor waits no longer."""
+        cursor.hurried = True
+        self._wake()
 
     async def close(self, cursor: EventCursor) -> None:
         async with self._opening:
@@ -130,8 +152,13 @@ class EventStream:
 
     async def _follow(self) -> None:
         try:
+            number = 0
             while self._reader.is_open:
                 for message in await self._reader.fetch(_BATCH, _LOOK_S):
+                    number += 1
+                    if self.types is not None and consumer_sequence(message.reply) != number:
+                        _log.info("tail.gap", stream_sequence=stream_sequence(message.reply))
+                        return
                     self._take(delivered(message))
                 self._wake()
         except Exception:
@@ -161,7 +188,13 @@ class EventCursor:
     def __init__(self, stream: EventStream) -> None:
         self.session = -1
         self.number = 0
+        self.hurried = False
         self._stream = stream
+
+    @property
+    def types(self) -> frozenset[str] | None:
+        """Of the events that it tells of; None: all."""
+        return self._stream.types
 
     @property
     def is_open(self) -> bool:
@@ -173,8 +206,12 @@ class EventCursor:
         return await self._stream.open(self, first_sequence)
 
     async def fetch(self, limit: int, timeout_s: float) -> list[Delivered]:
-        """The next messages, empty after `timeout_s` or when the stream was lost (then it is closed)."""
+        """The next messages, empty after `timeout_s`, when hurried, or when the stream was lost (then it is closed)."""
         return await self._stream.fetch(self, limit, timeout_s)
+
+    def hurry(self) -> None:
+        """Ends the waiting of `fetch`, of this one or the next."""
+        self._stream.hurry(self)
 
     async def close(self) -> None:
         await self._stream.close(self)

@@ -2,6 +2,10 @@
 
 The stream tells what is new; the log is asked for whatever the stream can't give: what lies before its window, a gap,
 all of it while NATS is away. So nothing is missed whatever NATS does, and the log is not polled while NATS works.
+
+A tail of a stream that tells of some types only gives those and, whenever the log was read, the last event that it held,
+which says how far the tail is. By the stream alone it gets further only with the next event of concern; `look` has it
+read the log.
 """
 
 from __future__ import annotations
@@ -76,7 +80,7 @@ class EventTail:
         await self._reader.close()
 
     async def next(self, limit: int = BATCH, *, patient: bool = True) -> list[RecordedEvent]:
-        """The next events, at least one, at most `limit`; `position` moves on past them.
+        """The next events, at least one, at most `limit`; `position` moves on to the last of them.
 
         Without patience: none after `stall_s` of quiet.
         """
@@ -92,6 +96,10 @@ class EventTail:
                 _log.warning("tail.log_away", position=self.position, error=repr(error))
             await asyncio.sleep(next(pauses))
 
+    def look(self) -> None:
+        """Who waits for the next events looks whether the log has more than the stream tells, instead of waiting on."""
+        self._reader.hurry()
+
     async def _next(self, limit: int, patient: bool) -> list[RecordedEvent]:
         if not self._checked:
             self._epoch = max(self._epoch, (await self._event_log.head()).epoch)
@@ -99,7 +107,7 @@ class EventTail:
             self._checked = True
         while True:
             if self._behind:
-                events = await self._event_log.read(after=self.position, limit=limit)
+                events = await self._from_log(limit)
                 self._behind = len(events) == limit
             else:
                 events = await self._from_stream(limit)
@@ -110,18 +118,39 @@ class EventTail:
                 if not (patient or self._behind):
                     return []
 
+    async def _from_log(self, limit: int) -> list[RecordedEvent]:
+        types = self._reader.types
+        if types is None:
+            return await self._event_log.read(after=self.position, limit=limit)
+        head = await self._event_log.head()
+        return await self._event_log.read_of(types, after=self.position, up_to=head.position, limit=limit)
+
     async def _from_stream(self, limit: int) -> list[RecordedEvent]:
         """What follows `position` in the stream; empty after a while, or when the log must be read instead."""
-        ready = self._bus.connected and (self._reader.is_open or await self._reader.open(self.position + 1))
-        if not ready:
+        if not await self._is_ready():
             await self._event_log.wait_beyond(self.position, timeout=self._stall_s)
             return []
+        if self._behind:
+            return []
         messages = await self._reader.fetch(limit, self._stall_s)
-        events, gap = contiguous(messages, self.position, self._epoch)
+        is_whole = self._reader.types is None
+        events, gap = (contiguous if is_whole else ascending)(messages, self.position, self._epoch)
         if gap:
-            _log.info("tail.gap", position=self.position + len(events))
+            _log.info("tail.gap", position=events[-1].position if events else self.position)
             self._behind = True
         return events
+
+    async def _is_ready(self) -> bool:
+        """Whether the stream tells what follows. One that has only begun to, and of some types only, may have begun too
+        late without showing it: the log is read once more."""
+        if not self._bus.connected:
+            return False
+        if self._reader.is_open:
+            return True
+        if not await self._reader.open(self.position + 1):
+            return False
+        self._behind = self._reader.types is not None
+        return True
 
     async def _accept(self, events: list[RecordedEvent]) -> list[RecordedEvent]:
         """Moves on past the events, those of one epoch at a time."""
@@ -131,7 +160,7 @@ class EventTail:
         accepted = list(takewhile(lambda event: event.epoch == epoch, events))
         self._behind = self._behind or len(accepted) < len(events)
         last = accepted[-1]
-        if last.position != self.position + len(accepted):
+        if self._reader.types is None and last.position != self.position + len(accepted):
             raise HistoryChanged(self.position)
         self.position, self._event_id, self._epoch = last.position, last.event_id, max(epoch, self._epoch)
         return accepted
@@ -169,4 +198,18 @@ def contiguous(messages: Sequence[Delivered], position: int, epoch: int) -> tupl
         if message.sequence > expected or event is None or event.position != expected or event.epoch < epoch:
             return events, True
         events.append(event)
+    return events, False
+
+
+def ascending(messages: Sequence[Delivered], position: int, epoch: int) -> tuple[list[RecordedEvent], bool]:
+    """As `contiguous`, of a stream that tells of some types only, and has seen that none of its messages is missing."""
+    events: list[RecordedEvent] = []
+    for message in messages:
+        if message.sequence <= position:
+            continue
+        event = message.event
+        if event is None or event.position != message.sequence or event.epoch < epoch:
+            return events, True
+        events.append(event)
+        position = event.position
     return events, False

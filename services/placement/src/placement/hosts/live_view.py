@@ -14,9 +14,11 @@ from placement.hosts.view import Held, HostView
 
 
 class Tail(Protocol):
-    """As `core.projection.EventTail`: the next events of the log, one at least."""
+    """As `core.projection.EventTail`: the next events of the log, one at least; `look`: it looks for them at once."""
 
     async def next(self) -> Sequence[RecordedEvent]: ...
+
+    def look(self) -> None: ...
 
 
 class LiveView:
@@ -25,6 +27,7 @@ class LiveView:
     def __init__(self) -> None:
         self._view = HostView()
         self._moved = asyncio.Condition()
+        self._tail: Tail | None = None
 
     def silent_lately(self, within_s: float) -> list[int]:
         """As `HostView.silent_lately`."""
@@ -59,7 +62,11 @@ class LiveView:
         self._view.confirm(held, claim_id, attempt, position)
 
     async def wait_for(self, position: int, timeout_s: float) -> bool:
-        """True once the view is as new as `position`; False when it is not in time."""
+        """True once the view is as new as `position`, where the log ends or before; False when it is not in time."""
+        if self.position >= position:
+            return True
+        if self._tail is not None:
+            self._tail.look()  # what lies between may be of no concern: the stream does not tell of it
         try:
             async with asyncio.timeout(timeout_s), self._moved:
                 await self._moved.wait_for(lambda: self.position >= position)
@@ -69,6 +76,7 @@ class LiveView:
 
     async def follow(self, tail: Tail) -> None:
         """Takes in events for ever. A new history (after a restore) is a new `LiveView`: the process restarts."""
+        self._tail = tail
         while True:
             for event in await tail.next():
                 self._view.apply(event)

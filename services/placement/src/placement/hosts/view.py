@@ -194,3 +194,6 @@ _CHANGES: tuple[tuple[type[Message], _Change], ...] = (
 _APPLY: dict[str, tuple[type[Message], _Change]] = {
     message_class.DESCRIPTOR.full_name: (message_class, change) for message_class, change in _CHANGES
 }
+
+CONCERNED = frozenset(_APPLY)
+"""The full names of the events that a view is folded from."""
