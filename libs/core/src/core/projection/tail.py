@@ -3,7 +3,7 @@
 The stream tells what is new; the log is asked for whatever the stream can't give: what lies before its window, a gap,
 all of it while NATS is away. So nothing is missed whatever NATS does, and the log is not polled while NATS works.
 
-A tail of a stream that tells of some types only gives those and, whenever the log was read, the last event that it held,
+A tail of a stream that tells of some types only gives those and, whenever the log was read, the last event there was,
 which says how far the tail is. By the stream alone it gets further only with the next event of concern; `look` has it
 read the log.
 """
