@@ -18,7 +18,7 @@ from deployment.demo.guest import HttpGuest, Output
 from deployment.testbed import plan
 from tests.testbed.testbed import Testbed
 
-# From a change in the API to what packets do.
+# From a change in the API to what packets do, where many want the processors.
 EFFECT_TIMEOUT_S = 120.0
 POOL = ("203.0.113.100", "203.0.113.149")
 
