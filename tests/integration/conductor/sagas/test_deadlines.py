@@ -20,7 +20,7 @@ from tests.harness.instance_sagas import CreateStage, DeleteStage, create_and_de
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Long enough for what does answer, on a busy machine.
-DEADLINE = timedelta(seconds=4)
+DEADLINE = timedelta(seconds=6)
 WAITS = [("bind_port", "port"), ("build", "domain"), ("start", "domain")]
 
 

@@ -18,7 +18,7 @@ from tests.harness.power_sagas import POWER_SAGAS, PowerStage, power_plane
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Long enough for what does answer, on a busy machine.
-DEADLINE = timedelta(seconds=4)
+DEADLINE = timedelta(seconds=6)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
