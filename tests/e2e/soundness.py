@@ -26,7 +26,7 @@ from deployment.servers import servers
 from deployment.testbed.site import Site
 from tests.harness.invariants import cell_under_check
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 _PREFIX = "cirra-"
 
 

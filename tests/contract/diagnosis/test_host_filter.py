@@ -159,7 +159,6 @@ async def test_rules_that_reject_something_else_are_none_and_guests_are_asked_on
 async def test_what_our_own_side_lacks_is_no_condition_of_the_host(watched: Watched) -> None:
     """Nobody answers, and there are rules that might be why; and yet they aren't."""
     await watched.run("iptables-nft -A FORWARD -p tcp --dport 25 -j REJECT")
-    pid = watched.site.linux.pids(watched.site.network)["dnsmasq"]
-    await watched.run(f"kill -9 {pid}")
+    await watched.site.linux.kill(watched.site.network, "dnsmasq")
     await watched.conditions.look()
     assert watched.conditions.found == {}

@@ -7,6 +7,7 @@ import asyncio
 from cirra.compute.v1.compute_pb2 import Instance
 from cirra.compute.v1.server_group_pb2 import SERVER_GROUP_POLICY_ANTI_AFFINITY
 from deployment.demo.tenant import Tenant
+from tests.e2e.cloud import comes_true
 from tests.testbed.testbed import Testbed
 
 # Under emulation, where others want the processors, too.
@@ -35,6 +36,15 @@ async def boot_one_on_each(testbed: Testbed, tenant: Tenant, name: str) -> list[
             return await admin.instances.get(operation.target)
 
     return [*await asyncio.gather(*map(boot, range(1, len(testbed.hosts) + 1)))]
+
+
+async def is_itself(testbed: Testbed, instance: Instance) -> None:
+    """Returns once the guest has told its name."""
+
+    async def told() -> bool:
+        return (await testbed.inside(instance).run("hostname")).text.strip() == instance.hostname
+
+    await comes_true(told, f"the name of {instance.display_name}, by itself")
 
 
 async def delete_all(tenant: Tenant, instances: list[Instance]) -> None:

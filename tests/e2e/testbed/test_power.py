@@ -17,7 +17,7 @@ from deployment.demo.tenant import Tenant
 from deployment.lock import supervisor_pid
 from tests.e2e.cloud import eventually
 from tests.e2e.testbed import states
-from tests.e2e.testbed.guests import BOOT_TIMEOUT_S, boot_one_on_each, delete_all
+from tests.e2e.testbed.guests import BOOT_TIMEOUT_S, boot_one_on_each, delete_all, is_itself
 from tests.e2e.testbed.processes import agents
 from tests.testbed.testbed import Testbed
 from tests.testbed.traces import namespaces_of
@@ -81,7 +81,7 @@ async def test_hosts_outlive_the_supervisor(testbed: Testbed, guests: list[Insta
     assert namespaces_of(testbed.site) == namespaces, "no host was booted"
     await states.all_up(testbed)
     for guest in guests:
-        assert (await testbed.inside(guest).run("hostname")).text.strip() == guest.hostname
+        await is_itself(testbed, guest)
 
 
 async def test_agents_are_started_anew_by_their_host(testbed: Testbed) -> None:

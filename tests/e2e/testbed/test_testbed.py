@@ -17,7 +17,7 @@ from deployment.testbed import plan
 from deployment.testbed.internet import GREETING
 from tests.e2e.cloud import comes_true
 from tests.e2e.testbed import states
-from tests.e2e.testbed.guests import BOOT_TIMEOUT_S, boot_one_on_each, delete_all
+from tests.e2e.testbed.guests import BOOT_TIMEOUT_S, boot_one_on_each, delete_all, is_itself
 from tests.testbed.testbed import Testbed
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
@@ -84,7 +84,7 @@ async def test_a_guest_boots_on_each_host(testbed: Testbed, guests: list[Instanc
         assert await testbed.domains(host) == [f"cirra-{by_host[host.name].uid}"]
     await asyncio.gather(*(wait_login(testbed.inside(guest), BOOT_TIMEOUT_S) for guest in guests))
     for guest in guests:
-        assert (await testbed.inside(guest).run("hostname")).text.strip() == guest.hostname
+        await is_itself(testbed, guest)
 
 
 async def test_a_host_that_is_cut_off_is_down_and_joined_it_is_up(testbed: Testbed, guests: list[Instance]) -> None:
@@ -101,7 +101,7 @@ async def test_a_host_that_is_cut_off_is_down_and_joined_it_is_up(testbed: Testb
         assert {(await states.host_states(testbed))[name] for name in others} == {HOST_STATE_UP}
         # The guest knows nothing of it.
         [guest] = [each for each in guests if last_segment(each.host) == host.name]
-        assert (await testbed.inside(guest).run("hostname")).text.strip() == guest.hostname
+        await is_itself(testbed, guest)
     finally:
         await host.join()
     await states.becomes(testbed, host.name, HOST_STATE_UP)
