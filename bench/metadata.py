@@ -5,9 +5,13 @@
 A whole cloud of separate processes (`bench._cloud`) with two replicas of each service; its hypervisor and network are
 simulated, so that 500 instances cost nothing but their records. What is measured is real: a proxy process for each of
 ten networks, in a namespace of its own, mutual TLS from there to the replicas, signatures, documents in Postgres,
-sealed user data. The guests are simulated: each has its address in its network's namespace, and asks what cloud-init
-asks at a boot, one request after the other, each over a new connection. All begin at the same moment, and the proxies
-are cold. A request lasts from the first packet of its connection to the last octet of the answer.
+sealed user data. The guests are simulated (`bench._guests`): each has its address in its network's namespace, and asks
+what cloud-init asks at a boot, one request after the other, each over a new connection. All begin at the same moment,
+and the proxies are cold. A request lasts from the first packet of its connection until the proxy has closed it. Each
+answer is checked: whose it is, and the user data.
+
+That a guest has fetched its metadata is told to the cloud, but guests go first: `told` is of how many the cloud knew it
+when the last had everything, and so how many of those events are in the CPU of a request.
 
 Baseline, in the same run: the same guests and the same proxies in front of a server that answers each request with the
 same octets, from memory, over the same TLS: what is above it is what it takes to know whose metadata they are.
@@ -22,14 +26,14 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import _guests as simulated
 from bench._cloud import Cloud, Parts, prepare, running_cloud
 from cirra.network.v1.network_pb2 import Network
 from core.agent.identity import HostIdentity
@@ -37,7 +41,7 @@ from core.embedded.server import LOOPBACK
 from core.pki.tls import TlsFiles
 from net_agent.drivers.linux.proxy import ProxyIdentity
 from net_agent.metadata_proxy.config import LISTEN_ADDRESS
-from tests.harness.metadata_guests import GuestNetwork, guest_network
+from tests.harness.metadata_guests import guest_network
 
 NETWORKS = 10
 REPLICAS = 2
@@ -55,14 +59,16 @@ PATHS = (
     "/latest/meta-data/instance-id",
 )
 PATIENCE_S = 300.0
+# Of what the guests tell, which is one line.
+_LINE_OCTETS = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Guests:
-    """Of one network, by their addresses."""
+    """Of one network: the address of each → its instance."""
 
     network: Network
-    addresses: Sequence[str]
+    instances: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,8 @@ class Waits:
             "max_ms": round(ordered[-1], 1),
             "guest_max_ms": round(max(self.guests), 1),
             "requests": len(ordered),
-            "cpu_ms_per_request": {name: round(ms / len(ordered), 2) for name, ms in self.cpu_ms.most_common(5)},
+            "cpu_ms_per_request": {name: round(ms / len(ordered), 2) for name, ms in self.cpu_ms.most_common(7)},
+            "cpu_ms": round(self.cpu_ms.total() / len(ordered), 2),
         }
 
 
@@ -95,7 +102,7 @@ async def boot_guests(cloud: Cloud, parts: Parts, count: int) -> list[Guests]:
         await cloud.admin.subnets.create(f"lan-{number}", network=network, cidr="10.0.0.0/20")
         networks.append(network)
     names = iter(range(count))
-    found: dict[str, list[str]] = {network.uid: [] for network in networks}
+    found: dict[str, dict[str, str]] = {network.uid: {} for network in networks}
 
     async def worker() -> None:
         for number in names:
@@ -105,7 +112,7 @@ async def boot_guests(cloud: Cloud, parts: Parts, count: int) -> list[Guests]:
             )
             await cloud.admin.operations.wait(operation, timeout_s=PATIENCE_S)
             instance = await cloud.admin.instances.get(operation.target)
-            found[network.uid].append(instance.nics[0].fixed_ip)
+            found[network.uid][instance.nics[0].fixed_ip] = instance.uid
 
     async with asyncio.TaskGroup() as workers:
         for _ in range(IN_FLIGHT):
@@ -113,76 +120,58 @@ async def boot_guests(cloud: Cloud, parts: Parts, count: int) -> list[Guests]:
     return [Guests(network, found[network.uid]) for network in networks]
 
 
-class _Answer(asyncio.Protocol):
-    """One request over one connection; `done` has the answer once the proxy has closed it."""
-
-    def __init__(self, request: bytes) -> None:
-        self._request = request
-        self._received = bytearray()
-        self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self.done.cancelled():
-            return
-        if error is None:
-            self.done.set_result(bytes(self._received))
-        else:
-            self.done.set_exception(error)
-
-
-async def ask(network: GuestNetwork, address: str, path: str) -> float:
-    """One request of a guest; how long it took, in milliseconds."""
-    request = f"GET {path} HTTP/1.1\r\nHost: {LISTEN_ADDRESS}\r\nConnection: close\r\n\r\n".encode()
-    loop = asyncio.get_running_loop()
-    made = network.socket_of(address)
-    began = time.perf_counter()
-    await loop.sock_connect(made, (LISTEN_ADDRESS, 80))
-    _, protocol = await loop.create_connection(lambda: _Answer(request), sock=made)
-    answer = await protocol.done
-    took_ms = (time.perf_counter() - began) * 1000
-    assert answer.startswith(b"HTTP/1.1 200 "), answer[:200]
-    return took_ms
-
-
-async def storm(cloud: Cloud, networks: Sequence[tuple[GuestNetwork, Sequence[str]]]) -> Waits:
+async def storm(cloud: Cloud, guests: Sequence[simulated.Guest], folder: Path) -> Waits:
     """All guests at once."""
-    requests: list[float] = []
-    guests: list[float] = []
-
-    async def guest(network: GuestNetwork, address: str) -> None:
-        began = time.perf_counter()
-        for path in PATHS:
-            requests.append(await ask(network, address, path))
-        guests.append((time.perf_counter() - began) * 1000)
-
-    before, own = cloud.cpu_ms(), time.process_time()
-    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
-        for network, addresses in networks:
-            for address in addresses:
-                tasks.create_task(guest(network, address))
-    used = cloud.cpu_ms()
+    file = folder / "storm.json"
+    simulated.Storm(LISTEN_ADDRESS, PATHS, guests).write(file)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench._guests", str(file), limit=_LINE_OCTETS,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+    async with asyncio.timeout(PATIENCE_S):
+        await process.stdout.readline()
+        before = cloud.cpu_ms()
+        process.stdin.write(b"go\n")
+        line = await process.stdout.readline()
+        used = cloud.cpu_ms()
+        await process.communicate()
+    assert process.returncode == 0, "the guests did not get what they asked for"
+    result = simulated.Result(**json.loads(line))
     used.subtract(before)
-    used["guests"] = round((time.process_time() - own) * 1000)
-    return Waits(requests, guests, used)
+    used["guests"] = round(result.cpu_ms)
+    return Waits(result.requests, result.guests, used)
 
 
-async def measure(cloud: Cloud, identity: ProxyIdentity, population: Sequence[Guests], folder: Path) -> dict[str, Any]:
-    """With proxies of their own, which have never met the service."""
+async def measure(
+    cloud: Cloud, identity: ProxyIdentity, population: Sequence[Guests], folder: Path, *, checked: bool
+) -> dict[str, Any]:
+    """With proxies of their own, which have never met the service. checked: guests know what they should get."""
     async with AsyncExitStack() as stack:
-        networks = []
-        for guests in population:
+        guests = []
+        for each in population:
             network = await stack.enter_async_context(
-                guest_network(folder / guests.network.uid, identity, guests.network.uid, guests.addresses)
+                guest_network(folder / each.network.uid, identity, each.network.uid, list(each.instances))
             )
-            networks.append((network, guests.addresses))
-        return (await storm(cloud, networks)).figures()
+            guests += [
+                simulated.Guest(str(network.namespace), address, expected(uid) if checked else {})
+                for address, uid in each.instances.items()
+            ]
+        return (await storm(cloud, guests, folder)).figures()
+
+
+def expected(uid: str) -> dict[str, str]:
+    """What an instance must find."""
+    return {
+        f"{VERSION}/meta_data.json": f'"uuid": "{uid}"',
+        f"{VERSION}/user_data": USER_DATA.decode(),
+        "/latest/meta-data/instance-id": f"i-{uid[-8:]}",
+    }
+
+
+async def told(cloud: Cloud) -> int:
+    """Of how many guests the cloud knows that they have their metadata."""
+    return sum([instance.HasField("metadata_fetch_time") async for instance in cloud.admin.instances.list()])
 
 
 @asynccontextmanager
@@ -216,16 +205,21 @@ async def run(count: int) -> dict[str, object]:
             identity = ProxyIdentity(
                 host.host, host.metadata_url, own.certificate, own.key, own.authority, host.metadata_key
             )
-            figures = await measure(cloud, identity, population, folder / "service")
+            figures = await measure(cloud, identity, population, folder / "service", checked=True)
+            figures["told"] = await told(cloud)
             answer = folder / "answer"
             answer.write_bytes(b"x" * 400)
             async with static_servers(TlsFiles.in_folder(cloud.layout.tls("metadata")), answer, REPLICAS) as urls:
                 static = dataclasses.replace(identity, metadata_url=urls)
-                baseline = await measure(cloud, static, population, folder / "static")
+                baseline = await measure(cloud, static, population, folder / "static", checked=False)
     return {
         "bench": "metadata",
         "baseline": {"static_server": baseline},
-        "figures": {"guests": count, "networks": NETWORKS, **figures},
+        "figures": {
+            "guests": count,
+            "networks": NETWORKS,
+            **figures,
+        },
         "ratio": {key: round(figures[key] / baseline[key], 2) for key in ("p50_ms", "p99_ms", "max_ms")},
     }
 

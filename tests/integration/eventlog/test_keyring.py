@@ -114,3 +114,19 @@ async def test_moved_or_under_another_master_key_it_does_not_open(log: EventLog,
         await keyring.unseal(one, InstanceCreated(user_data=SECRET))
     with pytest.raises(SealBroken):
         await Keyring(log.pool, log.schema, os.urandom(32)).unseal(one, sealed)
+
+
+async def test_keys_of_many_are_read_at_once(log: EventLog, keyring: Keyring, master_key: bytes) -> None:
+    """One that can't be unwrapped is its own aggregate's trouble."""
+    ids = [uuid7() for _ in range(3)]
+    sealed = [await keyring.seal(each, InstanceCreated(user_data=SECRET)) for each in ids]
+    other = Keyring(log.pool, log.schema, master_key)
+    broken, foreign = uuid7(), Keyring(log.pool, log.schema, os.urandom(32))
+    unreadable = await foreign.seal(broken, InstanceCreated(user_data=SECRET))
+    await other.prepare([*ids, broken, uuid7()])
+    await log.pool.execute(f'DELETE FROM "{log.schema}".sealing_keys WHERE aggregate_id = ANY($1::uuid[])', ids)
+    assert [(await other.unseal(each, message)).user_data for each, message in zip(ids, sealed, strict=True)] == (
+        [SECRET] * 3
+    ), "without reading again"
+    with pytest.raises(SealBroken):
+        await other.unseal(broken, unreadable)

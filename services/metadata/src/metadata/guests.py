@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 from uuid import UUID
@@ -15,11 +16,12 @@ from core import eui64
 from core.eventlog.schema import quote_identifier
 from core.sealing import Keyring
 from metadata.guest import FixedIp, Guest, Nic, Subnet
+from metadata.together import Together
 from metadata.tree import Secret
 
-# One round trip: 500 guests may ask at once. User data and password stay where they are.
+# One round trip for all who ask at once. User data and passwords stay where they are.
 _FIND = """
-SELECT i.instance_id, i.created, i.zone, i.user_data IS NOT NULL AS has_user_data, (
+SELECT q.n, i.instance_id, i.created, i.zone, i.user_data IS NOT NULL AS has_user_data, (
     SELECT json_agg(json_build_object(
         'port', n.port_id, 'network', n.network_id, 'mac', n.mac, 'mtu', coalesce(w.mtu, 1500),
         'fixed_ips', (
@@ -30,12 +32,19 @@ SELECT i.instance_id, i.created, i.zone, i.user_data IS NOT NULL AS has_user_dat
         )) ORDER BY n.port_id)
     FROM {schema}.ports n LEFT JOIN {schema}.networks w USING (network_id) WHERE n.instance_id = i.instance_id
 ) AS nics
-FROM {found} JOIN {schema}.instances i USING (instance_id)
-WHERE p.network_id = $1 AND {key} = $2 AND p.host = $3
+FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS q (network_id, key, host, n)
+{found} JOIN {schema}.instances i ON i.instance_id = p.instance_id
+WHERE p.network_id = q.network_id AND p.host = q.host
 """
-_BY_ADDRESS = {"found": "{schema}.fixed_ips a JOIN {schema}.ports p USING (port_id)", "key": "a.address"}
-_BY_MAC = {"found": "{schema}.ports p", "key": "p.mac"}
-_SECRET = "SELECT {column} FROM {schema}.instances WHERE instance_id = $1"
+_BY_ADDRESS = """
+JOIN {schema}.fixed_ips a ON a.network_id = q.network_id AND a.address = q.key
+JOIN {schema}.ports p ON p.port_id = a.port_id
+"""
+_BY_MAC = "JOIN {schema}.ports p ON p.mac = q.key"
+_SECRETS = "SELECT instance_id, {column} AS sealed FROM {schema}.instances WHERE instance_id = ANY($1::uuid[])"
+
+# Network, address or MAC address, host.
+_Key = tuple[UUID, str, str]
 
 
 class Guests:
@@ -46,11 +55,13 @@ class Guests:
         self._pool = pool
         self._keyring = keyring
         self._by_address, self._by_mac = (
-            _FIND.format(schema=quoted, found=by["found"].format(schema=quoted), key=by["key"])
-            for by in (_BY_ADDRESS, _BY_MAC)
+            Together(partial(self._find, _FIND.format(schema=quoted, found=found.format(schema=quoted))))
+            for found in (_BY_ADDRESS, _BY_MAC)
         )
-        self._user_data = _SECRET.format(column="user_data", schema=quoted)
-        self._password = _SECRET.format(column="password", schema=quoted)
+        self._user_data, self._password = (
+            Together(partial(self._sealed, _SECRETS.format(column=column, schema=quoted)))
+            for column in ("user_data", "password")
+        )
 
     async def find(self, network_id: UUID, address: str, host: str) -> Guest | None:
         """The guest with that address on that network, if that host is where its port is bound; else None.
@@ -58,30 +69,37 @@ class Guests:
         An IPv6 address that is good on the link alone tells its MAC address: hosts let it pass from that one only.
         """
         mac_address = mac_of_link_local(address)
-        query = self._by_address if mac_address is None else self._by_mac
-        row = await self._pool.fetchrow(query, network_id, mac_address or address, host)
-        if row is None:
-            return None
-        created = compute.InstanceCreated.FromString(row["created"])
-        return Guest(
-            instance_id=row["instance_id"],
-            created=created,
-            host_zone=row["zone"],
-            has_user_data=row["has_user_data"],
-            nics=_nics(json.loads(row["nics"]), [nic.port for nic in created.nics]),
-        )
+        if mac_address is None:
+            return await self._by_address.get((network_id, address, host))
+        return await self._by_mac.get((network_id, mac_address, host))
 
     async def open(self, instance_id: UUID, secret: Secret) -> bytes:
         """Its user data, or the password that it posted; empty if there is none, or nobody can open it any more."""
         if secret is Secret.USER_DATA:
-            created = await self._unsealed(instance_id, self._user_data, compute.InstanceCreated)
-            return bytes(created.user_data)
-        posted = await self._unsealed(instance_id, self._password, compute.InstancePasswordPosted)
-        return bytes(posted.password)
+            created = compute.InstanceCreated.FromString(await self._user_data.get(instance_id) or b"")
+            return bytes((await self._keyring.unseal(instance_id, created)).user_data)
+        posted = compute.InstancePasswordPosted.FromString(await self._password.get(instance_id) or b"")
+        return bytes((await self._keyring.unseal(instance_id, posted)).password)
 
-    async def _unsealed(self, instance_id: UUID, query: str, message_class: type[Any]) -> Any:
-        sealed = await self._pool.fetchval(query, instance_id)
-        return await self._keyring.unseal(instance_id, message_class.FromString(sealed or b""))
+    async def _find(self, query: str, keys: Sequence[_Key]) -> Mapping[_Key, Guest]:
+        rows = await self._pool.fetch(query, *map(list, zip(*keys, strict=True)))
+        return {keys[row["n"] - 1]: _guest(row) for row in rows}
+
+    async def _sealed(self, query: str, instances: Sequence[UUID]) -> Mapping[UUID, bytes]:
+        rows = await self._pool.fetch(query, list(instances))
+        await self._keyring.prepare(instances)
+        return {row["instance_id"]: row["sealed"] for row in rows if row["sealed"] is not None}
+
+
+def _guest(row: asyncpg.Record) -> Guest:
+    created = compute.InstanceCreated.FromString(row["created"])
+    return Guest(
+        instance_id=row["instance_id"],
+        created=created,
+        host_zone=row["zone"],
+        has_user_data=row["has_user_data"],
+        nics=_nics(json.loads(row["nics"]), [nic.port for nic in created.nics]),
+    )
 
 
 def mac_of_link_local(address: str) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -14,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from core.eventlog.schema import check_schema_name, quote_identifier
-from core.sealing.cipher import KEY_BYTES, AggregateKey
+from core.sealing.cipher import KEY_BYTES, AggregateKey, SealBroken
 from core.sealing.fields import has_sensitive_value, replace_sensitive
 
 M = TypeVar("M", bound=Message)
@@ -83,6 +84,19 @@ class Keyring:
 
         plain_message = replace_sensitive(message, in_the_clear)
         return Unsealed(plain_message, destroyed)
+
+    async def prepare(self, aggregate_ids: Iterable[UUID]) -> None:
+        """Reads in one go the keys of many that `open` and `unseal` are about to use."""
+        now = self._clock()
+        missing = [each for each in aggregate_ids if each not in self._cache or self._cache[each][1] <= now]
+        if not missing:
+            return
+        rows = await self._pool.fetch(
+            f"SELECT aggregate_id, wrapped FROM {self._table} WHERE aggregate_id = ANY($1::uuid[])", missing
+        )
+        for row in rows:
+            with suppress(SealBroken):  # raised to whoever opens with that one
+                self._remember(AggregateKey.unwrap(row["aggregate_id"], row["wrapped"], self._master_key))
 
     async def destroy(self, aggregate_id: UUID) -> None:
         """Deletes the aggregate's key: nobody can read what was sealed with it, but who has a backup of the keys."""
