@@ -16,7 +16,7 @@ from deployment.testbed.plan import OFFICE_DHCP_DEVICE, OFFICE_NAME
 from deployment.testbed.site import Site
 from tests.e2e.cloud import Cloud, running_cloud
 from tests.e2e.machine import Finished, links_of, run
-from tests.testbed.traces import namespaces_of, traces
+from tests.testbed.traces import namespaces_of, traces, uptime_s
 
 # A machine that asks for an address twice, a second apart, and gives up.
 DHCP_CLIENT = (
@@ -86,8 +86,10 @@ async def running_testbed(
         assert site is not None
         marks.append(site.plan.tag)
         namespaces |= namespaces_of(site)
-        found = traces(marks, namespaces)
+        found = traces(marks, namespaces, uptime_s())
         assert all(found.values()), f"what is not seen while it is there is not missed afterwards: {found}"
         yield Testbed(cloud, site)
         namespaces |= namespaces_of(site)
-    assert {kind: left for kind, left in traces(marks, namespaces).items() if left} == {}
+        ending_s = uptime_s()
+    left = {kind: found for kind, found in traces(marks, namespaces, ending_s).items() if found}
+    assert not left, f"not removed: {left}"
