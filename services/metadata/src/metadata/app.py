@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 import structlog
@@ -13,13 +14,13 @@ from core import telemetry
 from core.errors import AlreadyExists, CirraError, InvalidArgument, NotFound
 from core.ids import parse_uuid
 from metadata import proof
-from metadata.asgi import Answer, Request
 from metadata.fetches import Fetches
 from metadata.guest import Guest
+from metadata.http import Answer, Request
 from metadata.openstack import Cloud
 from metadata.passwords import Passwords
 from metadata.root import root
-from metadata.tree import Secret, find
+from metadata.tree import Secret, Value, find
 
 log = structlog.get_logger(__name__)
 
@@ -28,11 +29,20 @@ TOKEN_HEADER = "x-aws-ec2-metadata-token"
 TOKEN_PATH = "/latest/api/token"
 RETRY_AFTER_S = 5
 
+_HEALTH_PATH = "/healthz"
 _PASSWORD_PATH = re.compile(r"/+openstack/+[^/]+/+password/*")
 
-# Network, address, host → the guest there, if there is one.
-Find = Callable[[UUID, str, str], Awaitable[Guest | None]]
 Open = Callable[[UUID, Secret], Awaitable[bytes]]
+
+
+class Guests(Protocol):
+    """By network, address and host."""
+
+    def remembered(self, network_id: UUID, address: str, host: str) -> Guest | None:
+        """Known without looking."""
+
+    async def find(self, network_id: UUID, address: str, host: str) -> Guest | None:
+        """The guest there, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +54,9 @@ class _Asker:
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
-        self.answer = Answer(status, f"{text}\n".encode())
+        self.answer = Answer(status, f"{text}\n".encode(), headers=headers or {})
 
 
 class MetadataApp:
@@ -54,7 +64,7 @@ class MetadataApp:
 
     def __init__(
         self,
-        find_guest: Find,
+        guests: Guests,
         open_secret: Open,
         cloud: Cloud,
         fetches: Fetches,
@@ -64,7 +74,7 @@ class MetadataApp:
         master_key: bytes,
         up_to_date: Callable[[], Awaitable[None]],
     ) -> None:
-        self._find_guest = find_guest
+        self._guests = guests
         self._open_secret = open_secret
         self._cloud = cloud
         self._fetches = fetches
@@ -73,8 +83,23 @@ class MetadataApp:
         self._master_key = master_key
         self._up_to_date = up_to_date
 
+    def at_once(self, request: Request) -> Answer | None:
+        """The answer, where it takes no waiting: what a guest reads that is remembered, and is no secret."""
+        if request.method not in ("GET", "HEAD") or request.path == _HEALTH_PATH:
+            return None
+        try:
+            network_id, address, host = self._proven(request)
+            guest = self._guests.remembered(network_id, address, host)
+            if guest is None:
+                return None
+            asker = _Asker(guest, host)
+            content = self._content(request, asker)
+            return None if isinstance(content, Secret) else self._answer(request, asker, content)
+        except _Refused as refused:
+            return refused.answer
+
     async def __call__(self, request: Request) -> Answer:
-        if request.path == "/healthz":
+        if request.path == _HEALTH_PATH:
             return Answer(200, b"ok\n")
         try:
             return await self._route(request)(request, await self._who(request))
@@ -105,16 +130,24 @@ class MetadataApp:
         return Answer(200, token.encode(), headers={TTL_HEADER: wanted})
 
     async def _read(self, request: Request, asker: _Asker) -> Answer:
-        path, guest = request.path, asker.guest
-        self._check_token(request, asker)
-        content = find(root(guest, self._cloud), path)
-        if content is None:
-            raise _Refused(404, "not found")
+        content = self._content(request, asker)
         if isinstance(content, Secret):
-            content = await self._open_secret(guest.instance_id, content)
-        self._fetches.happened(guest.instance_id, asker.host, path, request.headers.get("user-agent", ""))
-        whose = {proof.INSTANCE_HEADER: str(guest.instance_id)}
-        return Answer(200, content.encode() if isinstance(content, str) else content, _content_type(path), whose)
+            content = await self._open_secret(asker.guest.instance_id, content)
+        return self._answer(request, asker, content)
+
+    def _content(self, request: Request, asker: _Asker) -> Value:
+        """What is at the path that the guest asks for. Raises _Refused."""
+        self._check_token(request, asker)
+        content = find(root(asker.guest, self._cloud), request.path)
+        if content is None:
+            raise _Refused(404, "not found", _whose(asker))
+        return content
+
+    def _answer(self, request: Request, asker: _Asker, content: str | bytes) -> Answer:
+        path = request.path
+        self._fetches.happened(asker.guest.instance_id, asker.host, path, request.headers.get("user-agent", ""))
+        body = content.encode() if isinstance(content, str) else content
+        return Answer(200, body, _content_type(path), _whose(asker))
 
     async def _post_password(self, request: Request, asker: _Asker) -> Answer:
         """Once; by custom encrypted with the public key of the guest's key pair."""
@@ -123,7 +156,7 @@ class MetadataApp:
             raise _Refused(404, "not found")
         try:
             with telemetry.tracer().start_as_current_span("password posted"):
-                await self._passwords.post(asker.guest, asker.host, await request.body())
+                await self._passwords.post(asker.guest, asker.host, request.body)
         except AlreadyExists:
             raise _Refused(409, "a password has been posted before") from None
         except InvalidArgument as error:
@@ -143,6 +176,15 @@ class MetadataApp:
 
     async def _who(self, request: Request) -> _Asker:
         """The guest in whose name a host's proxy asks. Nobody learns of guests of other hosts. Raises _Refused."""
+        network_id, address, host = self._proven(request)
+        guest = await self._find(network_id, address, host)
+        if guest is None:
+            log.info("no such guest on that host", host=host, network=str(network_id), address=address)
+            raise _Refused(404, "no such guest")
+        return _Asker(guest, host)
+
+    def _proven(self, request: Request) -> tuple[UUID, str, str]:
+        """Network, address and host, as that host's proxy has signed them. Raises _Refused."""
         host, network, address, signature = (
             request.headers.get(name, "")
             for name in (proof.HOST_HEADER, proof.NETWORK_HEADER, proof.ADDRESS_HEADER, proof.SIGNATURE_HEADER)
@@ -153,19 +195,19 @@ class MetadataApp:
         ):
             log.warning("request without a host's proof", host=host, network=network, address=address)
             raise _Refused(403, "only hosts' proxies may ask here")
-        guest = await self._find(network_id, address, host)
-        if guest is None:
-            log.info("no such guest on that host", host=host, network=network, address=address)
-            raise _Refused(404, "no such guest")
-        return _Asker(guest, host)
+        return network_id, address, host
 
     async def _find(self, network_id: UUID, address: str, host: str) -> Guest | None:
         """A guest that has just booted may be faster than the documents."""
-        guest = await self._find_guest(network_id, address, host)
+        guest = await self._guests.find(network_id, address, host)
         if guest is None:
             await self._up_to_date()
-            guest = await self._find_guest(network_id, address, host)
+            guest = await self._guests.find(network_id, address, host)
         return guest
+
+
+def _whose(asker: _Asker) -> Mapping[str, str]:
+    return {proof.INSTANCE_HEADER: str(asker.guest.instance_id)}
 
 
 def _content_type(path: str) -> str:

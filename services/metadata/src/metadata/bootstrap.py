@@ -13,9 +13,7 @@ from core.plane import Plane, open_plane
 from core.projection import EventTail, HistoryChanged, Projector
 from core.rpc.client import channel
 from core.service import Lifetime
-from core.web import serve_web
 from metadata.app import MetadataApp
-from metadata.asgi import application
 from metadata.cache import GuestCache
 from metadata.documents import DocumentsProjection
 from metadata.fetches import Fetches
@@ -23,6 +21,7 @@ from metadata.guests import Guests
 from metadata.openstack import Cloud
 from metadata.passwords import Passwords
 from metadata.proof import SessionTokens
+from metadata.server import HttpServer
 from metadata.settings import MetadataSettings
 from metadata.vendor_data import read_vendor_data
 
@@ -66,7 +65,7 @@ async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
     cache = GuestCache(guests, projector.position)
     lifetime.start(_follow(plane, cache, fetches), "events")
     app = MetadataApp(
-        cache.find,
+        cache,
         guests.open,
         cloud,
         fetches,
@@ -75,8 +74,10 @@ async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
         master_key=master_key,
         up_to_date=up_to_date,
     )
-    server = await serve_web(application(app), lifetime, listen=settings.http_listen, tls=plane.tls, name="https")
-    lifetime.ready(https=server.address)
+    server = HttpServer(app)
+    address = await server.listen(settings.http_listen, plane.tls)
+    lifetime.on_stop(server.close, "https")
+    lifetime.ready(https=address)
 
 
 async def _follow(plane: Plane, cache: GuestCache, fetches: Fetches) -> None:

@@ -62,13 +62,21 @@ class GuestCache:
         # Changes up to here are not remembered one by one.
         self._floor = 0
 
+    def remembered(self, network_id: UUID, address: str, host: str) -> Guest | None:
+        """Without looking."""
+        key = (network_id, address, host)
+        entry = self._entries.get(key)
+        if entry is None or not self._is_true(entry):
+            return None
+        self._entries.move_to_end(key)
+        return entry.guest
+
     async def find(self, network_id: UUID, address: str, host: str) -> Guest | None:
         """As `Source.find`."""
         key = (network_id, address, host)
-        entry = self._entries.get(key)
-        if entry is not None and self._is_true(entry):
-            self._entries.move_to_end(key)
-            return entry.guest
+        guest = self.remembered(*key)
+        if guest is not None:
+            return guest
         position = self._projected()
         guest = await self._source.find(*key)
         if guest is not None:

@@ -110,8 +110,9 @@ def _detach(config: ProxyConfig) -> None:
 
 async def _serve(proxy: MetadataProxy, listeners: list[socket.socket], say_ready: Callable[[], None]) -> None:
     stopping = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    servers = [await asyncio.start_server(proxy.serve, sock=listener, backlog=_BACKLOG) for listener in listeners]
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    servers = [await loop.create_server(proxy.connection, sock=each, backlog=_BACKLOG) for each in listeners]
     for listener in listeners:
         log(event="listening", address=listener.getsockname()[0], pid=os.getpid())
     say_ready()

@@ -1,13 +1,16 @@
-"""One connection to a replica of the metadata service: HTTP/1.1 with keep-alive, parsed by llhttp (httptools).
+"""One connection to a replica of the metadata service: HTTP/1.1, parsed by llhttp (httptools).
 
-What guests send is parsed by h11, which is strict and slow; the service is ours.
+Questions follow one another without waiting for answers, which come in the same order (RFC 9112, section 9.3.2). Those
+of one turn of the loop go out together: a burst of guests costs few segments and TLS records.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from dataclasses import dataclass
+from typing import cast
 
 import httptools
 
@@ -15,7 +18,6 @@ from net_agent.metadata_proxy.signing import Headers
 
 # User data have 64 KiB at most.
 MAX_ANSWER_OCTETS = 1024 * 1024
-_READ_OCTETS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,65 +52,112 @@ class NoAnswer(Exception):
     """The service closed the connection, or what it said was no HTTP."""
 
 
-class Connection:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._rests_since = 0.0
+class Connection(asyncio.Protocol):
+    """`has_answered`: at least once, so that its end may be one that the service is entitled to."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._parsing = _Parsing()
+        self._waiting: deque[asyncio.Future[Answer]] = deque()
+        self._outgoing: list[bytes] = []
+        self._rests_since = self._loop.time()
+        self._over = False
+        self.has_answered = False
 
     @classmethod
     async def open(cls, host: str, port: int, tls: ssl.SSLContext | None) -> Connection:
         """Raises OSError; ssl.SSLError is one."""
-        return cls(*await asyncio.open_connection(host, port, ssl=tls))
+        _, connection = await asyncio.get_running_loop().create_connection(cls, host, port, ssl=tls)
+        return connection
 
-    async def exchange(self, host: bytes, question: Question) -> tuple[Answer, bool]:
-        """The answer, and whether another question can follow. Raises NoAnswer."""
-        parsing = _Parsing(question.method)
-        try:
-            self._writer.write(question.to_octets(host))
-            await self._writer.drain()
-            while not parsing.complete:
-                parsing.feed(await self._reader.read(_READ_OCTETS))
-        except (ConnectionError, httptools.HttpParserError) as error:
-            raise NoAnswer(str(error) or "the connection broke") from error
-        return parsing.answer(), parsing.keep_alive
-
-    def rest(self) -> None:
-        """Until the next question."""
-        self._rests_since = asyncio.get_running_loop().time()
+    async def ask(self, question: bytes) -> Answer:
+        """*question*: as `Question.to_octets` has it; HEAD can't be asked. Raises NoAnswer."""
+        if self._over:
+            raise NoAnswer("the connection is closed")
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        self._waiting.append(answer)
+        if not self._outgoing:
+            self._loop.call_soon(self._send)
+        self._outgoing.append(question)
+        return await answer
 
     def rested_for(self) -> float:
-        """Seconds; endless when the service has closed it."""
-        if self._reader.at_eof():
+        """Seconds without a question; endless when the connection is closed."""
+        if self._over:
             return float("inf")
-        return asyncio.get_running_loop().time() - self._rests_since
+        return 0.0 if self._waiting else self._loop.time() - self._rests_since
 
     def close(self) -> None:
-        self._writer.close()
+        """What was asked has no answer."""
+        self._end("the connection was given up")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not uvloop's by inheritance.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parsing.feed(data)
+        except (NoAnswer, httptools.HttpParserError) as error:
+            self._end(str(error))
+            return
+        finally:
+            self._hand_out()
+        if self._parsing.is_last:
+            self._end("the service closes the connection")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(str(error or "the service closed the connection"))
+
+    def _send(self) -> None:
+        if not self._over:
+            self._transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
+
+    def _hand_out(self) -> None:
+        answers = self._parsing.answers
+        while answers and self._waiting:
+            future = self._waiting.popleft()
+            answer = answers.popleft()
+            if not future.done():  # else whoever asked has gone
+                future.set_result(answer)
+            self.has_answered = True
+        self._rests_since = self._loop.time()
+        if answers:
+            self._end("an answer that nobody asked for")
+
+    def _end(self, why: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._transport.close()
+        while self._waiting:
+            if not (future := self._waiting.popleft()).done():
+                future.set_exception(NoAnswer(why))
 
 
 class _Parsing:
-    """One answer on its way; its `on_…` methods are llhttp's callbacks."""
+    """Answers on their way; the `on_…` methods are llhttp's callbacks. `is_last`: no other follows."""
 
-    def __init__(self, method: bytes) -> None:
+    def __init__(self) -> None:
+        self.answers: deque[Answer] = deque()
+        self.is_last = False
         self._parser = httptools.HttpResponseParser(self)
-        self._is_head = method == b"HEAD"
-        self._reason = bytearray()
-        self._headers: Headers = []
-        self._body = bytearray()
-        self.complete = False
-        self.keep_alive = False
+        self.on_message_begin()
 
     def feed(self, data: bytes) -> None:
         """Raises NoAnswer, httptools.HttpParserError."""
-        if not data:
-            raise NoAnswer("the service closed the connection without a whole answer")
-        self._parser.feed_data(data)
-        if len(self._body) > MAX_ANSWER_OCTETS:
-            raise NoAnswer(f"the answer has more than {MAX_ANSWER_OCTETS} octets")
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            raise NoAnswer(f"the answer has more than {MAX_ANSWER_OCTETS} octets") from error
+        except httptools.HttpParserUpgrade as error:
+            raise NoAnswer("the service wants to speak something else") from error
 
-    def answer(self) -> Answer:
-        return Answer(self._parser.get_status_code(), bytes(self._reason), self._headers, bytes(self._body))
+    def on_message_begin(self) -> None:
+        self._reason = b""
+        self._headers: Headers = []
+        self._body = bytearray()
 
     def on_status(self, status: bytes) -> None:
         self._reason += status
@@ -116,18 +165,14 @@ class _Parsing:
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value))
 
-    def on_headers_complete(self) -> None:
-        # llhttp does not know the question: to HEAD there is a head, whatever length that tells of.
-        if self._is_head and self._parser.get_status_code() >= 200:
-            self.complete = True
-
     def on_body(self, body: bytes) -> None:
         self._body += body
+        if len(self._body) > MAX_ANSWER_OCTETS:
+            raise OverflowError(len(self._body))
 
     def on_message_complete(self) -> None:
-        if self._parser.get_status_code() < 200:
-            # An interim answer (RFC 9110, section 15.2): the one that counts follows.
-            self._reason.clear()
-            self._headers.clear()
-        elif not self._is_head:
-            self.complete, self.keep_alive = True, self._parser.should_keep_alive()
+        status = self._parser.get_status_code()
+        if status < 200:
+            return  # an interim answer (RFC 9110, section 15.2): the one that counts follows
+        self.is_last = not self._parser.should_keep_alive()
+        self.answers.append(Answer(status, self._reason, self._headers, bytes(self._body)))

@@ -6,7 +6,6 @@ the rules on its tap let it use.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterable
 
@@ -41,16 +40,17 @@ Headers = list[tuple[bytes, bytes]]
 def signature(key: bytes, host: str, network_id: str, address: str, method: str, path: str) -> str:
     """Hex HMAC-SHA256 over six lines, the first of which is the scheme's version. path: without the query."""
     text = "\n".join(("v1", host, network_id, address, method, path))
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(key, text.encode(), "sha256").hex()
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Without those that concern one connection, also the ones that `Connection` names."""
-    headers = list(headers)
-    named = {
-        token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
-    }
-    return [(name, value) for name, value in headers if name.lower() not in _HOP_BY_HOP | named]
+    lowered = [(name, name.lower(), value) for name, value in headers]
+    ends = _HOP_BY_HOP
+    for _, lower, value in lowered:
+        if lower == b"connection":
+            ends = ends.union(token.strip().lower() for token in value.split(b","))
+    return [(name, value) for name, lower, value in lowered if lower not in ends]
 
 
 def without_forgeries(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
