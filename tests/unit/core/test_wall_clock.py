@@ -27,6 +27,7 @@ ALLOWED = {
     "sdk/src/cirra_sdk/login.py": "when a token was got, on this machine; the gateway judges",
     "sdk/src/cirra_sdk/state.py": "ages of the client's own notes",
     "services/compute-agent/src/compute_agent/loops.py": "ages of this host's own files",
+    "services/metadata/src/metadata/http.py": "the Date of an answer (RFC 9110, section 6.6.1); nobody judges by it",
     "services/net-agent/src/net_agent/metadata_proxy/__main__.py": "dates lines of a log",
 }
 
