@@ -20,9 +20,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def test_one_is_made_with_several(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
     port = await tenant.client.ports.create(network=parts.network, display_name="mine")
-    nics = [compute.InstanceNic(port=port.name), compute.InstanceNic(network=parts.network.name, fixed_ip="10.0.0.88")]
+    given = port.fixed_ips[0].ip_address
+    wanted = "10.0.0.88" if given != "10.0.0.88" else "10.0.0.89"  # addresses are given out at random
+    nics = [compute.InstanceNic(port=port.name), compute.InstanceNic(network=parts.network.name, fixed_ip=wanted)]
     booted = await tenant.boot(parts, nics=nics)
-    assert [nic.fixed_ip for nic in booted.nics] == [port.fixed_ips[0].ip_address, "10.0.0.88"]
+    assert [nic.fixed_ip for nic in booted.nics] == [given, wanted]
     told = host_of(cloud, booted.uid).domains[booted.uid].domain
     assert [nic.port_id for nic in told.nics] == [nic.port for nic in booted.nics]
 
@@ -51,8 +53,9 @@ async def test_a_port_made_for_it_goes_with_its_nic(cloud: Cloud, tenant: Tenant
     client = tenant.client
     booted = await tenant.boot(parts)
     usage = await tenant.usage()
-    plugged = await done(tenant, client.instances.attach_interface(booted, network=parts.network, fixed_ip="10.0.0.99"))
-    assert plugged.nics[1].fixed_ip == "10.0.0.99"
+    wanted = "10.0.0.99" if booted.nics[0].fixed_ip != "10.0.0.99" else "10.0.0.98"
+    plugged = await done(tenant, client.instances.attach_interface(booted, network=parts.network, fixed_ip=wanted))
+    assert plugged.nics[1].fixed_ip == wanted
     assert (await tenant.usage())["ports"] == usage["ports"] + 1
     await done(tenant, client.instances.detach_interface(booted, plugged.nics[1].port))
     with pytest.raises(NotFound):

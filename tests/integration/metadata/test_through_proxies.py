@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 
 TTL, TOKEN = "X-aws-ec2-metadata-token-ttl-seconds", "X-aws-ec2-metadata-token"
 ME, MY_USER_DATA = "/latest/meta-data/instance-id", "/openstack/latest/user_data"
-NEIGHBOUR = "10.0.0.250"
+NEIGHBOUR = "10.0.0.1"  # the gateway's: no guest is ever given it
 
 
 @pytest_asyncio.fixture(loop_scope="module")
