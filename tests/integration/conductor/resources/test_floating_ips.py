@@ -155,7 +155,7 @@ async def test_an_association_and_the_end_of_its_way_exclude_each_other(world: W
 
 
 async def test_which_address_and_whose(world: World, routed: Routed) -> None:
-    way = await routed.way()
+    way = await routed.way(allocation_pools=POOL, dhcp_ip="203.0.113.2")
     with pytest.raises(PermissionDenied, match="floating_ip_address"):
         await routed.floating_ip(way.external.uid, floating_ip_address="203.0.113.7")
     made = await routed.floating_ip(way.external.uid, floating_ip_address="203.0.113.7", who=world.admin)
