@@ -66,27 +66,11 @@ async def open_plane(
     clock = await DatabaseClock.start(log.pool)
     lifetime.start(clock.run(), "clock")
     tls = None if settings.tls_directory is None else TlsFiles.in_folder(settings.tls_directory)
-    bus = await connect(
-        list(settings.nats_urls),
-        cell=settings.cell,
-        name=f"{service}/{settings.replica}",
-        credentials=settings.nats_credentials,
-        inbox_prefix=inbox_prefix(Identity.service(service)),
-        tls=client_ssl_context(tls) if tls and any(url.startswith("tls://") for url in settings.nats_urls) else None,
-    )
+    bus = await _connect(service, settings, tls)
     lifetime.on_stop(bus.close, "bus")
     life = os.urandom(4).hex()
     if beating:
-        heartbeat = HeartbeatPublisher.for_service(
-            bus,
-            service=service,
-            replica=settings.replica,
-            boot_id=life,
-            version=installed_version(),
-            machine=settings.machine,
-        )
-        lifetime.on_stop(heartbeat.leave, "last heartbeat")
-        lifetime.start(heartbeat.run(), "heartbeat")
+        _start_heartbeat(lifetime, bus, service, settings, life)
     events_bus = bus
     if news_late_s:
         events_bus = await bus.another("events", rest_s=news_late_s)
@@ -103,3 +87,27 @@ async def open_plane(
         clock=clock,
         events=EventStream(events_bus, news_of),
     )
+
+
+async def _connect(service: str, settings: ServiceSettings, tls: TlsFiles | None) -> Bus:
+    return await connect(
+        list(settings.nats_urls),
+        cell=settings.cell,
+        name=f"{service}/{settings.replica}",
+        credentials=settings.nats_credentials,
+        inbox_prefix=inbox_prefix(Identity.service(service)),
+        tls=client_ssl_context(tls) if tls and any(url.startswith("tls://") for url in settings.nats_urls) else None,
+    )
+
+
+def _start_heartbeat(lifetime: Lifetime, bus: Bus, service: str, settings: ServiceSettings, life: str) -> None:
+    heartbeat = HeartbeatPublisher.for_service(
+        bus,
+        service=service,
+        replica=settings.replica,
+        boot_id=life,
+        version=installed_version(),
+        machine=settings.machine,
+    )
+    lifetime.on_stop(heartbeat.leave, "last heartbeat")
+    lifetime.start(heartbeat.run(), "heartbeat")

@@ -133,20 +133,13 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     await finish_deletions(plane.repository)
 
     acceptance = HostAcceptance(desired_state, contents, services.placement, caught_up)
+    wishes = HostWishes(desired_state, FabricState(plane.log.pool, schema))
+    agents = _host_agents(settings, plane, wishes, contents, _catching_up(plane, desired, fabric))
     doors: list[Service] = [
         *_commands(settings, plane, engine, services, Questions(plane.bus, desired_state), passwords),
         (commands.add_HostCommandsServicer_to_server, _host_commands(settings, plane, acceptance, services, consumers)),
         (placement_commands.add_PlacementCommandsServicer_to_server, PlacementCommands(placement)),
-        (
-            add_HostAgentServiceServicer_to_server,
-            _host_agents(
-                settings,
-                plane,
-                HostWishes(desired_state, FabricState(plane.log.pool, schema)),
-                contents,
-                _catching_up(plane, desired, fabric),
-            ),
-        ),
+        (add_HostAgentServiceServicer_to_server, agents),
     ]
     server = await serve(doors, listen=settings.listen, tls=plane.tls, authorize=authorize)
     lifetime.on_stop(server.stop, "server")
