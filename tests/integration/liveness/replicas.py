@@ -66,6 +66,18 @@ class Replica:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    async def revive(self) -> None:
+        """Wakes it if it was stopped, starts it if it has ended."""
+        if self.pids:
+            self.wake()
+        else:
+            await self.start()
+
+    @property
+    def pids(self) -> list[int]:
+        """Its process, if there is one."""
+        return [] if self._process is None or self._process.returncode is not None else [self._process.pid]
+
     def require_alive(self) -> None:
         assert self._process is not None
         assert self._process.returncode is None, self._log.read_text()[-2000:]
