@@ -46,6 +46,9 @@ GUEST_MEMORY_MIB = 64
 LATENCY_S = 0.03
 PROJECT, CUSTOMER, PASSWORD = "chaos", "customer", "password of the customer"
 USABLE_S = 120.0
+# A machine that keeps a process from running for so long may have its host, or itself, taken for silent: suspicion
+# comes after 3 s, and beats are a second apart.
+LATE_S = 0.5
 # Longer than anything is away.
 PATIENCE_S = 180.0
 
@@ -96,6 +99,11 @@ class ChaosCloud:
         await self._usable()
         self.customer = await self._new_customer()
         await self._open_eyes()
+
+    def pids(self) -> list[int]:
+        """Of all services and agents."""
+        agents = [agent for host in self.hosts for agent in (host.compute, host.net)]
+        return [pid for process in (*self.services.values(), *agents) for pid in process.pids]
 
     def of(self, service: str) -> list[Process]:
         """All replicas of a service."""

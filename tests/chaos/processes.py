@@ -29,6 +29,11 @@ class Process:
         self._wanted = asyncio.Event()
         self._ended = asyncio.Event()
 
+    @property
+    def pids(self) -> list[int]:
+        """Its process, if there is one."""
+        return [] if self._process is None else [self._process.pid]
+
     async def start(self) -> None:
         """Returns when it does its job. Raises PartFailed."""
         self._wanted.set()
