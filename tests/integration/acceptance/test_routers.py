@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
 from cirra.agent.v1 import fabric_pb2 as fabric
@@ -19,6 +20,7 @@ from cirra_sdk.errors import AlreadyExists, FailedPrecondition, InvalidArgument,
 from tests.harness.cloud import Cloud, Parts, Tenant
 from tests.harness.control_plane import PATIENCE_S
 from tests.harness.fake_host import FakeHost
+from tests.harness.metadata_proxy import Proxy
 from tests.integration.acceptance.refusals import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,6 +33,14 @@ class Way:
     external: Network
     pool: Subnet
     router: Router
+
+
+@dataclass(frozen=True, slots=True)
+class AskingGuest:
+    """As its host's metadata proxy knows it."""
+
+    network: str
+    address: str
 
 
 async def until(look: Callable[[], bool]) -> None:
@@ -126,6 +136,45 @@ async def test_a_guest_s_way_out_and_in(cloud: Cloud, tenant: Tenant, parts: Par
     await client.floating_ips.delete(floating)
     await way_gone(cloud, tenant, parts, way)
     assert not [each for each in (await cloud.admin.hosts.get(host.name)).gateways if each.network == way.external.uid]
+
+
+async def test_a_guest_is_told_its_floating_ip_and_its_groups(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:
+    """By its metadata, as they are now: it asks again and again."""
+    client = tenant.client
+    way = await way_out(cloud, tenant, parts)
+    front = await client.security_groups.create("front")
+    instance = await tenant.boot(parts)
+    nic = instance.nics[0]
+    itself = AskingGuest(parts.network.uid, nic.fixed_ip)
+    macs = f"network/interfaces/macs/{nic.mac_address}"
+    async with httpx.AsyncClient(timeout=60) as http:
+        proxy = Proxy(cloud.metadata, cloud.plane.metadata_key, host_of(cloud, instance).name, http)
+
+        async def is_told(**wanted: str) -> None:
+            """By that name below meta-data/; dashes are written as in Python."""
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    paths = [f"/latest/meta-data/{name.replace('_', '-')}" for name in wanted]
+                    if [(await proxy.ask(path, itself)).text for path in paths] == [*wanted.values()]:
+                        return
+
+        await is_told(public_ipv4="", security_groups="default")
+        floating = await client.floating_ips.create(way.external, port=nic.port)
+        address = floating.floating_ip_address
+        await is_told(public_ipv4=address, **{f"{macs}/public-ipv4s": address})
+        await is_told(**{f"{macs}/ipv4-associations/{address}": nic.fixed_ip})
+        await client.ports.update(nic.port, security_groups=["default", front])
+        await is_told(security_groups="default\nfront", **{f"{macs}/security-groups": "default\nfront"})
+        await client.security_groups.update(front, display_name="back")
+        await is_told(security_groups="back\ndefault")
+        await client.floating_ips.disassociate(floating)
+        await client.ports.update(nic.port, security_groups=[front])
+        await is_told(public_ipv4="", security_groups="back")
+        assert (await proxy.ask(f"/latest/meta-data/{macs}/public-ipv4s", itself)).status_code == 404
+    await gone(tenant, instance)
+    await client.floating_ips.delete(floating)
+    await client.security_groups.delete(front)
+    await way_gone(cloud, tenant, parts, way)
 
 
 async def test_without_snat_a_host_takes_no_address(cloud: Cloud, tenant: Tenant, parts: Parts) -> None:

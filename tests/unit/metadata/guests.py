@@ -8,7 +8,7 @@ from uuid import UUID
 
 from cirra.compute.v1.compute_pb2 import FlavorSummary
 from cirra.compute.v1.events_pb2 import InstanceCreated
-from metadata.guest import FixedIp, Guest, Nic, Subnet
+from metadata.guest import FixedIp, FloatingIp, Guest, Nic, SecurityGroup, Subnet
 from metadata.openstack import Cloud
 
 INSTANCE = UUID("0197a000-0000-7000-8000-0000000000ff")
@@ -30,12 +30,16 @@ STORAGE = Subnet(
     dhcp=False,
     nameservers=("9.9.9.9",),
 )
+WEB = SecurityGroup("0197a000-0000-7000-8000-00000000dd01", "web")
+DEFAULT = SecurityGroup("0197a000-0000-7000-8000-00000000dd02", "default")
 FIRST = Nic(
     port_id="0197a000-0000-7000-8000-00000000aa01",
     network_id="0197a000-0000-7000-8000-00000000bb01",
     mac_address="fa:16:3e:00:00:01",
     mtu=1450,
     fixed_ips=(FixedIp("192.168.1.101", LAN), FixedIp("192.168.1.102", LAN)),
+    security_groups=(DEFAULT, WEB),
+    floating_ips=(FloatingIp("203.0.113.7", "192.168.1.101"), FloatingIp("203.0.113.5", "192.168.1.102")),
 )
 SECOND = Nic(
     port_id="0197a000-0000-7000-8000-00000000aa02",
@@ -43,6 +47,7 @@ SECOND = Nic(
     mac_address="fa:16:3e:00:00:02",
     mtu=9000,
     fixed_ips=(FixedIp("10.20.0.7", STORAGE),),
+    security_groups=(DEFAULT,),
 )
 
 

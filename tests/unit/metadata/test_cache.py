@@ -15,7 +15,7 @@ from core.eventlog.types import RecordedEvent
 from metadata import cache as module
 from metadata.cache import TTL_S, GuestCache
 from metadata.guest import Guest
-from tests.unit.metadata.guests import FIRST, GUEST, INSTANCE, SECOND
+from tests.unit.metadata.guests import FIRST, GUEST, INSTANCE, SECOND, WEB
 
 NETWORK, ADDRESS, HOST = UUID(FIRST.network_id), "192.168.1.101", "host-1"
 
@@ -79,6 +79,8 @@ async def test_who_asks_again_is_known() -> None:
         ("network", UUID(SECOND.network_id), network.SubnetDeleted()),
         ("port", uuid4(), network.PortCreated(device_id=str(INSTANCE))),
         ("port", uuid4(), network.PortDeviceSet(device_id=str(INSTANCE))),
+        ("port", UUID(FIRST.port_id), network.PortFloatingIpRemoved(floating_ip_id="f")),
+        ("security_group", UUID(WEB.group_id), network.SecurityGroupUpdated(display_name="front")),
     ],
 )
 async def test_what_happens_to_a_guest_or_its_parts_is_looked_up(kind: str, aggregate_id: UUID, message: Any) -> None:
@@ -98,6 +100,7 @@ async def test_what_happens_to_a_guest_or_its_parts_is_looked_up(kind: str, aggr
         ("port", uuid4(), network.PortCreated(device_id=str(uuid4()))),
         ("port", uuid4(), network.PortCreated()),
         ("saga", INSTANCE, compute.InstanceDeleted()),
+        ("security_group", uuid4(), network.SecurityGroupUpdated()),
         ("instance", INSTANCE, compute.InstanceMetadataFetched()),
     ],
 )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from metadata import ec2, openstack
-from metadata.guest import FixedIp, Guest, Subnet
+from metadata.guest import FixedIp, FloatingIp, Guest, Subnet
 from metadata.guests import mac_of_link_local
 from metadata.openstack import Cloud
 from metadata.root import root
@@ -106,6 +106,15 @@ def test_each_answer_has_a_seed_of_its_own() -> None:
 def test_a_host_without_a_zone_is_in_the_usual_one() -> None:
     without = replace(GUEST, host_zone="")
     assert read("/latest/meta-data/placement/availability-zone", without) == "nova"
+
+
+def test_the_floating_ip_of_the_first_interface_that_has_one_is_public() -> None:
+    assert read("/latest/meta-data/public-ipv4") == "203.0.113.7"
+    late = replace(SECOND, floating_ips=(FloatingIp("203.0.113.9", "10.20.0.7"),))
+    assert read("/latest/meta-data/public-ipv4", replace(GUEST, nics=(replace(FIRST, floating_ips=()), late))) == (
+        "203.0.113.9"
+    )
+    assert read("/latest/meta-data/public-ipv4", BARE) == read("/latest/meta-data/security-groups", BARE) == ""
 
 
 def test_network_data_has_each_nic_in_its_place() -> None:

@@ -1,8 +1,8 @@
 """Guests that have asked before, until something happens to them: a boot is dozens of requests within seconds.
 
 What is remembered is true as of a position of the log. Events come in as they happen; one that is about the guest, one
-of its ports or networks, and younger than that position, ends it. So an answer is no older than the projection's, but
-for the moment that an event takes to come here; and if none come at all, no older than TTL_S.
+of its ports, networks or groups, and younger than that position, ends it. So an answer is no older than the
+projection's, but for the moment that an event takes to come here; and if none come at all, no older than TTL_S.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TTL_S = 10.0
 GUESTS = 4_096
 CHANGES = 65_536
 
-_CONCERNED = frozenset(("instance", "port", "network"))
+_CONCERNED = frozenset(("instance", "port", "network", "security_group"))
 # Changes nothing that a guest is told, and comes of its own asking.
 _FETCHED = compute.InstanceMetadataFetched.DESCRIPTOR.full_name
 _DEVICE: dict[str, type[network.PortCreated] | type[network.PortDeviceSet]] = {
@@ -121,3 +121,4 @@ def _depends_on(guest: Guest) -> Iterable[UUID]:
     for nic in guest.nics:
         yield UUID(nic.port_id)
         yield UUID(nic.network_id)
+        yield from (UUID(group.group_id) for group in nic.security_groups)

@@ -1,4 +1,4 @@
-"""What the service knows: instances, ports, networks and subnets, projected from the log.
+"""What the service knows: instances, ports, networks, subnets, security groups, projected from the log.
 
 User data and passwords stay sealed in here, each in a column of its own: they are opened when their guest asks, and
 can't be once the instance is gone.
@@ -19,7 +19,7 @@ from core.projection import Projection, Statements
 
 # `created`: InstanceCreated without its user data, with name and labels as they are now; `user_data`: InstanceCreated
 # with nothing else, sealed; `password`: InstancePasswordPosted, sealed. `host`: of the active binding. `place`: of an
-# address among those of its port.
+# address among those of its port. `floating_ips`: by the port that they lead to.
 DDL = """
 CREATE TABLE instances (
     instance_id uuid PRIMARY KEY, created bytea NOT NULL, user_data bytea, password bytea,
@@ -27,7 +27,7 @@ CREATE TABLE instances (
 );
 CREATE TABLE ports (
     port_id uuid PRIMARY KEY, network_id uuid NOT NULL, instance_id uuid, host text NOT NULL DEFAULT '',
-    mac text NOT NULL
+    mac text NOT NULL, security_groups uuid[] NOT NULL
 );
 CREATE INDEX ports_by_instance ON ports (instance_id);
 CREATE TABLE fixed_ips (
@@ -35,6 +35,11 @@ CREATE TABLE fixed_ips (
     subnet_id uuid NOT NULL, PRIMARY KEY (port_id, place)
 );
 CREATE INDEX fixed_ips_by_address ON fixed_ips (network_id, address);
+CREATE TABLE floating_ips (
+    port_id uuid NOT NULL, floating_ip_id uuid NOT NULL, address text NOT NULL, fixed_address text NOT NULL,
+    PRIMARY KEY (port_id, floating_ip_id)
+);
+CREATE TABLE security_groups (group_id uuid PRIMARY KEY, name text NOT NULL);
 CREATE TABLE networks (network_id uuid PRIMARY KEY, mtu int NOT NULL);
 CREATE TABLE subnets (
     subnet_id uuid PRIMARY KEY, network_id uuid NOT NULL, cidr text NOT NULL, gateway text NOT NULL,
@@ -54,6 +59,8 @@ _CONCERNED = frozenset(
         "PortDeviceSet",
         "PortBindingDesired",
         "PortBindingRemoved",
+        "PortFloatingIpAdded",
+        "PortFloatingIpRemoved",
         "PortDeleted",
         "NetworkCreated",
         "NetworkUpdated",
@@ -61,6 +68,9 @@ _CONCERNED = frozenset(
         "SubnetCreated",
         "SubnetUpdated",
         "SubnetDeleted",
+        "SecurityGroupCreated",
+        "SecurityGroupUpdated",
+        "SecurityGroupDeleted",
     )
 )
 
@@ -72,7 +82,7 @@ class DocumentsProjection(Projection):
     """Projection `metadata-documents`."""
 
     name = "metadata-documents"
-    version = 3
+    version = 4
     ddl = DDL
     # A guest boots for longer before it asks.
     gather_s = 0.25
@@ -85,7 +95,9 @@ class DocumentsProjection(Projection):
 
     async def reset(self, connection: asyncpg.Connection) -> None:
         self.forget()
-        await connection.execute("DROP TABLE IF EXISTS instances, ports, fixed_ips, networks, subnets")
+        await connection.execute(
+            "DROP TABLE IF EXISTS instances, ports, fixed_ips, floating_ips, security_groups, networks, subnets"
+        )
 
     async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
         later = partial(self._statements.add, event.aggregate_id)
@@ -99,6 +111,8 @@ class DocumentsProjection(Projection):
                 _port(later, event)
             case "network":
                 _network(later, event)
+            case "security_group":
+                _security_group(later, event)
 
     async def flush(self, connection: asyncpg.Connection) -> None:
         await self._statements.run(connection)
@@ -154,6 +168,9 @@ def _port(later: Later, event: RecordedEvent) -> None:
             if "fixed_ips" in updated.update_mask.paths:
                 later("DELETE FROM fixed_ips WHERE port_id = $1", port_id)
                 _fixed_ips(later, event, updated.fixed_ips)
+            if "security_groups" in updated.update_mask.paths:
+                groups = list(updated.security_group_ids)
+                later("UPDATE ports SET security_groups = $2 WHERE port_id = $1", port_id, groups)
         case "PortDeviceSet":
             device_id = network.PortDeviceSet.FromString(event.data).device_id or None
             later("UPDATE ports SET instance_id = $2 WHERE port_id = $1", port_id, device_id)
@@ -164,18 +181,32 @@ def _port(later: Later, event: RecordedEvent) -> None:
         case "PortBindingRemoved":
             host = network.PortBindingRemoved.FromString(event.data).host
             later("UPDATE ports SET host = '' WHERE port_id = $1 AND host = $2", port_id, host)
+        case "PortFloatingIpAdded":
+            added = network.PortFloatingIpAdded.FromString(event.data).floating_ip
+            later(
+                "INSERT INTO floating_ips VALUES ($1, $2, $3, $4)",
+                port_id,
+                added.floating_ip,
+                added.floating_ip_address,
+                added.fixed_ip_address,
+            )
+        case "PortFloatingIpRemoved":
+            floating_ip_id = network.PortFloatingIpRemoved.FromString(event.data).floating_ip_id
+            later("DELETE FROM floating_ips WHERE port_id = $1 AND floating_ip_id = $2", port_id, floating_ip_id)
         case "PortDeleted":
+            later("DELETE FROM floating_ips WHERE port_id = $1", port_id)
             later("DELETE FROM fixed_ips WHERE port_id = $1", port_id)
             later("DELETE FROM ports WHERE port_id = $1", port_id)
 
 
 def _port_created(later: Later, event: RecordedEvent, created: network.PortCreated) -> None:
     later(
-        "INSERT INTO ports (port_id, network_id, instance_id, mac) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO ports (port_id, network_id, instance_id, mac, security_groups) VALUES ($1, $2, $3, $4, $5)",
         event.aggregate_id,
         created.network_id,
         created.device_id or None,
         created.mac_address,
+        list(created.security_group_ids),
     )
     _fixed_ips(later, event, created.fixed_ips)
 
@@ -229,3 +260,17 @@ def _subnet_updated(later: Later, updated: network.SubnetUpdated) -> None:
         later("UPDATE subnets SET dhcp = $2 WHERE subnet_id = $1", updated.subnet_id, not updated.no_dhcp)
     if "dns_nameservers" in paths:
         later("UPDATE subnets SET dns = $2 WHERE subnet_id = $1", updated.subnet_id, list(updated.dns_nameservers))
+
+
+def _security_group(later: Later, event: RecordedEvent) -> None:
+    group_id = event.aggregate_id
+    match event.type.rsplit(".", 1)[-1]:
+        case "SecurityGroupCreated":
+            name = network.SecurityGroupCreated.FromString(event.data).display_name
+            later("INSERT INTO security_groups VALUES ($1, $2)", group_id, name)
+        case "SecurityGroupUpdated":
+            updated = network.SecurityGroupUpdated.FromString(event.data)
+            if "display_name" in updated.update_mask.paths:
+                later("UPDATE security_groups SET name = $2 WHERE group_id = $1", group_id, updated.display_name)
+        case "SecurityGroupDeleted":
+            later("DELETE FROM security_groups WHERE group_id = $1", group_id)

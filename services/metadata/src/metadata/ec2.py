@@ -61,8 +61,7 @@ def _identity(guest: Guest) -> Mapping[str, Entry]:
         "instance-id": instance_id(guest),
         "local-ipv4": guest.fixed_ip,
         "reservation-id": created.reservation_id,
-        # There are no security groups yet.
-        "security-groups": "",
+        "security-groups": "\n".join(guest.group_names),
     }
     if created.public_key:
         key = Directory({"openssh-key": guest.public_key})
@@ -72,8 +71,7 @@ def _identity(guest: Guest) -> Mapping[str, Entry]:
 
 
 def _names(guest: Guest) -> Mapping[str, Entry]:
-    # There are no floating IPs yet.
-    return {"local-hostname": guest.fqdn, "public-hostname": guest.fqdn, "public-ipv4": ""}
+    return {"local-hostname": guest.fqdn, "public-hostname": guest.fqdn, "public-ipv4": guest.floating_ip}
 
 
 def _instance_type(guest: Guest) -> Mapping[str, Entry]:
@@ -110,8 +108,13 @@ def _interface(guest: Guest, number: int, nic: Nic) -> Directory:
         "local-hostname": guest.fqdn,
         "mac": nic.mac_address,
         "owner-id": guest.created.project_id,
-        "security-groups": "",
+        "security-groups": "\n".join(group.name for group in nic.security_groups),
     }
+    if nic.floating_ips:
+        entries |= {
+            "ipv4-associations": Directory({each.address: each.fixed_address for each in nic.floating_ips}),
+            "public-ipv4s": "\n".join(each.address for each in nic.floating_ips),
+        }
     four = [fixed for fixed in nic.fixed_ips if not fixed.is_ipv6]
     six = [fixed for fixed in nic.fixed_ips if fixed.is_ipv6]
     if six:

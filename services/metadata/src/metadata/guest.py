@@ -33,14 +33,30 @@ class FixedIp:
 
 
 @dataclass(frozen=True, slots=True)
+class SecurityGroup:
+    group_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FloatingIp:
+    """`fixed_address`: to which it leads."""
+
+    address: str
+    fixed_address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Nic:
-    """`mtu` in octets."""
+    """`mtu` in octets. `security_groups`: by name. `floating_ips`: in the order of the addresses they lead to."""
 
     port_id: str
     network_id: str
     mac_address: str
     mtu: int
     fixed_ips: tuple[FixedIp, ...]
+    security_groups: tuple[SecurityGroup, ...] = ()
+    floating_ips: tuple[FloatingIp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +86,13 @@ class Guest:
     def fixed_ip(self) -> str:
         """The IPv4 address of the first interface; empty if there is none."""
         return next((fixed.address for nic in self.nics[:1] for fixed in nic.fixed_ips if not fixed.is_ipv6), "")
+
+    @property
+    def floating_ip(self) -> str:
+        """The first of the first interface that has one; empty if none leads to it."""
+        return next((floating.address for nic in self.nics for floating in nic.floating_ips), "")
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Of the security groups that its interfaces are in, each once."""
+        return tuple(dict.fromkeys(group.name for nic in self.nics for group in nic.security_groups))

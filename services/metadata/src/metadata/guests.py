@@ -15,7 +15,7 @@ from cirra.compute.v1 import events_pb2 as compute
 from core import eui64
 from core.eventlog.schema import quote_identifier
 from core.sealing import Keyring
-from metadata.guest import FixedIp, Guest, Nic, Subnet
+from metadata.guest import FixedIp, FloatingIp, Guest, Nic, SecurityGroup, Subnet
 from metadata.together import Together
 from metadata.tree import Secret
 
@@ -29,6 +29,16 @@ SELECT q.n, i.instance_id, i.created, i.zone, i.user_data IS NOT NULL AS has_use
                 'address', f.address, 'subnet', s.subnet_id, 'cidr', s.cidr, 'gateway', s.gateway, 'dhcp', s.dhcp,
                 'dns', s.dns) ORDER BY f.place)
             FROM {schema}.fixed_ips f JOIN {schema}.subnets s USING (subnet_id) WHERE f.port_id = n.port_id
+        ),
+        'security_groups', (
+            SELECT json_agg(json_build_array(g.group_id, g.name) ORDER BY g.name, g.group_id)
+            FROM {schema}.security_groups g WHERE g.group_id = ANY(n.security_groups)
+        ),
+        'floating_ips', (
+            SELECT json_agg(json_build_array(l.address, l.fixed_address) ORDER BY f.place, l.address)
+            FROM {schema}.floating_ips l
+            JOIN {schema}.fixed_ips f ON f.port_id = l.port_id AND f.address = l.fixed_address
+            WHERE l.port_id = n.port_id
         )) ORDER BY n.port_id)
     FROM {schema}.ports n LEFT JOIN {schema}.networks w USING (network_id) WHERE n.instance_id = i.instance_id
 ) AS nics
@@ -124,6 +134,8 @@ def _nic(found: dict[str, Any]) -> Nic:
         mac_address=found["mac"],
         mtu=found["mtu"],
         fixed_ips=tuple(map(_fixed_ip, found["fixed_ips"] or ())),
+        security_groups=tuple(SecurityGroup(*each) for each in found["security_groups"] or ()),
+        floating_ips=tuple(FloatingIp(*each) for each in found["floating_ips"] or ()),
     )
 
 
