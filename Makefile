@@ -61,9 +61,9 @@ chaos: setup ## Every way to die at every moment, with a table of what came of i
 	@$(BIN)/pytest tests/chaos $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: setup ## One benchmark: make bench NAME=event_log ARGS=...
+bench: setup ## One benchmark: make bench NAME=eventlog ARGS=...
 	$(call require_name,$(basename $(notdir $(wildcard bench/[a-z]*.py))))
-	@$(BIN)/python -m bench.$(NAME) $(ARGS)
+	@$(BIN)/python -m bench.$(subst -,_,$(NAME)) $(ARGS)
 
 .PHONY: lint lint-python lint-types lint-imports lint-proto lint-docs
 lint: lint-python lint-types lint-imports lint-proto lint-docs ## Style, types, import rules, the contract's style and compatibility
