@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from cirra.identity.v1 import identity_pb2 as identity
 from cirra.identity.v1.identity_pb2 import ROLE_MEMBER
 from cirra.network.v1 import network_pb2 as network
 from core.errors import (
@@ -40,6 +41,29 @@ async def test_a_hundred_at_once_of_a_pool_of_ten(world: World, routed: Routed) 
     await routed.give_back(str(made[3].id))
     [again] = [await routed.load_floating_ip((await routed.floating_ip(external.uid)).uid)]
     assert (again.address, again.subnet_id) == (made[3].address, pool.uid)
+    assert await constraint_differences(world.log) == []
+
+
+async def test_a_quota_holds_at_once_and_is_given_back_once(world: World, routed: Routed) -> None:
+    external, _ = await routed.external()
+    quota = identity.Quota(resource="floating_ips", limit=3)
+    await world.admin.call(
+        world.first.identity.SetQuotas, identity.SetQuotasRequest(project=world.project_id, quotas=[quota])
+    )
+
+    async def used() -> int:
+        return (await world.log.counter("quota/floating_ips", world.project_id)).used
+
+    results = await world.at_once(100, lambda n: routed.floating_ip(external.uid, replica=n))
+    made = answers(results)
+    assert (len(made), await used()) == (3, 3)
+    assert {getattr(error, "reason", repr(error)) for error in errors(results)} == {"QUOTA_EXCEEDED"}
+    twice = await world.at_once(2, lambda n: routed.give_back(made[0].uid))
+    assert answers(twice) and all(isinstance(error, NotFound) for error in errors(twice))
+    assert await used() == 2
+    await routed.floating_ip(external.uid)
+    with pytest.raises(ResourceExhausted, match="floating_ips"):
+        await routed.floating_ip(external.uid)
     assert await constraint_differences(world.log) == []
 
 

@@ -172,6 +172,6 @@ async def test_an_interface_asked_for_twice_with_one_request_id_is_one(world: Wo
 async def test_the_quota_of_routers(world: World, routed: Routed) -> None:
     limits = identity.SetQuotasRequest(project=world.project_id, quotas=[identity.Quota(resource="routers", limit=2)])
     await world.admin.call(world.first.identity.SetQuotas, limits)
-    results = await world.at_once(20, lambda n: routed.router())
+    results = await world.at_once(100, lambda n: routed.router())
     assert len(answers(results)) == 2
     assert all(isinstance(error, ResourceExhausted) and error.reason == "QUOTA_EXCEEDED" for error in errors(results))

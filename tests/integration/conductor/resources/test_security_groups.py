@@ -209,7 +209,7 @@ async def test_quotas_hold_whatever_happens_at_once(world: World) -> None:
     project = Project.create(uuid7(), "small", limits={"security_groups": 3, "security_group_rules": 7})
     await world.repository.save(project)
     member = user(str(project.id), ROLE_MEMBER)
-    results = await world.at_once(10, lambda n: make_group(world, f"g{n}", caller=member))
+    results = await world.at_once(100, lambda n: make_group(world, f"g{n}", caller=member))
     assert len(answers(results)) == 3
     assert {getattr(error, "reason", "") for error in errors(results)} == {"QUOTA_EXCEEDED"}
     request = pb.AddSecurityGroupRuleRequest(name=answers(results)[0].name, rule=SSH)

@@ -131,9 +131,16 @@ BROKEN_ROWS = [
         for part, table, column, changed, mended in (
             ("conductor", "desired", "generation", "generation + 1", "generation - 1"),
             ("conductor", "hosts", "host", "host || 'x'", "left(host, -1)"),
+            ("conductor", "fabric_objects", "generation", "generation + 1", "generation - 1"),
             ("metadata", "ports", "host", "host || 'x'", "left(host, -1)"),
             ("gateway", "resources", "host", "host || 'x'", "left(host, -1)"),
         )
+    ),
+    pytest.param(
+        "INSERT INTO {cell}_conductor.unfinished VALUES ('01a1ff41-f932-75c2-98e5-9c95acdd5962', 'conductor-9.dead')",
+        "DELETE FROM {cell}_conductor.unfinished WHERE runner = 'conductor-9.dead'",
+        {Invariant.READ_MODEL},
+        id="conductor unfinished",
     ),
     pytest.param(
         "UPDATE {cell}_gateway.projections SET position = position - 1",
