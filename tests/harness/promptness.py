@@ -30,6 +30,15 @@ def in_time(holds: bool, promise: str) -> None:
         raise NotInTime(promise)
 
 
+def bound_s(promised_s: float, *, work_s: float, waited_s: float) -> float:
+    """What may pass where so many seconds of waiting are promised, at most twice that.
+
+    *work_s*: what a part of the work has just taken, undisturbed; *waited_s*: how long the one that does it was kept
+    from running (`Lateness.total_s`). On a quiet machine both are next to nothing.
+    """
+    return promised_s + min(3 * work_s + waited_s, promised_s)
+
+
 @asynccontextmanager
 async def within(seconds: float, promise: str) -> AsyncIterator[None]:
     """Cancels the block after so many seconds, and raises NotInTime."""
@@ -44,10 +53,13 @@ async def within(seconds: float, promise: str) -> AsyncIterator[None]:
 
 
 class Lateness:
-    """`worst_s`: the longest that the machine kept this process, or one of those watched, from running."""
+    """`worst_s`: the longest that the machine kept this process, or one of those watched, from running. `total_s`: how
+    long it kept the one that it kept the longest in all."""
 
     def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
         self.worst_s = 0.0
+        self.total_s = 0.0
+        self._totals_s: dict[int, float] = {}
         self._pids = pids
         self._waited_s: dict[int, float] = {}
 
@@ -62,7 +74,11 @@ class Lateness:
     def _waits(self) -> list[float]:
         """How long each of the watched has waited for a processor since the last look."""
         before, self._waited_s = self._waited_s, {pid: _waited_s(pid) for pid in self._pids()}
-        return [waited_s - before.get(pid, waited_s) for pid, waited_s in self._waited_s.items()]
+        waits = {pid: waited_s - before.get(pid, waited_s) for pid, waited_s in self._waited_s.items()}
+        for pid, wait_s in waits.items():
+            self._totals_s[pid] = self._totals_s.get(pid, 0.0) + wait_s
+        self.total_s = max(self._totals_s.values(), default=0.0)
+        return [*waits.values()]
 
 
 @asynccontextmanager

@@ -111,7 +111,7 @@ async def test_another_takes_over(quiet_world: World, replicas: Replicas, hosts:
     else:
         victim.stop()
     await dead.silence()
-    detector = await quiet_world.takeover(term)
+    detector = await quiet_world.takeover(term, replicas)
     assert detector.replica.startswith(heir.name) and detector.term == term + 1
 
     await quiet_world.until(dead, Health.DOWN, DOWN_S)
@@ -145,7 +145,7 @@ async def test_what_a_detector_of_an_earlier_term_still_says_is_refused(
     stale = await quiet_world.aggregate(hosts[0])
     victim, _, term = await _roles(quiet_world, replicas)
     await victim.end(signal.SIGKILL)
-    await quiet_world.takeover(term)
+    await quiet_world.takeover(term, replicas)
     stale.declare_down(["compute"], term=term)
     with pytest.raises(UniqueViolation):
         await quiet_world.repository.save(stale)

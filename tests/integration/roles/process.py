@@ -43,7 +43,7 @@ class Arguments:
         return await connect(self.nats_url, cell=self.cell, name=self.holder, credentials=Path(self.credentials))
 
 
-async def write(arguments: Arguments, pause_s: float = 0.04) -> None:
+async def write(arguments: Arguments, pause_s: float = 0.1) -> None:
     """Each writer has an aggregate, whose events it appends one after the other: version n holds `<holder> n`."""
     log = await arguments.log()
 

@@ -76,7 +76,7 @@ async def _is_cut_off(stage: Stage, cut: str) -> None:
     term, before = (await quiet.detector()).term, await quiet.position()
     with CUTS[cut](stage.links[victim]):
         await dead.silence()
-        successor = await quiet.takeover(term)
+        successor = await quiet.takeover(term, stage.links)
         assert successor.replica.startswith(heir.name)
         await quiet.until(dead, Health.DOWN, DOWN_S)
     assert await quiet.downs(before) == [dead.name]
