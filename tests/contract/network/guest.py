@@ -85,7 +85,7 @@ class Guest:
         self._pump = threading.Thread(target=self._run_pump, name=f"pump {port.device}")
 
     async def start(self) -> None:
-        self._tap = await self._namespaces.on_host(lambda: open_tap(self._port.device))
+        self._tap = await self._namespaces.on_host(lambda: _open_tap(self._port.device))
         await self._namespaces.create(self._name)
         self._nic = await self.inside(self._make_nic)
         self._pump.start()
@@ -166,7 +166,7 @@ class Guest:
         return found[-1] if answer.returncode == 0 and found else None
 
     def _make_nic(self) -> int:
-        nic = open_tap("eth0")
+        nic = _open_tap("eth0")
         with IPRoute() as ip:
             link = get_link(ip, "eth0")
             assert link is not None
@@ -195,7 +195,7 @@ class Guest:
                     os.write(pairs[source], frame)
 
 
-def open_tap(name: str) -> int:
+def _open_tap(name: str) -> int:
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
     return descriptor
