@@ -171,7 +171,10 @@ async def test_liveness_lists_agents_and_services(plane: ControlPlane, hosts: li
 
 @hosts_fall_silent
 async def test_another_replica_goes_on_detecting(plane: ControlPlane, hosts: list[FakeHost]) -> None:
+    log, before = plane.repository.log, (await plane.repository.log.head()).position
     await plane.placements[0].close()
     await hosts[0].stop()
     await plane.host_is(hosts[0].name, Health.DOWN)
+    downs = [event.aggregate_id for event in await log.read(after=before) if event.type.endswith(".HostDown")]
+    assert downs == [host_aggregate_id(hosts[0].name)], "and of nobody else"
     await plane.host_is(hosts[1].name, Health.UP)
