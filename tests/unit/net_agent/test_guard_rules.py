@@ -235,7 +235,7 @@ def test_the_numbers_of_marks_are_told_apart() -> None:
     assert chain_of((bridge,), f"from-{ports[1].device}").rules[0].text == "meta mark set 131072"
     # What was not seen by the hooks of IP goes no further.
     assert [each.text for each in chain_of((bridge,), "passed").rules][:3] == [
-        "meta mark and 2147483648 != 0 ether type { ip, ip6 } accept",
+        "meta mark and 2147483648 != 0 ether type { ip, ip6 } meta mark set 0 accept",
         "meta mark 0 accept",
         "ether type { ip, ip6 } counter drop",
     ]

@@ -126,7 +126,12 @@ class IpBackend:
             "forward",
             names.AFTER_IP_PRIORITY,
             (
-                Rule(f"meta mark and {_PASSED} != 0 ether type {{ ip, ip6 }} accept", "both ends let it pass"),
+                # With a mark it would keep a tunnel from using the route that it knows (ip_tunnel_dst_cache_usable()),
+                # and the host's own rules of routing could take the mark for theirs.
+                Rule(
+                    f"meta mark and {_PASSED} != 0 ether type {{ ip, ip6 }} meta mark set 0 accept",
+                    "both ends let it pass",
+                ),
                 Rule("meta mark 0 accept", "no guest's"),
                 Rule(f"ether type {{ ip, ip6 }} {DROP}", "not seen by the hooks of IP"),
                 Rule(f"{_STRANGE} {DROP}", _STRANGE_NOTE),
