@@ -234,11 +234,25 @@ def test_the_numbers_of_marks_are_told_apart() -> None:
     assert {element.split()[0] for element in maps["receivers"]} == {"1", "2", "3"}
     assert chain_of((bridge,), f"from-{ports[1].device}").rules[0].text == "meta mark set 131072"
     # What was not seen by the hooks of IP goes no further.
-    assert [each.text for each in chain_of((bridge,), "passed").rules][:3] == [
-        "meta mark and 2147483648 != 0 ether type { ip, ip6 } meta mark set 0 accept",
+    assert [each.text for each in chain_of((bridge,), "passed").rules][:4] == [
+        "meta mark and 2147483648 != 0 ether type ip meta mark set 0 accept",
+        "meta mark and 2147483648 != 0 ether type ip6 meta mark set 0 accept",
         "meta mark 0 accept",
         "ether type { ip, ip6 } counter drop",
     ]
+
+
+def test_what_has_passed_is_marked_before_its_receiver_is_asked() -> None:
+    """Who receives may still drop it: what is dropped goes nowhere, whatever its mark says."""
+    _, of_ip = IpBackend().tables(plan(make_port(11)))
+    texts = [each.text for each in chain_of((of_ip,), "receivers").rules]
+    assert texts[:2] == [
+        "meta mark and 2147483648 != 0 accept",
+        "meta mark != 0 meta mark set meta mark or 2147483648",
+    ]
+    assert texts[2:] == ["meta mark and 65535 vmap @receivers"]
+    # Of what is asked last, nothing else is in the way of frames.
+    assert {each.name for each in of_ip.chains if each.hook == "forward"} == {"senders", "receivers"}
 
 
 def test_comments_fit_and_tell_rules_apart() -> None:

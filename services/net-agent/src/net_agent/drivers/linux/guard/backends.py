@@ -126,12 +126,7 @@ class IpBackend:
             "forward",
             names.AFTER_IP_PRIORITY,
             (
-                # With a mark it would keep a tunnel from using the route that it knows (ip_tunnel_dst_cache_usable()),
-                # and the host's own rules of routing could take the mark for theirs.
-                Rule(
-                    f"meta mark and {_PASSED} != 0 ether type {{ ip, ip6 }} meta mark set 0 accept",
-                    "both ends let it pass",
-                ),
+                *_let_on(),
                 Rule("meta mark 0 accept", "no guest's"),
                 Rule(f"ether type {{ ip, ip6 }} {DROP}", "not seen by the hooks of IP"),
                 Rule(f"{_STRANGE} {DROP}", _STRANGE_NOTE),
@@ -154,15 +149,24 @@ class IpBackend:
         nobodys = Rule("meta mark 0 accept", "no guest's")
         known = Rule(f"{_KNOWN} {_LET_PASS} accept", _KNOWN_NOTE)
         answered = Rule(f"meta mark and {_PASSED} != 0 accept", _KNOWN_NOTE)
+        # Here, and not by a hook of its own after it: what the receiver's chain drops, no mark brings back.
+        last = Rule(f"meta mark != 0 {_LET_PASS}", "unless its receiver's chain drops it")
         chains = (
             _base("zones", "prerouting", names.FIRST_PRIORITY, f"iifname vmap @{names.NETWORKS}", "its zone"),
             _asking("senders", 0, f"meta mark and {_SENDER_BITS} vmap @{names.SENDERS}", nobodys, _ENDED, known),
-            _asking("receivers", 1, f"meta mark and {_RECEIVER_BITS} vmap @{names.RECEIVERS}", answered),
-            _base("passed", "forward", 2, f"meta mark != 0 {_LET_PASS}", "both ends let it pass"),
+            _asking("receivers", 1, f"meta mark and {_RECEIVER_BITS} vmap @{names.RECEIVERS}", answered, last),
             *_zone_chains(plan),
             *_common(plan),
         )
         return Table("inet", names.TABLE, sets, chains)
+
+
+def _let_on() -> Iterator[Rule]:
+    """What both ends let pass, without the mark: that would keep a tunnel from using the route that it knows
+    (ip_tunnel_dst_cache_usable()), and the host's own rules of routing could take it for theirs. Nothing of ours reads
+    it after this. By two rules, since to look a type up in a set costs more than to compare it."""
+    for kind in ("ip", "ip6"):
+        yield Rule(f"meta mark and {_PASSED} != 0 ether type {kind} meta mark set 0 accept", "both ends let it pass")
 
 
 @lru_cache(MANY_PORTS)
