@@ -26,7 +26,7 @@ from tests.contract.network.waiting import until
 pytestmark = pytest.mark.root
 
 REASON = "HOST_FILTER_REJECTS"
-# As administrators, distributions and firewalld have them; each with the chain that is to be named.
+# As administrators, distributions and firewalld (1.3.3, without its zones) have them; each with the chain to be named.
 REJECTING = {
     "nft": (
         [
@@ -49,11 +49,27 @@ REJECTING = {
         [
             "nft add table inet firewalld",
             "nft 'add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy accept; }'",
+            "nft add chain inet firewalld filter_FORWARD_ZONES",
+            "nft add chain inet firewalld filter_FWD_trusted",
+            "nft add rule inet firewalld filter_FWD_trusted accept",
             "nft add rule inet firewalld filter_FORWARD ct state established,related accept",
+            "nft add rule inet firewalld filter_FORWARD ct state invalid drop",
+            "nft add rule inet firewalld filter_FORWARD jump filter_FORWARD_ZONES",
             "nft add rule inet firewalld filter_FORWARD reject with icmpx type admin-prohibited",
         ],
-        "inet firewalld filter_FORWARD (reject)",
+        "inet firewalld filter_FORWARD (drop, reject)",
     ),
+    "iptables-legacy": (
+        ["iptables-legacy -A FORWARD -j REJECT --reject-with icmp-host-prohibited"],
+        "iptables-legacy filter FORWARD (reject)",
+    ),
+    "iptables-legacy, policy": (["iptables-legacy -P FORWARD DROP"], "iptables-legacy filter FORWARD (policy drop)"),
+}
+# What firewalld does when it is told so; all else is run as it is advised.
+DONE = {
+    "firewall-cmd --permanent --zone=trusted --add-interface=brq+; firewall-cmd --reload": [
+        "nft insert rule inet firewalld filter_FORWARD_ZONES iifname 'brq*' goto filter_FWD_trusted"
+    ]
 }
 
 
@@ -123,8 +139,10 @@ async def test_it_is_told_until_what_is_advised_was_done(watched: Watched, kind:
     await watched.tells(watched.condition)
     [fault] = watched.faults.observed().faults
     assert chain in fault.failure.message
+    # What was told a while ago, while nothing of it is left.
+    watched.site.faults.append(fault)
     _, advised = fault.failure.remedy.split(": ")
-    await watched.run(*advised.split("; "))
+    await watched.run(*DONE.get(advised, advised.split("; ")))
     await watched.tells()
     # What doesn't come by our bridges is still rejected.
     [hop] = [hop for hop in (await watched.site.is_well()).hops if hop.name == "host-filter"]

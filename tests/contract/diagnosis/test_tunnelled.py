@@ -135,3 +135,5 @@ async def test_a_breakage_is_named(tunnelled: Tunnelled, breakage: str) -> None:
     told = await tunnelled.site.names(hop, reason)
     assert told.observed and told.remedy
     assert list(told.others) == ([tunnelled.peer.port_id] if hop == "underlay" else []), "whose host may know more"
+    if hop == "peers":
+        assert f"{tunnelled.peer.addresses[0]} on {tunnelled.peer.host}: " in told.observed, "whose way it is"

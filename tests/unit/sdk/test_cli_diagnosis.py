@@ -50,7 +50,7 @@ def test_what_is_broken_is_told_with_its_remedy(gateway: FakeGateway, cirra: Cir
         "? dhcp no tap",
         "- ← groups nothing is wanted",
     ]
-    assert lines[-2:] == ["broken at tap: tap1 is on no bridge (TAP_OFF_BRIDGE)", "remedy: put it back"]
+    assert lines[-2:] == ["broken at tap on h1: tap1 is on no bridge (TAP_OFF_BRIDGE)", "remedy: put it back"]
     [request] = gateway.requests("Diagnose")
     assert (request.instance, request.peer, request.to, request.from_cidr, request.capture) == (
         "web",

@@ -60,7 +60,8 @@ def _verdict(verdict: pb.Verdict) -> Iterator[RenderableType]:
 
     hop = verdict.hop
     if verdict.state == pb.HOP_STATE_BROKEN:
-        yield Text(f"broken at {hop.name}: {hop.observed} ({hop.reason})", style="bold red")
+        where = f"{hop.name} on {hop.host}" if hop.host else hop.name
+        yield Text(f"broken at {where}: {hop.observed} ({hop.reason})", style="bold red")
         yield Text(f"remedy: {hop.remedy}")
     elif verdict.state == pb.HOP_STATE_UNKNOWN:
         yield Text(f"nothing seen to be broken, but {hop.name} is unknown: {hop.observed} ({hop.reason})")

@@ -1,8 +1,9 @@
 """Do the host's own rules eat what its bridges pass on? Looked at now and then, without anybody asking (ADR 29).
 
 Cheap where there is nothing to find: the kernel's number of its rules says whether any have changed, and only others'
-tables are read. Where some of these might reject, a probe says whether they do: one guest of each network asks for its
-address. A network that is let pass is not asked again before others' rules are different ones.
+tables are read. (Those of iptables-legacy, if it is used at all, are read each time: they have no such number.) Where
+some of these might reject, a probe says whether they do: one guest of each network asks for its address. A network that
+is let pass is not asked again before others' rules are different ones.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 
 from net_agent.diagnosis.finding import State
 from net_agent.diagnosis.hops.host_filter import suspects
+from net_agent.diagnosis.legacy import list_legacy
 from net_agent.diagnosis.nft import Listing, list_foreign
 from net_agent.diagnosis.reader import PathReader
 from net_agent.diagnosis.table import HOST_FILTER
@@ -33,6 +35,7 @@ class HostFilterWatch:
         self._reader = reader
         self._generation: int | None = None
         self._rules: Listing = []
+        self._legacy: Listing = []
         self._passing: set[str] = set()
 
     async def conditions(self) -> Faults:
@@ -66,7 +69,11 @@ class HostFilterWatch:
             if rules != self._rules:
                 self._passing.clear()
             self._rules, self._generation = rules, generation
-        return bool(suspects(self._rules))
+        legacy = await ground.namespaces.on_host(list_legacy)
+        if legacy != self._legacy:
+            self._passing.clear()
+        self._legacy = legacy
+        return bool(suspects(self._rules + self._legacy))
 
     async def _fault(self, port: Port) -> NetworkFault | None:
         # What lacks something gets no answer for that reason.

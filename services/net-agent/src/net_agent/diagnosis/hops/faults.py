@@ -7,10 +7,14 @@ from net_agent.diagnosis.hops.routing import way_of, way_out_of
 from net_agent.diagnosis.path import GuestPath
 from net_agent.model import Key
 
+# What another hop of this walk has looked at just now; the last look without a question may be a minute old.
+_LOOKED_AT = ("HOST_FILTER_REJECTS",)
+
 
 async def faults(path: GuestPath) -> Finding:
     needed = _needed(path)
-    found = [fault for fault in path.faults if (fault.kind, fault.object_id) in needed]
+    told = (fault for fault in path.faults if fault.failure.reason not in _LOOKED_AT)
+    found = [fault for fault in told if (fault.kind, fault.object_id) in needed]
     if not found:
         return ok("the net-agent has made all that it was told of this path")
     first, more = found[0], f" (and {len(found) - 1} more)" if len(found) > 1 else ""

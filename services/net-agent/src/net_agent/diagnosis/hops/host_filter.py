@@ -2,7 +2,7 @@
 
 Where a bridge shows its frames to the hooks of IP (ADR 26, or everybody's bridge-nf-call-iptables), they meet the
 host's FORWARD chain, and `FORWARD … REJECT` (firewalld, Docker, a distribution's defaults) silently eats them. The
-rulesets beside ours are read; a probe says whether they bite.
+rulesets beside ours are read; a probe says whether they bite: what comes before a REJECT may let guests pass.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from net_agent.diagnosis.finding import Finding, broken, ok, unknown
-from net_agent.diagnosis.nft import is_ours, list_foreign
+from net_agent.diagnosis.legacy import FAMILY as LEGACY
+from net_agent.diagnosis.legacy import list_legacy
+from net_agent.diagnosis.nft import Listing, is_ours, list_foreign
 from net_agent.diagnosis.path import GuestPath
 from net_agent.drivers.linux.guard.bridging import is_shown_to_ip
 from net_agent.drivers.linux.links import get_link
 
 _BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-_FAMILIES = ("ip", "inet", "bridge")
+_FAMILIES = ("ip", "inet", "bridge", LEGACY)
 _ENDS = ("drop", "reject")
+_FIREWALLD = "firewalld"
 # Family, table, chain.
 _Chain = tuple[str, str, str]
 
@@ -47,6 +50,11 @@ async def host_filter(path: GuestPath) -> Finding:
 def accepting(chain: _Chain) -> str:
     """The command by which a chain lets pass what comes by our bridges and goes by them (pure)."""
     family, *names = chain
+    if family == LEGACY:
+        return f"iptables-legacy -t {names[0]} -I {names[1]} -i brq+ -o brq+ -j ACCEPT"
+    if names[0] == _FIREWALLD:
+        # It makes its table anew when it likes, and where it owns it (NftablesTableOwner) nobody else may.
+        return "firewall-cmd --permanent --zone=trusted --add-interface=brq+; firewall-cmd --reload"
     both = 'meta ibrname "brq*"' if family == "bridge" else 'iifname "brq*" oifname "brq*"'
     return f"nft insert rule {family} {' '.join(names)} {both} accept"
 
@@ -58,14 +66,19 @@ def _look(bridge: str) -> tuple[Mapping[_Chain, str], bool]:
     bridged = link is not None and is_shown_to_ip(link)
     bridged = bridged or (_BRIDGED.exists() and _BRIDGED.read_text().strip() == "1")
     families = _FAMILIES if bridged else ("bridge",)
-    return suspects(list_foreign(), families), bridged
+    return suspects(all_foreign(), families), bridged
+
+
+def all_foreign() -> Listing:
+    """The rules of others, whoever keeps them, in nft's words. Raises OSError, subprocess.SubprocessError. Blocks."""
+    return list_foreign() + list_legacy()
 
 
 def suspects(ruleset: Sequence[Mapping[str, Any]], families: Sequence[str] = _FAMILIES) -> Mapping[_Chain, str]:
     """The base chains of others, at hook forward, that end what comes with drop or reject, some or all of it (pure).
 
-    By themselves or in a chain that they lead to; how: "policy drop", "reject".
-    ruleset: nft's list (libnftables-json(5)).
+    By themselves or in a chain that they lead to; how: "policy drop", "drop, reject".
+    ruleset: nft's list (libnftables-json(5)), and that of `legacy`.
     """
     policies = {
         (chain["family"], chain["table"], chain["name"]): chain.get("policy", "accept")
@@ -82,8 +95,8 @@ def suspects(ruleset: Sequence[Mapping[str, Any]], families: Sequence[str] = _FA
             continue
         if policy == "drop":
             found[key] = "policy drop"
-        elif how := next(_ends(key, rules, set()), None):
-            found[key] = how
+        elif how := sorted(set(_ends(key, rules, set()))):
+            found[key] = ", ".join(how)
     return found
 
 

@@ -59,8 +59,12 @@ async def peers(path: GuestPath) -> Finding:
     told = path.ground.wanted.peers_on(path.network.network_id)
     lacks = await path.ground.look("peers", {("network", path.network.network_id)})
     if not lacks:
-        return ok(f"the ways to {len(told)} guests of other hosts are in place" if told else "all guests are here")
-    named = [f"{key[0]} {key[1]}: {text}" for key, text in sorted(lacks.items())]
+        ways = (
+            "way to 1 guest of another host is" if len(told) == 1 else f"ways to {len(told)} guests of other hosts are"
+        )
+        return ok(f"the {ways} in place" if told else "all guests are here")
+    names = {peer.port_id: f"{', '.join(map(str, peer.addresses))} on {peer.host}" for peer in told}
+    named = [f"{names.get(key[1], key[1])}: {text}" for key, text in sorted(lacks.items())]
     more = f" and {len(named) - _MANY} more" if len(named) > _MANY else ""
     return broken("PEERS_MISSING", f"{'; '.join(named[:_MANY])}{more}", _RECONCILE)
 
