@@ -157,3 +157,23 @@ async def test_several_are_read_by_one_statement(
     nowhere = uuid7()
     with pytest.raises(NotFound, match=str(nowhere)):
         await here.load_each((Purse, first), (Purse, nowhere))
+
+
+async def test_what_was_read_or_appended_here_was_followed_up_to_there(
+    here: Repository, elsewhere: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purse_id = await new_purse(here, 1)
+    here.remembered.position = 1
+    _, saved = await here.change(Purse, purse_id, lambda purse: purse.put(1))
+
+    async def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the log was asked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.log, "read_aggregate", asked)
+        assert (await here.recall(Purse, purse_id, at_least=saved.position)).coins == 2
+        seen = await here.glance(Purse, purse_id, at_least=saved.position)
+        assert seen is await here.glance(Purse, purse_id)
+    _, saved = await elsewhere.change(Purse, purse_id, lambda purse: purse.put(1))
+    assert (await here.glance(Purse, purse_id, at_least=saved.position)).coins == 3
+    assert seen.coins == 2

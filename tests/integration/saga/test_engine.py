@@ -116,6 +116,18 @@ async def test_another_replica_finishes_what_a_dead_one_left(
     await other.engine.stop()
 
 
+async def test_a_run_that_ended_here_is_not_read_again_for_an_orphan(
+    replica: Replica, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await replica.ended(await replica.begin())
+
+    async def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the log was asked")
+
+    monkeypatch.setattr(repository.log, "read_aggregate", asked)
+    assert await replica.engine.adopt(Orphans([run.id])) == 0
+
+
 async def test_a_replica_that_wakes_too_late_changes_nothing(
     replica: Replica, repository: Repository, world: World
 ) -> None:

@@ -90,3 +90,52 @@ def test_the_least_used_are_forgotten_first() -> None:
     assert remembered.history(THING) is not None
     assert remembered.history(others[0]) is None
     assert remembered.history(others[-1]) is not None
+
+
+def test_a_history_is_whole_up_to_where_it_was_read_or_appended() -> None:
+    remembered = Remembered(lambda: 1)
+    remembered.happened(recorded(uuid7(), 1, 1))
+    remembered.keep(THING, history(2), up_to=7)
+    assert remembered.followed(THING, 7) == history(2)
+    assert remembered.followed(THING, 8) is None
+    remembered.appended(THING, [Happened(3)], up_to=9)
+    assert remembered.followed(THING, 9) == tuple(history(3))
+    remembered.keep(THING, history(3), up_to=8)  # read before the append was known here
+    assert remembered.followed(THING, 9) is not None
+    assert remembered.followed(THING, 10) is None
+    remembered.happened(recorded(uuid7(), 1, 10))
+    assert remembered.followed(THING, 10) is not None
+
+
+def test_who_does_not_follow_the_log_does_not_know_what_others_do() -> None:
+    remembered = Remembered(lambda: 1)
+    remembered.appended(THING, history(1), up_to=9)
+    assert remembered.history(THING) is not None
+    assert remembered.followed(THING, 0) is None
+
+
+def test_what_was_forgotten_is_whole_up_to_nowhere() -> None:
+    remembered = Remembered(lambda: 1)
+    remembered.appended(THING, history(1), up_to=9)
+    remembered.happened(recorded(THING, 2, 5))  # a log that was restored
+    remembered.keep(THING, history(2))
+    assert remembered.followed(THING, 5) is not None
+    assert remembered.followed(THING, 9) is None
+
+
+def test_what_a_history_has_made_is_made_once_until_more_has_happened() -> None:
+    remembered = Remembered(lambda: 1)
+    remembered.appended(THING, history(1))
+
+    def made() -> object:
+        known = remembered.history(THING)
+        assert known is not None
+        return remembered.made_of(THING, known, list)
+
+    first = made()
+    assert made() is first
+    remembered.appended(THING, [Happened(2)])
+    assert made() == history(2)
+    remembered.forget(THING)
+    remembered.keep(THING, tuple(history(1)))
+    assert made() == history(1)

@@ -59,8 +59,11 @@ class Repository:
 
     async def find(self, aggregate_class: type[A], aggregate_id: UUID, *, up_to: int | None = None) -> A | None:
         """The aggregate as the log has it, or as it was at position `up_to`; None if nothing happened to it."""
+        reached = self._log.known_position
         recorded = await self._log.read_aggregate(aggregate_id, up_to_position=up_to)
-        return await self._made_of(aggregate_class, aggregate_id, recorded, keep=up_to is None)
+        if up_to is not None:
+            return await self._made_of(aggregate_class, aggregate_id, recorded)
+        return await self._made_of(aggregate_class, aggregate_id, recorded, reached)
 
     async def load(self, aggregate_class: type[A], aggregate_id: UUID, *, up_to: int | None = None) -> A:
         """As `find`; `NotFound` if nothing happened to it."""
@@ -68,19 +71,30 @@ class Repository:
 
     async def load_each(self, *wanted: tuple[type[Aggregate], UUID]) -> list[Any]:
         """As `load`, of several by one read: of each class and id, in their order."""
+        reached = self._log.known_position
         recorded = await self._log.read_aggregates([aggregate_id for _, aggregate_id in wanted])
-        return [
-            _require(kind, each, await self._made_of(kind, each, recorded[each], keep=True)) for kind, each in wanted
-        ]
+        return [_require(kind, each, await self._made_of(kind, each, recorded[each], reached)) for kind, each in wanted]
 
     async def recall(self, aggregate_class: type[A], aggregate_id: UUID, *, at_least: int = 0) -> A:
         """As `load`, or what this process remembers: with all that happened up to position *at_least*, and all that was
         saved here. For those who are woken by what happens later, or whose append will show that they were wrong."""
-        history = None
-        if self.remembered.position >= at_least:
-            history = self.remembered.history(aggregate_id)
+        history = self.remembered.followed(aggregate_id, at_least)
         found: A | None = _aggregate(history) if history else None
         return found if found is not None else await self.load(aggregate_class, aggregate_id)
+
+    async def glance(self, aggregate_class: type[A], aggregate_id: UUID, *, at_least: int = 0) -> A:
+        """As `recall`, for those who only look: others are given the same one, so that nobody may change it."""
+        history = self.remembered.followed(aggregate_id, at_least)
+        if not history:
+            return await self.load(aggregate_class, aggregate_id)
+        found: A = self.remembered.made_of(aggregate_id, history, _aggregate)
+        return found
+
+    def remembers(self, aggregate_class: type[A], aggregate_id: UUID) -> A | None:
+        """What was made of it by the beginning of its history that this process remembers, if any."""
+        history = self.remembered.history(aggregate_id)
+        found: A | None = _aggregate(history) if history else None
+        return found
 
     async def save(self, *aggregates: Aggregate, patient: bool = False) -> Saved:
         """Appends what happened to the aggregates since they were loaded, all or nothing. `patient`: see `Append`.
@@ -123,7 +137,7 @@ class Repository:
                 await self._keyring.destroy_unused(aggregate_id)
             raise
         for aggregate in aggregates:
-            self._remember(aggregate, appended.recorded_at)
+            self._remember(aggregate, appended)
             aggregate.pending_events.clear()
         return Saved(appended.last_position, appended.recorded_at)
 
@@ -134,19 +148,19 @@ class Repository:
             Append(events=tuple(events), constraints=tuple(constraints), context=context, patient=patient)
         )
 
-    def _remember(self, aggregate: Aggregate, recorded_at: datetime) -> None:
+    def _remember(self, aggregate: Aggregate, appended: Appended) -> None:
         """As it will be read from the log: in the log's time."""
         events = [
             cast("Any", type(event))(
                 originator_id=event.originator_id,
                 originator_version=event.originator_version,
-                timestamp=recorded_at,
+                timestamp=appended.recorded_at,
                 data=event.data,  # type: ignore[attr-defined]
             )
             for event in aggregate.pending_events
         ]
         if events:
-            self.remembered.appended(aggregate.id, events)
+            self.remembered.appended(aggregate.id, events, up_to=appended.last_position)
 
     async def change(self, aggregate_class: type[A], aggregate_id: UUID, decide: Callable[[A], Any]) -> tuple[A, Saved]:
         """Loads, decides, appends; on a version conflict decides again on what is there now.
@@ -187,12 +201,13 @@ class Repository:
         await self._keyring.destroy(aggregate_id)
 
     async def _made_of(
-        self, aggregate_class: type[A], aggregate_id: UUID, recorded: Iterable[RecordedEvent], *, keep: bool
+        self, aggregate_class: type[A], aggregate_id: UUID, recorded: Iterable[RecordedEvent], up_to: int | None = None
     ) -> A | None:
-        """What its events have made of an aggregate. `keep`: they are all that happened to it, and are remembered."""
+        """What its events have made of an aggregate. `up_to`: they are all that happened to it, up to that position at
+        least, and are remembered."""
         events = [await self._domain_event(aggregate_class, entry) for entry in recorded]
-        if keep:
-            self.remembered.keep(aggregate_id, events)
+        if up_to is not None:
+            self.remembered.keep(aggregate_id, events, up_to=up_to)
         found: A | None = _aggregate(events)
         return found
 

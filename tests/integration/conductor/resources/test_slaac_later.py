@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import cast
 from uuid import UUID
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
 from cirra.agent.v1.desired_pb2 import DesiredObject, NetworkSpec, PortSpec
 from cirra.conductor.v1.commands_pb2 import Accepted
 from cirra.network.v1 import network_pb2 as network
+from conductor.fabric.facts import Facts, FloatingIpFacts, HostGatewayFacts, WayOut
 from conductor.fabric.projection import FabricProjection
 from conductor.network.keeper import NetworkKeeper
 from conductor.network.port import Port
@@ -20,6 +23,7 @@ from conductor.network.unsettled import Unsettled
 from core.bus import Bus
 from core.errors import FailedPrecondition
 from core.eventlog import Leases
+from core.eventlog.schema import quote_identifier
 from core.projection import Projector
 from core.relay import Relay
 from core.testing.invariants_log import constraint_differences
@@ -38,12 +42,23 @@ class Settling:
 
     world: World
     keeper: NetworkKeeper
+    unsettled: Unsettled
     projector: Projector
+    schema: str
     told: list[DesiredObject] = field(default_factory=list)
 
     async def settle(self) -> None:
-        assert await self.projector.wait_for((await self.world.log.head()).position, timeout=60)
+        await self.projected()
         await self.keeper.settle()
+
+    async def add(self, facts: Facts) -> None:
+        """As if what has changed of them had been projected."""
+        async with self.world.log.pool.acquire() as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL search_path TO {quote_identifier(self.schema)}")
+            await facts.save(cast(asyncpg.Connection, connection))
+
+    async def projected(self) -> None:
+        assert await self.projector.wait_for((await self.world.log.head()).position, timeout=60)
 
 
 @pytest_asyncio.fixture
@@ -60,12 +75,11 @@ async def settling(world: World, cell: Cell, bus: Bus, leases: Leases) -> AsyncI
     async def caught_up() -> None:
         """Each test waits for it itself."""
 
-    keeper = NetworkKeeper(
-        world.repository, leases, Unsettled(world.log.pool, schema), caught_up, tell=tell, holder="k1"
-    )
+    unsettled = Unsettled(world.log.pool, schema)
+    keeper = NetworkKeeper(world.repository, leases, unsettled, caught_up, tell=tell, holder="k1")
     relay = Relay(world.log, leases, bus, holder="r1", ack_timeout_s=0.5, idle_check_s=0.2)
     async with running(relay), running(projector):
-        yield Settling(world, keeper, projector, told)
+        yield Settling(world, keeper, unsettled, projector, schema, told)
 
 
 async def add_six(world: World, network_uid: str, **fields: object) -> str:
@@ -110,6 +124,34 @@ async def test_ports_get_their_address_and_their_hosts_are_told(settling: Settli
     head = (await world.log.head()).position
     await settling.settle()
     assert (await world.log.head()).position == head, "once"
+
+
+async def test_whether_there_is_anything_to_settle_is_one_question(settling: Settling) -> None:
+    world, unsettled = settling.world, settling.unsettled
+    made, _ = await world.make_subnet("10.1.0.0/24")
+    await world.make_port(made.uid)
+    await settling.projected()
+    assert not await unsettled.any()
+    await add_six(world, made.uid)
+    await settling.projected()
+    assert await unsettled.any()
+    await settling.settle()
+    await settling.projected()
+    assert not await unsettled.any()
+    facts = Facts()
+    facts.ways_out.put(WayOut("h1", "n1", snat=True))
+    await settling.add(facts)
+    assert await unsettled.any()
+    facts.host_gateways.put(HostGatewayFacts("h1", "n1", MAC, "10.9.0.7/24"))
+    await settling.add(facts)
+    assert not await unsettled.any()
+    facts.floating_ips.put(FloatingIpFacts("f1", "10.9.0.8", "n1", orphaned=True))
+    await settling.add(facts)
+    assert await unsettled.any()
+    facts.ways_out.remove("h1", "n1")
+    facts.host_gateways.remove("h1", "n1")
+    facts.floating_ips.remove("f1")
+    await settling.add(facts)
 
 
 async def test_a_port_that_is_made_at_the_same_moment_gets_its_own(settling: Settling) -> None:

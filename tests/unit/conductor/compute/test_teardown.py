@@ -32,7 +32,7 @@ class Kept:
         decide(self.port)
         return self.port, None
 
-    async def recall(self, kind: type[Port], port_id: object) -> Port:
+    async def glance(self, kind: type[Port], port_id: object) -> Port:
         return self.port
 
 

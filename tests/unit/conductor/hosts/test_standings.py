@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -72,6 +73,44 @@ async def test_after_an_event_of_a_host_it_is_read_each_time_for_a_moment() -> N
     assert not (await standings.standing("h")).down  # the projection is behind the event
     rows.down = True
     assert (await standings.standing("h")).down
+
+
+async def test_those_who_ask_at_once_share_a_look() -> None:
+    rows = Rows()
+    standings = rows.standings()
+    standings.happened(event("host"))  # what is read now is not kept
+    await asyncio.gather(*(standings.standing("h") for _ in range(5)))
+    assert rows.reads == 1
+    await asyncio.gather(standings.standing("h"), standings.standing("other"))
+    assert rows.reads == 3
+
+
+async def test_who_asks_after_news_shares_no_look_that_began_before() -> None:
+    rows = Rows()
+    standings = rows.standings()
+    late: list[asyncio.Task[HostStanding]] = []
+
+    def news() -> None:
+        rows.down = True
+        standings.happened(event("host"))
+        late.append(asyncio.ensure_future(standings.standing("h")))
+
+    rows.meanwhile.append(news)
+    assert not (await standings.standing("h")).down
+    assert (await late[0]).down
+
+
+async def test_a_look_that_fails_is_not_everybodys_for_ever() -> None:
+    rows = Rows()
+    standings = rows.standings()
+
+    def fail() -> None:
+        raise OSError("Postgres is away")
+
+    rows.meanwhile.append(fail)
+    results = await asyncio.gather(*(standings.standing("h") for _ in range(2)), return_exceptions=True)
+    assert [type(result) for result in results] == [OSError, OSError]
+    assert not (await standings.standing("h")).down
 
 
 async def test_a_new_epoch_is_news() -> None:

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 _POLL_S = 1.0
 _POLL_WITHOUT_LISTENING_S = 0.05
 # How long nothing is asked of Postgres while it tells of each checkpoint by itself.
-_TOLD_WITHIN_S = 0.1
+_TOLD_WITHIN_S = 0.5
 _WANTED = " wanted"
 _OWN = 1000
 

@@ -147,12 +147,16 @@ class SagaEngine:
             run.record(pb.StepSucceeded(step=step, item=item, attempt=action.attempt))
             action = next_action(saga, run, params)
 
-    def launch(self, saga_id: UUID) -> None:
-        """Goes on with a run of ours, in the background. Launching twice is one run."""
+    def launch(self, saga_id: UUID, *, since: int | None = None) -> None:
+        """Goes on with a run of ours, in the background. Launching twice is one run.
+
+        `since`: see `StepContext`. Of a run that was just begun, where its append ends; else as far as the log is known
+        to reach.
+        """
         if saga_id in self._running:
             return
         task = asyncio.create_task(self._run(saga_id), name=f"saga-{saga_id}")
-        self._running[saga_id] = Running(task, self._repository.log.known_position)
+        self._running[saga_id] = Running(task, self._repository.log.known_position if since is None else since)
         task.add_done_callback(lambda done: self._finished(saga_id, done))
 
     def _finished(self, saga_id: UUID, task: asyncio.Task[None]) -> None:
@@ -182,7 +186,7 @@ class SagaEngine:
         """Takes over what a silent replica left, and what of ours broke off; answers how many."""
         adopted = 0
         for orphan in await orphans.orphaned():
-            if orphan.saga_id in self._running:
+            if orphan.saga_id in self._running or self._has_ended(orphan.saga_id):
                 continue
             run = await self._repository.find(SagaRun, orphan.saga_id)
             if run is None or run.status is not SagaStatus.RUNNING or run.runner not in (orphan.runner, self._runner):
@@ -196,6 +200,11 @@ class SagaEngine:
             self.launch(orphan.saga_id)
             adopted += 1
         return adopted
+
+    def _has_ended(self, saga_id: UUID) -> bool:
+        """Whether it is known here to have ended: who lists orphans may not have heard of that yet."""
+        run = self._repository.remembers(SagaRun, saga_id)
+        return run is not None and run.status.ended
 
     async def _run(self, saga_id: UUID) -> None:
         run = await self._repository.recall(SagaRun, saga_id)

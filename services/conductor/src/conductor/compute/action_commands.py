@@ -128,7 +128,7 @@ class ActionCommands(CatalogCommands):
             )
             instance.start_task(task, str(saga_id))
             saved = await self.repository.save(instance, run)
-            self._engine.launch(saga_id)
+            self._engine.launch(saga_id, since=saved.position)
             return Done(instance, saved, str(saga_id))
 
         return await again_on_conflict(once)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -115,6 +115,7 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
         project_id = require_project(principal)
         wanted = request.instance
         _check(wanted)
+        since = self.repository.log.known_position
         placing = await placing_of(self.repository, request, principal, project_id)
         parts = await self._parts(wanted, placing, principal, project_id)
         begun = [_Begun(uuid7(), uuid7(), name, index) for index, name in enumerate(counts.names(wanted.display_name))]
@@ -135,12 +136,12 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
 
         async def make(count: int) -> Done:
             return await again_on_conflict(
-                lambda: with_free_addresses(self.repository, self._rng, lambda hints: once(hints, count))
+                lambda: with_free_addresses(self.repository, self._rng, lambda hints: once(hints, count), since=since)
             )
 
         done = await as_many_as_fit(self.repository.log, counts, _needs(wanted, parts), make)
         for saga_id in done.operation_ids:
-            self._engine.launch(UUID(saga_id))
+            self._engine.launch(UUID(saga_id), since=done.saved.position)
         return done
 
     async def _instance(self, order: _Order, begun: _Begun, hints: AddressHints) -> Sequence[Aggregate]:
@@ -149,7 +150,7 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
             await port_of(self.repository, order.nic(index, begun.instance_id), hints)
             for index in range(len(order.wanted.nics))
         ]
-        networks = [await self.repository.recall(Network, UUID(port.network_id)) for port in ports]  # read just now
+        networks = [await self.repository.glance(Network, UUID(port.network_id)) for port in ports]  # read just now
         instance = Instance.new(begun.instance_id)
         instance.record(_created(order, begun, ports))
         run = self._engine.prepare(
@@ -189,7 +190,7 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
                 saga_id=saga_id,
             )
             saved = await self.repository.save(instance, run)
-            self._engine.launch(saga_id)
+            self._engine.launch(saga_id, since=saved.position)
             return Done(instance, saved, str(saga_id))
 
         return await again_on_conflict(once)
@@ -216,17 +217,18 @@ class ComputeCommands(InterfaceCommands, commands_pb2_grpc.ComputeCommandsServic
         return public.InstancePassword(name=instance.resource_name, password=instance.password)
 
     async def _parts(self, wanted: public.Instance, placing: Placing, principal: Principal, project_id: str) -> _Parts:
-        """Loads and checks the references. Raises NotFound, InvalidArgument."""
+        """Loads and checks the references, and reads the networks of new ports. Raises NotFound, InvalidArgument."""
         named: list[tuple[type[Aggregate], UUID]] = [
             (Flavor, uid("instance.flavor", wanted.flavor)),
             (Image, uid("instance.image", wanted.image)),
         ]
         if wanted.key_pair:
             named.append((KeyPair, uid("instance.key_pair", wanted.key_pair)))
-        flavor, image, *key_pairs = await load_live_each(self.repository, *named)
+        networks = {uid(f"instance.nics[{index}].network", nic.network) for index, nic in _new_ports(wanted)}
+        flavor, image, *others = await load_live_each(self.repository, *named, *((Network, each) for each in networks))
         if not (image.visible_to(project_id) or is_admin(principal)):
             raise InvalidArgument(FieldViolation("instance.image", f"this project has no image {wanted.image}"))
-        key_pair = next(iter(key_pairs), None)
+        key_pair = next((it for it in others if isinstance(it, KeyPair)), None)
         if key_pair is not None and key_pair.user_id != principal.user_id:
             raise InvalidArgument(FieldViolation("instance.key_pair", "it is another user's: give one of yours"))
         _check_fit(flavor, image)
@@ -258,6 +260,11 @@ def _check(wanted: public.Instance) -> None:
         if nic.port and any(nic.port == other.port for other in wanted.nics[:index]):
             fields.refuse(f"nics[{index}].port", "it is given twice: one port is one NIC")
     fields.check()
+
+
+def _new_ports(wanted: public.Instance) -> Iterable[tuple[int, public.InstanceNic]]:
+    """The NICs that get one, with their places."""
+    return ((index, nic) for index, nic in enumerate(wanted.nics) if not nic.port)
 
 
 def _check_fit(flavor: Flavor, image: Image) -> None:

@@ -57,7 +57,7 @@ class InterfaceCommands(ActionCommands):
                 saga_id=saga_id,
             )
             saved = await self.repository.save(instance, port, run, *hints.default_groups.values())
-            self._engine.launch(saga_id)
+            self._engine.launch(saga_id, since=saved.position)
             return Done(instance, saved, str(saga_id))
 
         return await again_on_conflict(lambda: with_free_addresses(self.repository, self._rng, once))
@@ -84,7 +84,7 @@ class InterfaceCommands(ActionCommands):
                 saga_id=saga_id,
             )
             saved = await self.repository.save(instance, run)
-            self._engine.launch(saga_id)
+            self._engine.launch(saga_id, since=saved.position)
             return Done(instance, saved, str(saga_id))
 
         return await again_on_conflict(once)

@@ -31,6 +31,16 @@ async def recalled(ctx: StepContext[Any], aggregate_class: type[A], aggregate_id
     return found
 
 
+async def seen(ctx: StepContext[Any], aggregate_class: type[A], aggregate_id: UUID) -> A:
+    """As `recalled`, of what the step does not change (`Repository.glance`)."""
+    unsaved = ctx.unsaved.get(aggregate_id)
+    if unsaved is not None:
+        return cast("A", unsaved)
+    services: Services = ctx.services
+    found: A = await services.repository.glance(aggregate_class, aggregate_id, at_least=ctx.since)
+    return found
+
+
 async def wished(ctx: StepContext[Any], wish: Wish[A]) -> A:
     """The aggregate with its wish in the log: the step's opening has seen to it, or this does."""
     services: Services = ctx.services

@@ -13,7 +13,7 @@ from cirra.agent.v1 import desired_pb2 as agent
 from cirra.network.v1 import network_pb2 as network_api
 from conductor.compute.domain import domain_spec, port_wish
 from conductor.compute.instance import Instance
-from conductor.compute.opening import Wish, recalled, wished
+from conductor.compute.opening import Wish, recalled, seen, wished
 from conductor.hosts.settle import Answered, told_and_done
 from conductor.image.image import Image
 from conductor.network.network import Network
@@ -39,9 +39,9 @@ def turn_of(ctx: StepContext[Any]) -> Turn:
 async def specified(ctx: StepContext[Any], power: agent.DesiredPower.ValueType) -> tuple[Instance, agent.DomainSpec]:
     """The instance, and its guest specified by what it is made of now: image, ports, their networks."""
     instance = await recalled(ctx, Instance, instance_id_of(ctx))
-    image = await recalled(ctx, Image, UUID(instance.image_id))
-    ports = [await recalled(ctx, Port, UUID(port_id)) for port_id in ctx.params.port_ids]
-    networks = [await recalled(ctx, Network, UUID(port.network_id)) for port in ports]
+    image = await seen(ctx, Image, UUID(instance.image_id))
+    ports = [await seen(ctx, Port, UUID(port_id)) for port_id in ctx.params.port_ids]
+    networks = [await seen(ctx, Network, UUID(port.network_id)) for port in ports]
     return instance, domain_spec(instance, image, list(zip(ports, networks, strict=True)), power)
 
 
@@ -59,9 +59,9 @@ async def domain_told(
 
 async def port_bound_to(ctx: StepContext[Any], port_id: str, host: str) -> tuple[Port]:
     """The port as it shall be bound on the host."""
-    instance = await recalled(ctx, Instance, instance_id_of(ctx))
+    instance = await seen(ctx, Instance, instance_id_of(ctx))
     port = await recalled(ctx, Port, UUID(port_id))
-    network = await recalled(ctx, Network, UUID(port.network_id))
+    network = await seen(ctx, Network, UUID(port.network_id))
     wish = port_wish(host, port, network, instance.hostname, ctx.params.instance_id)
     port.bind(host, network_api.PORT_BINDING_STATE_ACTIVE, wish, turn_of(ctx))
     return (port,)

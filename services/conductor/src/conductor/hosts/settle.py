@@ -103,7 +103,7 @@ async def gone_or_out_of_reach(
     observed_gone = _look(services, desired, aggregate_class, observation_of, gone)
 
     async def look() -> Answer | None:
-        aggregate = await services.repository.recall(aggregate_class, UUID(desired.object_id))
+        aggregate = await services.repository.glance(aggregate_class, UUID(desired.object_id))
         return await observed_gone() if wanted(aggregate) else Answer.DONE
 
     return await _tell(services, desired, look, reachable=False) is Answer.DONE
@@ -119,7 +119,7 @@ def _look(
     aggregate_id = UUID(desired.object_id)
 
     async def look() -> Answer | None:
-        aggregate = await services.repository.recall(aggregate_class, aggregate_id)
+        aggregate = await services.repository.glance(aggregate_class, aggregate_id)
         observation = observation_of(aggregate)
         if observation is not None and observation.generation >= desired.generation:
             if observation.failed:

@@ -5,6 +5,7 @@ Who waits for a host looks again and again, at the same few rows: a create alone
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -42,6 +43,8 @@ class Standings:
         self._life = life
         self._monotonic = monotonic
         self._known: dict[str, _Known] = {}
+        # Who asks while a host is read is told what that finds.
+        self._reading: dict[tuple[str, int], asyncio.Task[HostStanding]] = {}
         self._epoch = 0
         self._doubted_until = 0.0
 
@@ -49,6 +52,7 @@ class Standings:
         if event.aggregate_type == "host" or event.epoch != self._epoch:
             self._epoch = event.epoch
             self._known.clear()
+            self._reading.clear()
             self._doubted_until = self._monotonic() + FRESH_S
 
     async def is_down(self, host: str) -> bool:
@@ -63,8 +67,19 @@ class Standings:
         known = self._known.get(host)
         if known is not None and known.life == life and now < known.read_at + FRESH_S:
             return known.standing
-        standing = await self._read(host)
-        # What was asked for before an event may have been answered before it.
-        if now >= self._doubted_until:
-            self._known[host] = _Known(standing, now, life)
-        return standing
+        reading = self._reading.get((host, life))
+        if reading is None:
+            reading = asyncio.create_task(self._look(host, now, life), name=f"standing {host}")
+            self._reading[host, life] = reading
+        return await asyncio.shield(reading)
+
+    async def _look(self, host: str, now: float, life: int) -> HostStanding:
+        try:
+            standing = await self._read(host)
+            # What was asked for before an event may have been answered before it.
+            if now >= self._doubted_until:
+                self._known[host] = _Known(standing, now, life)
+            return standing
+        finally:
+            if self._reading.get((host, life)) is asyncio.current_task():
+                del self._reading[host, life]

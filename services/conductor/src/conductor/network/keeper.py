@@ -119,6 +119,8 @@ class NetworkKeeper:
 
     async def settle(self) -> None:
         """One look at everything. What can't be settled keeps nothing else from it."""
+        if not await self._unsettled.any():
+            return
         with acting(actor=ACTOR):
             for floating_ip_id in await self._unsettled.orphans():
                 await _attempted(self._free(floating_ip_id), floating_ip=str(floating_ip_id))

@@ -70,6 +70,8 @@ class AddressHints:
     """What the tries so far have found taken. One per request."""
 
     rng: random.Random
+    # The request has read the networks of its ports itself, when the log had reached this position; None: it has not.
+    since: int | None = None
     # (scope, key) that this try has chosen itself: losing them is no refusal.
     chosen: set[tuple[str, str]] = field(default_factory=set)
     taken: dict[str, set[Address]] = field(default_factory=dict)
@@ -106,13 +108,18 @@ class AddressHints:
 
 
 async def with_free_addresses(
-    repository: Repository, rng: random.Random, once: Callable[[AddressHints], Awaitable[R]]
+    repository: Repository,
+    rng: random.Random,
+    once: Callable[[AddressHints], Awaitable[R]],
+    *,
+    since: int | None = None,
 ) -> R:
-    """Runs `once`, which makes ports by `new_port` and saves them, until nobody else was faster.
+    """Runs `once`, which makes ports by `new_port` and saves them, until nobody else was faster. `since`: see
+    `AddressHints`.
 
     Raises what `once` raises: UniqueViolation only for an address or MAC that was asked for.
     """
-    hints = AddressHints(rng)
+    hints = AddressHints(rng, since)
     for _ in range(MAX_TRIES):
         hints.chosen.clear()
         hints.default_groups.clear()
@@ -131,7 +138,7 @@ async def new_port(repository: Repository, wanted: WantedPort, hints: AddressHin
     Raises NotFound for a network that the project can't use, InvalidArgument, FailedPrecondition for a network
     without subnet, ResourceExhausted (SUBNET_EXHAUSTED).
     """
-    network = await repository.load(Network, UUID(wanted.network_id))
+    network = await _network(repository, UUID(wanted.network_id), hints)
     if network.deleted or not network.usable_by(wanted.project_id):
         raise NotFound(f"no network {wanted.network_id}")
     _check(wanted)
@@ -149,6 +156,12 @@ async def new_port(repository: Repository, wanted: WantedPort, hints: AddressHin
         security=await _security(repository, wanted, hints),
         qos=wanted.qos,
     )
+
+
+async def _network(repository: Repository, network_id: UUID, hints: AddressHints) -> Network:
+    if hints.since is None:
+        return await repository.load(Network, network_id)
+    return await repository.glance(Network, network_id, at_least=hints.since)
 
 
 async def _security(repository: Repository, wanted: WantedPort, hints: AddressHints) -> PortSecurity:

@@ -31,6 +31,7 @@ ORDER BY 1, 2
 _ORPHANS = "SELECT floating_ip_id FROM {schema}.fabric_floating_ips WHERE orphaned ORDER BY 1"
 
 _LACKING = "SELECT DISTINCT port_id FROM {schema}.fabric_lacking_addresses ORDER BY 1 LIMIT {limit}"
+_ANY = "SELECT EXISTS ({gateways}) OR EXISTS ({orphans}) OR EXISTS ({lacking})"
 # So many ports are settled by one look; the others by the next.
 _PORTS_AT_ONCE = 500
 
@@ -43,6 +44,11 @@ class Unsettled:
         self._gateways = _GATEWAYS.format(schema=quote_identifier(schema))
         self._lacking = _LACKING.format(schema=quote_identifier(schema), limit=_PORTS_AT_ONCE)
         self._orphans = _ORPHANS.format(schema=quote_identifier(schema))
+        self._any = _ANY.format(gateways=self._gateways, orphans=self._orphans, lacking=self._lacking)
+
+    async def any(self) -> bool:
+        """Whether there is anything, which mostly there is not: one statement tells."""
+        return bool(await self._pool.fetchval(self._any))
 
     async def gateways(self) -> list[WantedGateway]:
         """Hosts that need another gateway than they have, or one, or none any more."""
