@@ -128,6 +128,15 @@ class World:
             assert found == [(n, f"{VICTIM} {n}") for n in range(1, len(found) + 1)]
         return sum(map(len, versions.values()))
 
+    async def only_own_appends(self) -> None:
+        """Returns once Postgres has done with what the writer had sent before it was killed."""
+        query = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%CALL \"{self.log.schema}\".append_batch%'"
+
+        async def alone() -> bool:
+            return bool(await self.log.pool.fetchval(f"{query} AND pid <> pg_backend_pid()") == 1)
+
+        await eventually(alone)
+
     async def writer_goes_on(self) -> None:
         before = await self.writer_s_events()
 
@@ -217,6 +226,7 @@ async def test_victims_stall_nobody_and_change_nothing_when_they_wake(world: Wor
         await world.held_by(VICTIM)
         await world.reached_everywhere(await append(world.log))
         await kill(world.victims["writer"].pid)
+        await world.only_own_appends()
         await world.reached_everywhere((await world.log.head()).position)
     assert await world.writer_s_events() > 0
     await assert_mirrors(world.bus, world.log)
