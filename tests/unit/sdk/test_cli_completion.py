@@ -145,7 +145,8 @@ def test_a_cloud_that_does_not_answer_is_not_waited_for(complete: Complete, monk
         assert time.monotonic() - begin < bound_s(3 * PATIENCE_S, work_s=work_s, waited_s=0)
 
 
-def test_debugging_says_why(cirra: Cirra) -> None:
+def test_debugging_says_why(cirra: Cirra, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completing, "ANSWER_WITHIN_S", 20.0)
     told = cirra(
         _CIRRA_COMPLETE="complete_fish",
         _TYPER_COMPLETE_FISH_ACTION="get-args",
@@ -228,9 +229,9 @@ def test_in_bash(
     ) as shell:
         os.close(slave)
         read_until(master, "ready$ ")
-        os.write(master, f"{typed}\t".encode())
+        os.write(master, typed.encode())
         try:
-            assert line in read_until(master, line)
+            assert line in read_until(master, line, typing="\t")
         finally:
             shell.kill()
             os.close(master)
