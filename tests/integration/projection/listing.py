@@ -49,6 +49,27 @@ class Listing(Projection):
         await connection.execute("DROP TABLE IF EXISTS listed, total")
 
 
+class Weak(Listing):
+    """Postgres takes no more than so many events at a time, up to that position. `largest`: of the batches it took."""
+
+    def __init__(self, *, at_most: int, up_to: int) -> None:
+        super().__init__()
+        self.at_most = at_most
+        self.up_to = up_to
+        self.largest = 0
+        self._begun: list[int] = []
+
+    async def apply(self, connection: asyncpg.Connection, event: RecordedEvent) -> None:
+        self._begun.append(event.position)
+        await super().apply(connection, event)
+
+    async def flush(self, connection: asyncpg.Connection) -> None:
+        begun, self._begun = self._begun, []
+        if len(begun) > self.at_most and begun[0] <= self.up_to:
+            raise TimeoutError("this is too much")
+        self.largest = max(self.largest, len(begun))
+
+
 async def rows(log: EventLog, schema: str) -> list[tuple[int, str]]:
     found = await log.pool.fetch(f'SELECT position, payload FROM "{schema}".listed ORDER BY position')
     return [(row["position"], row["payload"]) for row in found]

@@ -17,7 +17,7 @@ from core.testing.servers import Cell
 from tests.integration.bus.journal import append, restore_log, until_stream_at
 
 from .conftest import MakeProjector, running
-from .listing import Listing, assert_equals_log, rows
+from .listing import Listing, Weak, assert_equals_log, rows
 
 # Of leases that are to be kept: longer than any stall of a busy machine.
 KEPT = timedelta(minutes=1)
@@ -39,6 +39,18 @@ async def test_rows_follow_the_log(log: EventLog, relay: Relay, make_projector: 
     assert state is not None
     assert (state.position, state.epoch, state.halted_at) == (500, 1, None)
     assert state.event_id == (await log.read(after=499))[0].event_id
+
+
+async def test_a_postgres_that_does_little_in_its_time_is_given_less(
+    log: EventLog, relay: Relay, make_projector: MakeProjector, schema: str
+) -> None:
+    """As when it ends a transaction that takes too long: the same batch, tried again and again, would never pass."""
+    await append(log, 3_000, per_append=1_000)
+    projector = make_projector(weak := Weak(at_most=10, up_to=300), batch=128)
+    async with running(projector):
+        assert await projector.wait_for(3_000, timeout=60)
+    assert weak.largest >= 128, "it is given more again where that passes"
+    await assert_equals_log(log, schema)
 
 
 async def test_an_event_is_visible_at_once(log: EventLog, relay: Relay, make_projector: MakeProjector) -> None:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from math import ceil
 
 import asyncpg
 import structlog
@@ -34,6 +35,8 @@ _LOOK_AGAIN_S = 1.0
 # How long the checkpoint stays before events of no concern: when nothing follows them, and at most.
 _PASS_AFTER_S = 0.05
 _PASS_LATEST_S = 0.25
+# Of a full batch: how much more is tried after each that succeeded, once less had to be.
+_REGAINED = 1 / 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class Projector:
         self._lease_name = f"projection:{schema}:{projection.name}"
         self._lease_ttl = lease_ttl
         self._batch = batch
+        # How many events it tries now. What Postgres does not do in its time, it may do of less.
+        self._at_once = batch
         self._stall_s = stall_s
         self._stream = stream or EventStream(bus)
         self._checkpoints = Checkpoints(schema, projection.name)
@@ -197,6 +202,7 @@ class Projector:
                             self._require_whole(state, events[-1].epoch)
                         state = await self._advance(lease, state, events) if events else await self._same(state)
                         pauses = backoff()
+                        self._at_once = min(self._batch, self._at_once + ceil(self._batch * _REGAINED))
             except CheckpointMoved as error:
                 _log.info("projection.checkpoint_moved", projection=self.projection.name, reason=str(error))
             except HistoryChanged as error:
@@ -205,6 +211,7 @@ class Projector:
             except Exception as error:
                 if not is_transient(error):
                     raise
+                self._at_once = max(1, self._at_once // 2)
                 _log.warning("projection.database_away", projection=self.projection.name, error=repr(error))
                 await asyncio.sleep(next(pauses))
 
@@ -219,7 +226,7 @@ class Projector:
         hurried: asyncio.Task[None] | None = None
         try:
             while True:
-                reading = reading or asyncio.create_task(tail.next(self._batch, patient=False), name="next events")
+                reading = reading or asyncio.create_task(tail.next(self._at_once, patient=False), name="next events")
                 hurried = hurried or asyncio.create_task(self._hurry.more(), name="hurry")
                 await asyncio.wait(
                     (reading, hurried) if gathered else (reading,),
@@ -238,7 +245,7 @@ class Projector:
                     gathered.extend(events)
                     due = min(latest, now + max(_PASS_AFTER_S, gather_s))
                     is_quiet = not events
-                if is_quiet or due <= now or len(gathered) >= self._batch or self._hurry.is_for(gathered):
+                if is_quiet or due <= now or len(gathered) >= self._at_once or self._hurry.is_for(gathered):
                     batch, gathered = gathered, []
                     yield batch
         finally:
