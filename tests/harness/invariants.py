@@ -54,14 +54,10 @@ async def under_check(plane: ControlPlane) -> AsyncIterator[CellUnderCheck]:
         await bus.close()
 
 
-async def check_invariants(plane: ControlPlane, *, but: Set[Invariant] = frozenset()) -> None:
-    """Fails with every invariant that does not hold, nor comes to hold soon.
-
-    *but*: those that are left for later. Between the tests of a plane that is looked at as a whole in the end, these
-    can be those of what is `DERIVED`.
-    """
+async def check_invariants(plane: ControlPlane) -> None:
+    """Fails with every invariant that does not hold, nor comes to hold soon."""
     async with under_check(plane) as cell:
-        await require_sound(replace(cell, invariants=cell.invariants - but))
+        await require_sound(cell)
 
 
 async def check_at_rest(cell: Cell, invariants: Set[Invariant], broken: Set[Invariant]) -> None:

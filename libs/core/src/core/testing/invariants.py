@@ -25,7 +25,6 @@ from core.testing.invariants_secrets import surviving_keys
 from core.testing.invariants_violation import Invariant, Violation
 
 __all__ = [
-    "DERIVED",
     "CellUnderCheck",
     "HostUnderCheck",
     "Invariant",
@@ -39,8 +38,6 @@ __all__ = [
 PATIENCE_S = 120.0
 _LOOK_AGAIN_S = 0.05
 HOLDINGS = frozenset({Invariant.CLAIM, Invariant.PORT, Invariant.USAGE})
-DERIVED = frozenset({Invariant.CONSTRAINTS, Invariant.STREAM, Invariant.READ_MODEL})
-"""Of what is made of all events: it takes the longer to look at the longer the log is, and once wrong it stays so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +72,7 @@ async def violations(cell: CellUnderCheck, *, resting: bool = False) -> list[Vio
         found += await constraint_differences(cell.log)
     if Invariant.STREAM in asked:
         found += await stream_differences(cell.bus, events, resting=resting)
-    for model in cell.read_models if Invariant.READ_MODEL in asked else ():
+    for model in cell.read_models:
         found += await rebuild_differences(cell.log, model, events, resting=resting)
     if Invariant.SAGA in asked and not resting:
         found += await abandoned_sagas(cell.log, events, cell.runner_lease)
