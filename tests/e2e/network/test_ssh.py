@@ -27,16 +27,20 @@ pytestmark = [
 # Debian's own boot, emulated, where others want the processors: minutes.
 BUILT_S, LOGIN_S, SAID_S = 240.0, 1200.0, 120.0
 METADATA = "curl --silent --show-error --max-time 20 http://169.254.169.254"
+WAY_OUT_MTU = "cat /sys/class/net/$(ip route show default | sed 's/.* dev //; s/ .*//')/mtu"
 
 
 async def test_ssh_from_outside_by_a_floating_ip(testbed: Testbed, tmp_path: Path) -> None:
-    """With the key that the cloud injected; the guest knows the address that it is known by outside."""
+    """With the key that the cloud injected; the guest knows the address that it is known by outside, names of the
+    world by the subnet's DNS server, and what a frame may carry."""
     key = tmp_path / "id"
     image = await asyncio.to_thread(images.build, "debian")
     async with testbed.cloud.admin() as admin, ways_out.external_network(testbed) as external:
         tenant = await make_tenant(admin, image, "debian", new_key(key, "ssh"), print)
         user = tenant.user
         [subnet] = [each async for each in user.subnets.list(network=tenant.network.name)]
+        dns, web = str(plan.DNS[0].ip), str(plan.WEB[0].ip)
+        await user.subnets.update(subnet, dns_nameservers=[dns])
         async with ways_out.router(user, external, subnet):
             operation = await tenant.boot(user_data("debian", "from-user-data"))
             try:
@@ -50,8 +54,9 @@ async def test_ssh_from_outside_by_a_floating_ip(testbed: Testbed, tmp_path: Pat
                     assert await _said(guest, "hostname") == instance.hostname
                     assert await _said(guest, f"{METADATA}/latest/meta-data/public-ipv4") == address
                     assert await _said(guest, f"{METADATA}/latest/meta-data/security-groups") == "login"
-                    web = plan.WEB[0].ip
                     assert await _said(guest, f"curl --silent --max-time 20 http://{web}/ip") == address
+                    assert web in await _said(guest, f"getent ahostsv4 {plan.WEB_NAMES[0]}")
+                    assert await _said(guest, WAY_OUT_MTU) == str(tenant.network.mtu)
             finally:
                 deleting = await user.instances.delete(operation.target)
                 await user.operations.wait(deleting, timeout_s=BUILT_S)
