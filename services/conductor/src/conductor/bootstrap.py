@@ -117,7 +117,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
         plane.repository,
         plane.leases,
         Unsettled(plane.log.pool, schema),
-        _catching_up(plane, fabric),
+        _facts_known(plane, fabric),
         tell=Notices(services.commander, services.standings),
         holder=plane.runner,
     )
@@ -231,6 +231,19 @@ def _catching_up(plane: Plane, *projectors: Projector) -> Callable[[], Awaitable
         return head
 
     return caught_up
+
+
+def _facts_known(plane: Plane, fabric: Projector) -> Callable[[int | None], Awaitable[None]]:
+    """Who waits for a position of the fabric's facts, None: the log's end."""
+    to_the_end = _catching_up(plane, fabric)
+
+    async def known(position: int | None) -> None:
+        if position is None:
+            await to_the_end()
+        elif not await fabric.wait_for(position, CATCH_UP_S):
+            raise Unavailable(f"the facts of networks are behind position {position}; try again")
+
+    return known
 
 
 def _host_agents(

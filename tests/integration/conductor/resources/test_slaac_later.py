@@ -72,7 +72,7 @@ async def settling(world: World, cell: Cell, bus: Bus, leases: Leases) -> AsyncI
     async def tell(desired: DesiredObject) -> None:
         told.append(desired)
 
-    async def caught_up() -> None:
+    async def caught_up(position: int | None) -> None:
         """Each test waits for it itself."""
 
     unsettled = Unsettled(world.log.pool, schema)

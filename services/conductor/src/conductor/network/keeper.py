@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -65,8 +64,8 @@ _WAKING = frozenset(
 class NetworkKeeper:
     """`happened` with every event, in any replica; `run` for ever.
 
-    `caught_up` returns once the facts have all that is in the log, or raises Unavailable. `rng` chooses addresses;
-    `tell` tells a host of desired state that has changed.
+    `caught_up` returns once the facts have the log up to a position, None: all of it, or raises Unavailable. `rng`
+    chooses addresses; `tell` tells a host of desired state that has changed.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class NetworkKeeper:
         repository: Repository,
         leases: Leases,
         unsettled: Unsettled,
-        caught_up: Callable[[], Awaitable[object]],
+        caught_up: Callable[[int | None], Awaitable[object]],
         *,
         tell: Callable[[DesiredObject], Awaitable[None]],
         holder: str,
@@ -88,34 +87,47 @@ class NetworkKeeper:
         self._holder = holder
         self._rng = rng or random.SystemRandom()
         self._woken = asyncio.Event()
+        # Of the last event that woke it.
+        self._position = 0
 
     def happened(self, event: RecordedEvent) -> None:
         """Wakes it, if anything follows."""
         if event.type in _WAKING:
+            self._position = event.position
             self._woken.set()
 
     async def run(self) -> None:
         """While the lease is held here, keeps everything settled."""
         while True:
             async with self._leases.hold(LEASE, self._holder, LEASE_TTL) as held:
+                up_to = None
                 while not held.lost.is_set():
-                    await self._look()
+                    await self._look(up_to)
+                    up_to = await self._news()
             log.warning("keeper.lease_lost", holder=self._holder)
 
-    async def _look(self) -> None:
-        self._woken.clear()
+    async def _look(self, up_to: int | None) -> None:
         try:
-            await self._caught_up()
+            await self._caught_up(up_to)
             await self.settle()
         except Exception as error:
             if is_transient(error) or isinstance(error, Unavailable):
                 log.warning("keeper.can_not_look", error=repr(error))
             else:
                 log.exception("keeper.could_not_look")
-        with suppress(TimeoutError):
+
+    async def _news(self) -> int | None:
+        """Waits until it is time to look: at what has happened up to the position of what woke it, which the facts mostly
+        have by then; None: at all there is."""
+        try:
             async with asyncio.timeout(LOOK_AT_LEAST_EVERY_S):
                 await self._woken.wait()
+        except TimeoutError:
+            return None
+        self._woken.clear()
+        up_to = self._position
         await asyncio.sleep(GATHER_S)
+        return up_to
 
     async def settle(self) -> None:
         """One look at everything. What can't be settled keeps nothing else from it."""
