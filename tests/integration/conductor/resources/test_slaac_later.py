@@ -17,6 +17,7 @@ from cirra.conductor.v1.commands_pb2 import Accepted
 from cirra.network.v1 import network_pb2 as network
 from conductor.fabric.facts import Facts, FloatingIpFacts, HostGatewayFacts, WayOut
 from conductor.fabric.projection import FabricProjection
+from conductor.fabric.writing import write
 from conductor.network.keeper import NetworkKeeper
 from conductor.network.port import Port
 from conductor.network.unsettled import Unsettled
@@ -55,7 +56,7 @@ class Settling:
         """As if what has changed of them had been projected."""
         async with self.world.log.pool.acquire() as connection, connection.transaction():
             await connection.execute(f"SET LOCAL search_path TO {quote_identifier(self.schema)}")
-            await facts.save(cast(asyncpg.Connection, connection))
+            await write(cast(asyncpg.Connection, connection), facts.unsaved())
 
     async def projected(self) -> None:
         assert await self.projector.wait_for((await self.world.log.head()).position, timeout=60)

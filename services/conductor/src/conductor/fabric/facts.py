@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,7 @@ import asyncpg
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.agent.v1 import fabric_pb2 as fabric
 from conductor.fabric.table import Table
+from conductor.fabric.writing import Change
 from conductor.network.network import Network
 
 
@@ -210,9 +212,9 @@ class Facts:
         for table in self.tables:
             await table.load(connection)
 
-    async def save(self, connection: asyncpg.Connection) -> None:
-        for table in self.tables:
-            await table.save(connection)
+    def unsaved(self) -> Iterator[Change]:
+        """As the tables'."""
+        return chain.from_iterable(table.unsaved() for table in self.tables)
 
     def begin_event(self) -> None:
         """The journals of all tables are empty: an event is about to be taken in."""

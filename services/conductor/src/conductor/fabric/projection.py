@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import asyncpg
@@ -12,6 +12,7 @@ from cirra.agent.v1.desired_pb2 import DesiredObject
 from conductor.fabric import rows
 from conductor.fabric.derivation import Derivation, Key, Look
 from conductor.fabric.facts import Facts, HostFacts
+from conductor.fabric.writing import Change, write
 from core.eventlog.types import RecordedEvent
 from core.projection import Projection
 
@@ -76,15 +77,14 @@ class FabricProjection(Projection):
             self._looks[look.key].append(look)
             self._looked += 1
         if self._looked >= _FLUSH_AT:
-            await self._write(connection)
+            await write(connection, await self._looked_at(connection))
         if rows.kept_after(event.position) > rows.kept_after(self._tidied_at):
-            await self._write(connection)
+            await write(connection, await self._looked_at(connection))
             await rows.forget_absent(connection, event.position)
             self._tidied_at = event.position
 
     async def flush(self, connection: asyncpg.Connection) -> None:
-        await self._write(connection)
-        await self._derivation.facts.save(connection)
+        await write(connection, [*await self._looked_at(connection), *self._derivation.facts.unsaved()])
 
     def committed(self) -> None:
         changed, self._changed = self._changed, {}
@@ -93,7 +93,8 @@ class FabricProjection(Projection):
         news = {key: row for key, row in changed.items() if row.generation > self._tells_after}
         self._outlet.tell(self._told(news))
 
-    async def _write(self, connection: asyncpg.Connection) -> None:
+    async def _looked_at(self, connection: asyncpg.Connection) -> Iterator[Change]:
+        """What has changed by the looks so far, to be written."""
         looks, self._looks = self._looks, defaultdict(list)
         self._looked = 0
         before = await rows.find(connection, looks.keys())
@@ -102,8 +103,8 @@ class FabricProjection(Projection):
             row = rows.after(before.get(key), each)
             if row is not None and row != before.get(key):
                 changed[key] = row
-        await rows.write(connection, changed)
         self._changed.update(changed)
+        return rows.changes(changed)
 
     def _told(self, news: dict[Key, rows.Row]) -> Iterable[DesiredObject]:
         """What those hosts can be told that are up and may act."""

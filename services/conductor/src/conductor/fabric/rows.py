@@ -6,13 +6,14 @@ A row whose object is gone stays for a while, so that differences tell of it: th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import asyncpg
 
 from cirra.agent.v1.desired_pb2 import DesiredObject
 from conductor.fabric.derivation import Key, Look
+from conductor.fabric.writing import Change
 
 ERA = 10_000
 
@@ -73,10 +74,11 @@ async def find(connection: asyncpg.Connection, keys: Iterable[Key]) -> dict[Key,
     }
 
 
-async def write(connection: asyncpg.Connection, rows: Mapping[Key, Row]) -> None:
+def changes(rows: Mapping[Key, Row]) -> Iterator[Change]:
+    """What makes them those that there are."""
     if rows:
         records = [(*key, row.generation, row.spec is None, row.spec or b"") for key, row in rows.items()]
-        await connection.execute(_UPSERT, *map(list, zip(*records, strict=True)))
+        yield Change(_UPSERT, [list(column) for column in zip(*records, strict=True)])
 
 
 async def forget_absent(connection: asyncpg.Connection, position: int) -> None:

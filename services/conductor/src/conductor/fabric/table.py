@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
+from functools import cached_property
 from typing import Any, Generic, TypeVar, get_type_hints
 
 import asyncpg
 from google.protobuf.message import Message
 
+from conductor.fabric.writing import Change
+
+_TO_ESCAPE = re.compile(r'["\\]')
+
 R = TypeVar("R")
 Key = tuple[Any, ...]
 
 _TYPES = {str: 'text COLLATE "C"', int: "bigint", bool: "boolean", tuple[str, ...]: "text[]", bytes: "bytea"}
+# In an array of a column's values; arrays of arrays can't be of several lengths, so that each comes as its text.
+_ARRAYS = {str: "text", int: "bigint", bool: "boolean", tuple[str, ...]: "text", bytes: "bytea"}
 
 
 class Table(Generic[R]):
@@ -96,26 +104,36 @@ class Table(Generic[R]):
             for index in self._indices:
                 index.replace(key, None, row)
 
-    async def save(self, connection: asyncpg.Connection) -> None:
-        """Writes what was changed since it was last written."""
+    def unsaved(self) -> Iterator[Change]:
+        """Statements that write what was changed since they were last asked for."""
         unsaved, self._unsaved = self._unsaved, set()
-        present = [self._rows[key] for key in unsaved if key in self._rows]
+        present = [self._arguments(row) for key in unsaved if (row := self._rows.get(key)) is not None]
         if present:
-            await connection.executemany(self._upsert(), [self._arguments(row) for row in present])
+            yield Change(self._upsert, _columns(present))
         gone = [key for key in unsaved if key not in self._rows]
         if gone:
-            where = " AND ".join(f"{name} = ${number}" for number, name in enumerate(self._key, 1))
-            await connection.executemany(f"DELETE FROM {self.name} WHERE {where}", gone)
+            yield Change(self._delete, _columns(gone))
 
+    @cached_property
     def _upsert(self) -> str:
-        names = list(self._columns)
-        values = ", ".join(f"${number}" for number in range(1, len(names) + 1))
-        others = ", ".join(f"{name} = excluded.{name}" for name in names if name not in self._key)
+        names = ", ".join(self._columns)
+        values = ", ".join(_from_text(name, hint) for name, hint in self._columns.items())
+        others = ", ".join(f"{name} = excluded.{name}" for name in self._columns if name not in self._key)
         then = f"UPDATE SET {others}" if others else "NOTHING"
         return (
-            f"INSERT INTO {self.name} ({', '.join(names)}) VALUES ({values})"
+            f"INSERT INTO {self.name} ({names}) SELECT {values} FROM {self._arrays(self._columns)} AS given ({names})"
             f" ON CONFLICT ({', '.join(self._key)}) DO {then}"
         )
+
+    @cached_property
+    def _delete(self) -> str:
+        where = " AND ".join(f"{self.name}.{name} = gone.{name}" for name in self._key)
+        arrays = self._arrays(self._key)
+        return f"DELETE FROM {self.name} USING {arrays} AS gone ({', '.join(self._key)}) WHERE {where}"
+
+    def _arrays(self, columns: Iterable[str]) -> str:
+        types = (_ARRAYS.get(self._columns[name], "bytea") for name in columns)
+        return f"unnest({', '.join(f'${number}::{each}[]' for number, each in enumerate(types, 1))})"
 
     def _arguments(self, row: R) -> tuple[Any, ...]:
         return tuple(map(_to_sql, _values(row, self._columns)))
@@ -197,8 +215,23 @@ def _sql_type(hint: Any) -> str:
     return "bytea" if _is_message(hint) else _TYPES[hint]
 
 
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
 def _to_sql(value: Any) -> Any:
-    return value.SerializeToString(deterministic=True) if isinstance(value, Message) else value
+    if isinstance(value, Message):
+        return value.SerializeToString(deterministic=True)
+    return _array_literal(value) if isinstance(value, tuple) else value
+
+
+def _from_text(name: str, hint: Any) -> str:
+    return f"{name}::text[]" if hint == tuple[str, ...] else name
+
+
+def _array_literal(texts: Iterable[str]) -> str:
+    """As Postgres reads an array (manual, section 8.15.2)."""
+    return "{" + ",".join('"' + _TO_ESCAPE.sub(r"\\\g<0>", text) + '"' for text in texts) + "}"
 
 
 def _from_sql(hint: Any, stored: Any) -> Any:

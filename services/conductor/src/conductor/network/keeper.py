@@ -117,8 +117,8 @@ class NetworkKeeper:
                 log.exception("keeper.could_not_look")
 
     async def _news(self) -> int | None:
-        """Waits until it is time to look: at what has happened up to the position of what woke it, which the facts mostly
-        have by then; None: at all there is."""
+        """Waits until it is time to look. At what has happened up to the position of what woke it, which the facts
+        mostly have by then; None: at all there is."""
         try:
             async with asyncio.timeout(LOOK_AT_LEAST_EVERY_S):
                 await self._woken.wait()
