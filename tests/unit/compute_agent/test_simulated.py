@@ -140,3 +140,24 @@ async def test_the_inventory_says_simulated_and_has_no_disk_without_its_file_sys
     assert ((await inventory()).vcpus, (await inventory()).disk_gib) == (8, 50)
     host.state.path.rename(host.state.path.with_name("away"))
     assert (await inventory()).disk_gib == 0
+
+
+async def test_a_disk_that_is_put_in_anothers_place_is_looked_at_again(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    await host.ensure()
+    first = await host.driver.disk(ID)
+    assert first is not None and not first.image_cached
+    await host.driver.remove(ID)
+    assert await host.driver.disk(ID) is None
+    await host.ensure(2)
+    second = await host.driver.disk(ID)
+    assert second is not None and second.image_cached
+
+
+async def test_a_guest_that_another_process_has_changed_is_read_again(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    assert await host.ensure() == DOMAIN_STATE_RUNNING
+    SimulatedDriver(state=host.state, capacity=CAPACITY, boot_id="boot-1").shut_down_from_within(ID)
+    seen = await host.driver.observe(ID)
+    assert seen is not None
+    assert (seen.state, seen.shut_down_by_guest) == (DOMAIN_STATE_SHUTOFF, True)

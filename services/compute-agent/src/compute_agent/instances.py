@@ -15,11 +15,11 @@ import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from uuid import UUID
 
-from compute_agent.files import sync_folder, write_atomically
+from compute_agent.files import Write, sync_folder, write_atomically
 from core.agent import state_folder
 from core.agent.state_folder import FOLDER_MODE
 from core.ids import parse_uuid
@@ -39,15 +39,19 @@ class DiskInfo:
     image_cached: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InstanceFolder:
     """The files of one instance; see the module."""
 
     path: Path
 
-    @property
+    @cached_property
     def disk(self) -> Path:
         return self.path / "disk"
+
+    @cached_property
+    def info(self) -> Path:
+        return self.path / "disk.info"
 
     @property
     def console_log(self) -> Path:
@@ -61,13 +65,12 @@ class InstanceFolder:
         """Makes the folder if it is absent."""
         self.path.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
-    def write_disk_info(self, info: DiskInfo, *, durable: bool = True) -> None:
-        """*durable*: as of `write_atomically`."""
-        write_atomically(self.path / "disk.info", json.dumps(asdict(info), indent=1) + "\n", durable=durable)
+    def write_disk_info(self, info: DiskInfo, *, write: Write = write_atomically) -> None:
+        write(self.info, json.dumps(asdict(info)) + "\n")
 
     def disk_info(self) -> DiskInfo | None:
         try:
-            text = (self.path / "disk.info").read_text()
+            text = self.info.read_text()
         except FileNotFoundError:
             return None
         return DiskInfo(**json.loads(text)) if text else None

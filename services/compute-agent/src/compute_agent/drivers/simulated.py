@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from cirra.agent.v1.desired_pb2 import (
@@ -29,7 +30,7 @@ from compute_agent.drivers.base import Disk, DriverInfo, Guest, HostFacts
 from compute_agent.drivers.changes import Changes
 from compute_agent.drivers.disk import disk_in
 from compute_agent.errors import domain_foreign, flavor_disk_too_small, virt_type_unsupported
-from compute_agent.files import write_atomically
+from compute_agent.files import write_atomically, write_in_place
 from compute_agent.instances import DiskInfo, InstanceFolder, StateFolder
 from core.agent.handler import AgentFailure
 
@@ -91,8 +92,10 @@ class SimulatedDriver:
         self._latency_s = latency_s
         self._sleep = sleep
         self._injected: Counter[Fault] = Counter()
-        # As last read or written, and the file's state (stat(2)) by then.
-        self._remembered: dict[str, tuple[tuple[int, int, int], SimulatedGuest]] = {}
+        # As last read or written, and the file's state by then.
+        self._remembered: dict[str, tuple[_State, SimulatedGuest]] = {}
+        self._disks: dict[str, tuple[_State, Disk | None]] = {}
+        self._faults_file = state.path / FAULTS_FILE
         self._changes = Changes(self.guests)
 
     @property
@@ -122,7 +125,15 @@ class SimulatedDriver:
         return Guest(instance_id, found.state, found.shut_down_by_guest, found.boot if found.process else 0)
 
     async def disk(self, instance_id: str) -> Disk | None:
-        return disk_in(self._state.instance(instance_id))
+        folder = self._state.instance(instance_id)
+        state = _state_of(folder.disk)
+        if state is None:
+            self._disks.pop(instance_id, None)
+            return None
+        known = self._disks.get(instance_id)
+        if known is None or known[0] != state:
+            known = self._disks[instance_id] = state, disk_in(folder)
+        return known[1]
 
     async def create_disk(self, spec: DomainSpec) -> Disk:
         await self._take_time("create_disk", spec.instance_id, spec.display_name)
@@ -150,9 +161,16 @@ class SimulatedDriver:
         if found.process:
             return
         starts = found.starts + 1
-        running = replace(found, state=DOMAIN_STATE_RUNNING, process=starts, starts=starts, shut_down_by_guest=False)
-        nics = tuple(nic.port_id for nic in spec.nics)
-        self._save(spec.instance_id, replace(running, boot_id=self._boot_id, boot=spec.boot, nics=nics))
+        running = SimulatedGuest(
+            found.display_name,
+            DOMAIN_STATE_RUNNING,
+            self._boot_id,
+            process=starts,
+            starts=starts,
+            boot=spec.boot,
+            nics=tuple(nic.port_id for nic in spec.nics),
+        )
+        self._save(spec.instance_id, running)
         _log_boot(self._state.instance(spec.instance_id), spec)
 
     async def stop(self, instance_id: str, *, grace_s: float) -> None:
@@ -224,9 +242,8 @@ class SimulatedDriver:
     def _load(self, instance_id: str) -> SimulatedGuest | None:
         """The guest as it is now: of an earlier boot none runs."""
         file = self._file(instance_id)
-        try:
-            state = _state_of(file)
-        except FileNotFoundError:
+        state = _state_of(file)
+        if state is None:
             self._remembered.pop(instance_id, None)
             return None
         remembered = self._remembered.get(instance_id)
@@ -244,11 +261,13 @@ class SimulatedDriver:
 
     def _save(self, instance_id: str, guest: SimulatedGuest) -> None:
         file = self._file(instance_id)
-        write_atomically(file, json.dumps(asdict(guest)) + "\n", durable=False)
-        self._remembered[instance_id] = _state_of(file), guest
+        write_in_place(file, json.dumps(asdict(guest)) + "\n")
+        state = _state_of(file)
+        assert state is not None
+        self._remembered[instance_id] = state, guest
 
     def _file(self, instance_id: str) -> Path:
-        return self._state.instance(instance_id).path / _GUEST_FILE
+        return _guest_file(self._state.instance(instance_id))
 
     async def _take_time(self, operation: str, instance_id: str, display_name: str) -> None:
         """The latency of an operation, and the fault that a rule injects into it."""
@@ -266,7 +285,7 @@ class SimulatedDriver:
             )
 
     def _fault(self, operation: str, instance_id: str, display_name: str) -> Fault | None:
-        for fault in _read_faults(self._state.path / FAULTS_FILE):
+        for fault in _read_faults(self._faults_file):
             named = fnmatch.fnmatchcase(display_name, fault.match) or fnmatch.fnmatchcase(instance_id, fault.match)
             if named and fault.operation == operation and not 0 < fault.times <= self._injected[fault]:
                 self._injected[fault] += 1
@@ -274,9 +293,21 @@ class SimulatedDriver:
         return None
 
 
-def _state_of(file: Path) -> tuple[int, int, int]:
-    found = os.stat(file)
+_State = tuple[int, int, int]
+"""Which file, on which file system, as last written (stat(2))."""
+
+
+def _state_of(file: Path) -> _State | None:
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return None
     return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+@lru_cache(maxsize=4096)
+def _guest_file(folder: InstanceFolder) -> Path:
+    return folder.path / _GUEST_FILE
 
 
 def _read_faults(file: Path) -> list[Fault]:
@@ -288,10 +319,11 @@ def _read_faults(file: Path) -> list[Fault]:
 
 def _create_disk(state: StateFolder, spec: DomainSpec) -> Disk:
     """An empty file for the disk, and one for the image in the cache, under a name that no real base has."""
-    state.image_cache.mkdir(exist_ok=True)
     base = state.image_cache / f"{spec.image.sha256}.{VIRT_TYPE}"
     cached = base.exists()
-    base.touch()
+    if not cached:
+        state.image_cache.mkdir(exist_ok=True)
+        base.touch()
     folder = state.instance(spec.instance_id)
     folder.create()
     info = DiskInfo(
@@ -302,7 +334,7 @@ def _create_disk(state: StateFolder, spec: DomainSpec) -> Disk:
         size_bytes=max(spec.disk_gib * _GIB, spec.image.virtual_size_bytes),
         image_cached=cached,
     )
-    folder.write_disk_info(info, durable=False)
+    folder.write_disk_info(info, write=write_in_place)
     folder.disk.touch()
     return Disk(image_cached=cached)
 

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from compute_agent.files import write_atomically
+from compute_agent.files import Write, write_atomically, write_in_place
 
 _FILE = "power.json"
 
@@ -29,12 +29,12 @@ class PowerRecord:
 
     def note_on(self, generation: int) -> None:
         """It runs, as desired by this generation. A crash of the host ends the guest: it may end this note too."""
-        self._write(_Power(generation, shut_down_by_guest=False), durable=False)
+        self._write(_Power(generation, shut_down_by_guest=False), write_in_place)
 
     def note_shutdown_by_guest(self) -> None:
         """It shut itself down, after it was made to run."""
         if (power := self._read()) is not None:
-            self._write(_Power(power.generation, shut_down_by_guest=True), durable=True)
+            self._write(_Power(power.generation, shut_down_by_guest=True), write_atomically)
 
     def stays_down(self, generation: int) -> bool:
         """Did the guest shut itself down after this generation had been made to run?"""
@@ -48,6 +48,6 @@ class PowerRecord:
             return None
         return _Power(**json.loads(text)) if text else None
 
-    def _write(self, power: _Power, *, durable: bool) -> None:
+    def _write(self, power: _Power, write: Write) -> None:
         if self._file.parent.is_dir() and power != self._read():
-            write_atomically(self._file, json.dumps(asdict(power)) + "\n", durable=durable)
+            write(self._file, json.dumps(asdict(power)) + "\n")
