@@ -52,7 +52,7 @@ class Healer:
     async def heal(self) -> None:
         """One round. What keeps it from being made is logged: the next one follows."""
         try:
-            await asyncio.to_thread(self._state.require)
+            await self._state.prove()
             found = {**self._conditions(), **await self._driver.heal()}
         except (CirraError, OSError) as error:
             _log.warning("the network could not be looked at", error=str(error))

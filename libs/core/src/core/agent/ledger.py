@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from core.agent import generations_json
+from core.agent.hand import Hand
 from core.agent.records import HostRecord, Key, Record
 from core.errors import FailedPrecondition, Unavailable
 from core.pki.files import PRIVATE_MODE, ensure_private_folder, sync_folder
@@ -66,6 +67,7 @@ class Ledger:
         self._flight: asyncio.Future[None] | None = None
         self._in_flight: Objects = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._hand = Hand("records")
 
     def put(self, key: Key, record: Record | None) -> None:
         """To be written: with the next `flush`, or half a second from now. Till then it is lost with the process."""
@@ -104,7 +106,7 @@ class Ledger:
             _log.error("records not saved", error=error.message)
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.to_thread(self._connection.close)
+        await self._hand.do(self._connection.close)
 
     def _noted(self) -> None:
         self._put += 1
@@ -120,11 +122,10 @@ class Ledger:
         """Begin to write what was put."""
         objects, self._objects = self._objects, {}
         host, self._host = self._host, None
-        loop = asyncio.get_running_loop()
-        # Done in the same moment as it is no longer under way, which the executor's own future is not.
-        flight = self._flight = loop.create_future()
+        # Done in the same moment as it is no longer under way, which the hand's own future is not.
+        flight = self._flight = asyncio.get_running_loop().create_future()
         self._in_flight = objects
-        commit = loop.run_in_executor(None, self._commit, objects, host)
+        commit = self._hand.do(self._commit, objects, host)
         commit.add_done_callback(partial(self._landed, objects, host, self._put, flight))
         return flight
 
@@ -192,7 +193,7 @@ def _create(path: Path, host: HostRecord, records: Objects) -> None:
 
 def _open(path: Path) -> sqlite3.Connection:
     """Raises sqlite3.Error, ValueError for what is not ours or not whole."""
-    # Its commits run in threads of a pool, one at a time.
+    # Read here, then written by another thread.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     [(found,)] = connection.execute("PRAGMA user_version")
     if found != _FORMAT:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import structlog
 
+from core.agent.hand import Hand
 from core.agent.handler import AgentFailure
 from core.pki.files import write_public
 
@@ -55,6 +56,7 @@ class StateFolder:
         self._record = host_directory / _RECORD
         # What the marker and the record were when they were found to agree: they are read again when they are others.
         self._proven: tuple[_File, _File] | None = None
+        self._hand = Hand("state folder")
 
     def initialise(self) -> None:
         """Adopts the folder at this host's first start, creating it if need be; later does nothing at all.
@@ -92,11 +94,15 @@ class StateFolder:
             return failure
         return None
 
+    async def prove(self) -> None:
+        """As `require`, for those who must not stand still with a file system that hangs."""
+        await self._hand.do(self.require)
+
     async def watch(self, changed: Callable[[], None], *, interval_s: float) -> None:
         """Calls *changed* when the folder went away or came back, and logs it. Runs for ever."""
         was_right = True
         while True:
-            problem = await asyncio.to_thread(self.problem)
+            problem = await self._hand.do(self.problem)
             if (problem is None) != was_right:
                 was_right = problem is None
                 if problem is None:

@@ -89,7 +89,7 @@ class DomainHandler:
     async def look(self, object_id: str) -> DomainObserved:
         """The guest and its disk as they are now; touches neither. Raises `AgentFailure`."""
         async with self._locks.held(object_id):
-            await asyncio.to_thread(self._state.require)
+            await self._state.prove()
             return await self._look(object_id)
 
     async def known_objects(self) -> set[str]:
@@ -120,7 +120,7 @@ class DomainHandler:
     async def read_console(self, question: Question) -> Answer:
         """The end of what a guest wrote; empty when it wrote nothing. Raises `AgentFailure`."""
         about = question.console
-        await asyncio.to_thread(self._state.require)
+        await self._state.prove()
         try:
             return Answer(console=await self._driver.console_tail(about.instance_id, about.max_bytes))
         except OSError as error:
@@ -133,9 +133,7 @@ class DomainHandler:
         async with self._locks.held(instance_id):
             self._settled.pop(instance_id, None)
             try:
-                problem = await asyncio.to_thread(self._state.problem)
-                if problem is not None:
-                    raise disk_out_of_reach(self._state.instance(instance_id).disk, problem)
+                await self._prove_ground(instance_id)
                 yield
             except OSError as error:
                 raise storage_failed(error) from error
@@ -187,6 +185,12 @@ class DomainHandler:
     async def _note_shutdown_by_guest(self, instance_id: str) -> None:
         self._noted_on.pop(instance_id, None)
         await asyncio.to_thread(self._power(instance_id).note_shutdown_by_guest)
+
+    async def _prove_ground(self, instance_id: str) -> None:
+        try:
+            await self._state.prove()
+        except AgentFailure as problem:
+            raise disk_out_of_reach(self._state.instance(instance_id).disk, problem) from problem
 
     async def _look(self, instance_id: str) -> DomainObserved:
         return _facts(await self._driver.observe(instance_id), await self._driver.disk(instance_id))

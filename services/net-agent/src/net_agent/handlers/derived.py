@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from google.protobuf.message import Message
 
 from cirra.agent.v1.desired_pb2 import DesiredObject
@@ -30,7 +28,7 @@ class DerivedHandler:
     async def ensure(self, desired: DesiredObject) -> None:
         """Raises AgentFailure."""
         wanted = self._parse(desired)
-        await asyncio.to_thread(self._state.require)
+        await self._state.prove()
         try:
             await self._driver.keep(wanted)
         except NetworkFault as fault:
@@ -38,7 +36,7 @@ class DerivedHandler:
 
     async def remove(self, desired: DesiredObject) -> None:
         """Raises AgentFailure."""
-        await asyncio.to_thread(self._state.require)
+        await self._state.prove()
         try:
             await self._driver.drop(self._kind, desired.object_id)
         except NetworkFault as fault:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from cirra.agent.v1.desired_pb2 import DesiredObject, Orphan, PortObserved
@@ -28,7 +27,7 @@ class PortHandler:
     async def ensure(self, desired: DesiredObject) -> PortObserved:
         """Says wired only after having seen it so; what isn't in place is the failure's message."""
         port = _port(desired)
-        await asyncio.to_thread(self._state.require)
+        await self._state.prove()
         try:
             state = await self._driver.plug(port)
         except NetworkFault as fault:
@@ -45,7 +44,7 @@ class PortHandler:
 
     async def remove(self, desired: DesiredObject) -> PortObserved:
         # Without its records, a port that is here might be taken for gone.
-        await asyncio.to_thread(self._state.require)
+        await self._state.prove()
         try:
             await self._driver.unplug(desired.object_id)
             state = await self._driver.observe(desired.object_id)

@@ -6,13 +6,12 @@ costs what it changes, and those who wait at the same time share one commit.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from core.agent.hand import Hand
 from core.errors import FailedPrecondition, Unavailable
 from net_agent.model import Key
 from net_agent.specs.batch import Batch
@@ -41,8 +40,7 @@ class SpecStore:
         self._connection: sqlite3.Connection | None = None
         # Whoever asks first opens it, and that may be two at once.
         self._opening = threading.Lock()
-        # One thread: a transaction begins when the last one has ended.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="specs")
+        self._hand = Hand("specs")
         self._batch: Batch[tuple[Key, bytes | None], None] = Batch(self._commit_soon)
 
     def load(self) -> list[tuple[Key, bytes]]:
@@ -66,11 +64,10 @@ class SpecStore:
     async def delete(self) -> None:
         """There is no record any more."""
         await self._batch.idle()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._delete)
+        await self._hand.do(self._delete)
 
     async def close(self) -> None:
         await self._batch.idle()
-        self._thread.shutdown(wait=True)
         if self._connection is not None:
             self._connection.close()
 
@@ -82,7 +79,7 @@ class SpecStore:
             Path(f"{self._path}{companion}").unlink(missing_ok=True)
 
     async def _commit_soon(self, rows: tuple[tuple[Key, bytes | None], ...]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._commit, dict(rows))
+        await self._hand.do(self._commit, dict(rows))
 
     def _commit(self, changes: Mapping[Key, bytes | None]) -> None:
         kept = [(*key, spec) for key, spec in changes.items() if spec is not None]
@@ -112,7 +109,7 @@ class SpecStore:
         with self._opening:
             if self._connection is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                # Read at first by whoever asks, then by the one thread.
+                # Read at first by whoever asks, then by the hand.
                 connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(f"PRAGMA synchronous = {'FULL' if self._synced else 'OFF'}")
