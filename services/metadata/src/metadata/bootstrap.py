@@ -5,19 +5,19 @@ from __future__ import annotations
 import base64
 import os
 
-import structlog
-
 from cirra.conductor.v1.commands_pb2_grpc import GuestCommandsStub
+from core.eventlog.types import RecordedEvent
 from core.pki.identity import Identity
 from core.plane import Plane, open_plane
-from core.projection import EventTail, HistoryChanged, Projector
+from core.projection import EventTail, Projector
 from core.rpc.client import channel
 from core.service import Lifetime
 from metadata.app import MetadataApp
 from metadata.cache import GuestCache
-from metadata.documents import DocumentsProjection
+from metadata.documents import CONCERNED, DocumentsProjection
 from metadata.fetches import Fetches
 from metadata.guests import Guests
+from metadata.news import News
 from metadata.openstack import Cloud
 from metadata.passwords import Passwords
 from metadata.proof import SessionTokens
@@ -30,12 +30,11 @@ CATCH_UP_S = 1.0
 NEWS_LATE_S = 0.1
 METADATA_FETCHED = "cirra.compute.v1.InstanceMetadataFetched"
 
-log = structlog.get_logger(__name__)
-
 
 async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
     cloud = Cloud(random_bytes=os.urandom, vendor_data=read_vendor_data(settings.vendor_data_file))
-    plane = await open_plane(lifetime, "metadata", settings, news_late_s=NEWS_LATE_S)
+    news_of = CONCERNED | {METADATA_FETCHED}
+    plane = await open_plane(lifetime, "metadata", settings, news_late_s=NEWS_LATE_S, news_of=news_of)
     schema = settings.schema_name("metadata")
     projector = Projector(
         DocumentsProjection(),
@@ -53,17 +52,21 @@ async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
     conductor = channel(settings.conductor_addresses, plane.tls, server=Identity.service("conductor"))
     lifetime.on_stop(conductor.close, "conductor channel")
 
+    master_key = base64.b64decode(settings.metadata_key_file.read_text())
+    guests = Guests(plane.log.pool, schema, plane.keyring)
+    cache = GuestCache(guests, projector.position)
+    news = _news(plane, cache, fetches)
+    lifetime.start(news.run(), "events")
+
     async def caught_up(position: int) -> None:
         await projector.wait_for(position, CATCH_UP_S)
 
     async def up_to_date() -> None:
+        """The documents and what is remembered of them: who sees the one must not be told the other of before."""
         head = await plane.log.head()
         await projector.wait_for(head.position, CATCH_UP_S, epoch=head.epoch)
+        await news.wait_for(head.position, CATCH_UP_S)
 
-    master_key = base64.b64decode(settings.metadata_key_file.read_text())
-    guests = Guests(plane.log.pool, schema, plane.keyring)
-    cache = GuestCache(guests, projector.position)
-    lifetime.start(_follow(plane, cache, fetches), "events")
     app = MetadataApp(
         cache,
         guests.open,
@@ -80,16 +83,18 @@ async def bootstrap(lifetime: Lifetime, settings: MetadataSettings) -> None:
     lifetime.ready(https=address)
 
 
-async def _follow(plane: Plane, cache: GuestCache, fetches: Fetches) -> None:
-    """For ever: tells what happens to whom it concerns. A log that was restored is followed anew."""
-    while True:
-        head = await plane.log.head()
-        cache.begin(head.position)
-        try:
-            async with EventTail(plane.bus, plane.log, after=head.position, stream=plane.events) as tail:
-                async for event in tail:
-                    cache.happened(event)
-                    if event.type == METADATA_FETCHED:
-                        fetches.known(event.aggregate_id)
-        except HistoryChanged:
-            log.warning("the log has another history: forgetting what was read")
+def _news(plane: Plane, cache: GuestCache, fetches: Fetches) -> News:
+    async def end() -> int:
+        return (await plane.log.head()).position
+
+    def happened(event: RecordedEvent) -> None:
+        cache.happened(event)
+        if event.type == METADATA_FETCHED:
+            fetches.known(event.aggregate_id)
+
+    return News(
+        end,
+        lambda position: EventTail(plane.bus, plane.log, after=position, stream=plane.events),
+        cache.begin,
+        happened,
+    )

@@ -100,7 +100,7 @@ class GuestCache:
         self._floor = position
 
     def happened(self, event: RecordedEvent) -> None:
-        """In order of position, without gaps."""
+        """In order of position, at least all that changes what guests are told."""
         if event.aggregate_type not in _CONCERNED or event.type == _FETCHED:
             return
         self._changed(event.aggregate_id, event.position)

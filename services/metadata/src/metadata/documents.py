@@ -47,32 +47,34 @@ CREATE TABLE subnets (
 );
 """
 
-_CONCERNED = frozenset(
-    (
-        "InstanceCreated",
-        "InstanceHostAssigned",
-        "InstanceUpdated",
-        "InstancePasswordPosted",
-        "InstanceDeleted",
-        "PortCreated",
-        "PortUpdated",
-        "PortDeviceSet",
-        "PortBindingDesired",
-        "PortBindingRemoved",
-        "PortFloatingIpAdded",
-        "PortFloatingIpRemoved",
-        "PortDeleted",
-        "NetworkCreated",
-        "NetworkUpdated",
-        "NetworkDeleted",
-        "SubnetCreated",
-        "SubnetUpdated",
-        "SubnetDeleted",
-        "SecurityGroupCreated",
-        "SecurityGroupUpdated",
-        "SecurityGroupDeleted",
+CONCERNED = frozenset(
+    message.DESCRIPTOR.full_name
+    for message in (
+        compute.InstanceCreated,
+        compute.InstanceHostAssigned,
+        compute.InstanceUpdated,
+        compute.InstancePasswordPosted,
+        compute.InstanceDeleted,
+        network.PortCreated,
+        network.PortUpdated,
+        network.PortDeviceSet,
+        network.PortBindingDesired,
+        network.PortBindingRemoved,
+        network.PortFloatingIpAdded,
+        network.PortFloatingIpRemoved,
+        network.PortDeleted,
+        network.NetworkCreated,
+        network.NetworkUpdated,
+        network.NetworkDeleted,
+        network.SubnetCreated,
+        network.SubnetUpdated,
+        network.SubnetDeleted,
+        network.SecurityGroupCreated,
+        network.SecurityGroupUpdated,
+        network.SecurityGroupDeleted,
     )
 )
+"""The full names of the events that change documents."""
 
 # Adds a statement about the rows of an event's aggregate, which no other's events touch.
 Later = Callable[..., None]
@@ -91,7 +93,7 @@ class DocumentsProjection(Projection):
         self._statements = Statements()
 
     def concerns(self, event: RecordedEvent) -> bool:
-        return event.type.rsplit(".", 1)[-1] in _CONCERNED
+        return event.type in CONCERNED
 
     async def reset(self, connection: asyncpg.Connection) -> None:
         self.forget()

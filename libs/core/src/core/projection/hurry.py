@@ -21,9 +21,9 @@ class Hurry:
             self.wanted = position
             self._more.set()
 
-    def is_for(self, gathered: Sequence[RecordedEvent]) -> bool:
-        """Whether that is among them."""
-        return bool(gathered) and gathered[0].position <= self.wanted <= gathered[-1].position
+    def is_for(self, after: int, gathered: Sequence[RecordedEvent]) -> bool:
+        """Whether the rows are of this position once they have the events that were gathered `after` another one."""
+        return bool(gathered) and after < self.wanted <= gathered[-1].position
 
     async def more(self) -> None:
         """Returns once more is wanted than at the last call."""

@@ -84,6 +84,8 @@ class Projector:
         self._at_once = batch
         self._stall_s = stall_s
         self._stream = stream or EventStream(bus)
+        # Else the log must be looked at, to get to where somebody waits.
+        self._is_told_all = self._stream.types is None
         self._checkpoints = Checkpoints(schema, projection.name)
         self._hurry = Hurry()
         self._watcher = CheckpointWatcher(self._pool, self._checkpoints, self._hurry)
@@ -125,7 +127,9 @@ class Projector:
         `epoch`: the log's, for whom rows of a history that was lost won't do: they may hold as many events. Raises
         ProjectionHalted when the projection stands still before that.
         """
-        return await self._watcher.wait_for(position, timeout, epoch=epoch, asks=self.projection.gather_s > 0)
+        return await self._watcher.wait_for(
+            position, timeout, epoch=epoch, asks=self.projection.gather_s > 0 or not self._is_told_all
+        )
 
     async def resume(self) -> None:
         """Takes a halt back: the active projector tries the event again."""
@@ -220,6 +224,7 @@ class Projector:
         more of them where the projection says so (`gather_s`), unless somebody waits for them."""
         clock = asyncio.get_running_loop().time
         gather_s = self.projection.gather_s
+        after = tail.position
         gathered: list[RecordedEvent] = []
         due = latest = 0.0
         reading: asyncio.Task[list[RecordedEvent]] | None = None
@@ -229,13 +234,15 @@ class Projector:
                 reading = reading or asyncio.create_task(tail.next(self._at_once, patient=False), name="next events")
                 hurried = hurried or asyncio.create_task(self._hurry.more(), name="hurry")
                 await asyncio.wait(
-                    (reading, hurried) if gathered else (reading,),
+                    (reading, hurried) if gathered or not self._is_told_all else (reading,),
                     timeout=due - clock() if gathered else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 is_quiet, now = False, clock()
                 if hurried.done():
                     hurried = None
+                    if not self._is_told_all and self._hurry.wanted > tail.position:
+                        tail.look()
                 if reading.done():
                     events, reading = reading.result(), None
                     if not gathered:
@@ -245,8 +252,11 @@ class Projector:
                     gathered.extend(events)
                     due = min(latest, now + max(_PASS_AFTER_S, gather_s))
                     is_quiet = not events
-                if is_quiet or due <= now or len(gathered) >= self._at_once or self._hurry.is_for(gathered):
+                if not (gathered or is_quiet):
+                    continue
+                if is_quiet or due <= now or len(gathered) >= self._at_once or self._hurry.is_for(after, gathered):
                     batch, gathered = gathered, []
+                    after = batch[-1].position if batch else after
                     yield batch
         finally:
             for task in filter(None, (reading, hurried)):
