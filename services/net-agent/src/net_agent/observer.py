@@ -72,10 +72,10 @@ class GuestObserver:
         await self._report("port", port_id, sights.facts())
         if sights.lease is not None:
             self._leased.note(sights.lease)
-            _log.info("lease seen", port_id=port_id, ip_address=ip_address)
         if sights.neighbour is not None:
             self._seen.note(sights.neighbour)
-            _log.info("address seen", port_id=port_id, ip_address=ip_address)
+        leased, answers = sights.lease is not None, sights.neighbour is not None
+        _log.info("guest seen", port_id=port_id, ip_address=ip_address, leased=leased, answers=answers)
 
     def _forget_others(self, ports: Sequence[Port]) -> None:
         """A port that comes back, here as elsewhere, is observed anew; so is an address that a port has again."""
@@ -130,7 +130,7 @@ class _Memory:
 
     def networks_lacking(self, ports: Sequence[Port]) -> frozenset[str]:
         """Those with a port that has an address still to be told of."""
-        lacking = (port for port in ports if self._complete.get(port.port_id) != port)
+        lacking = (port for port in ports if _differs(self._complete.get(port.port_id), port))
         return frozenset(port.network.network_id for port in lacking if not self._completes(port))
 
     def _completes(self, port: Port) -> bool:
@@ -150,7 +150,12 @@ class _Memory:
                 del memory[port_id]
         for port_id, port in now.items():
             before = self._last.get(port_id)
-            if before is not None and before != port and port_id in self._addresses:
+            if before is not None and _differs(before, port) and port_id in self._addresses:
                 got = {*self._expected(port)} - {*self._expected(before)}
                 self._addresses[port_id] -= {str(address) for address in got}
         self._last = now
+
+
+def _differs(before: Port | None, port: Port) -> bool:
+    """Most ports are the very same from one look to the next."""
+    return before is not port and before != port
