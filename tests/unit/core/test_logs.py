@@ -67,3 +67,22 @@ def test_secrets_are_hidden_at_any_depth(output: io.StringIO) -> None:
     assert line["servers"] == [{"user_data": logs.REDACTED, "name": "web"}]
     assert line["page_token"] == "42"
     assert line["message_of_user"] == "<cirra.identity.v1.CreateTokenRequest>"
+
+
+def test_a_line_that_json_has_no_words_for_is_told_all_the_same(output: io.StringIO) -> None:
+    structlog.get_logger("x").info("counted", counts={("a", "b"): 1})
+    (line,) = lines(output)
+    assert (line["message"], line["counts"], line["service"]) == ("counted", "{('a', 'b'): 1}", "placement")
+
+
+def test_a_line_that_nobody_can_write_is_no_failure_of_who_says_it(output: io.StringIO) -> None:
+    output.close()
+    structlog.get_logger("x").info("into the void")
+
+
+def test_what_is_below_the_level_is_not_said(output: io.StringIO) -> None:
+    logs.configure("placement", ServiceSettings(log_level="warning"), stream=output)
+    structlog.get_logger("x").info("said softly")
+    structlog.get_logger("x").warning("said loudly")
+    (line,) = lines(output)
+    assert (line["message"], line["level"]) == ("said loudly", "warning")

@@ -10,7 +10,8 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from typing import Any, TextIO
 
 import structlog
@@ -39,24 +40,26 @@ def configure(service: str, settings: ServiceSettings, *, stream: TextIO | None 
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
-        structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _Origin(service, settings.replica),
         add_trace,
         redact_sensitive,
         structlog.processors.StackInfoRenderer(),
     ]
+    renderers = _renderers(settings.log_format)
+    output = stream or sys.stderr
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, *renderers],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=partial(_Lines, output),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(settings.log_format)],
+            foreign_pre_chain=[structlog.stdlib.PositionalArgumentsFormatter(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     # Nobody is told which file, thread or process a line is from: looking for that takes longer than the line
@@ -65,9 +68,26 @@ def configure(service: str, settings: ServiceSettings, *, stream: TextIO | None 
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(level)
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Lines:
+    """Where structlog's lines go, past `logging`, which takes longer for one than all else that makes it."""
+
+    def __init__(self, stream: TextIO, name: str = "") -> None:
+        self.name = name
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        """What can't be written is lost, as in `logging`: it must not be the failure of whoever tells of something."""
+        with suppress(OSError, ValueError):
+            # In one call: others write as well.
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = write
 
 
 def add_trace(logger: Any, method: str, event: EventDict) -> EventDict:
@@ -124,7 +144,11 @@ class _Origin:
 
 
 def _serialise(event: EventDict, **options: Any) -> str:
-    return _encode(event)
+    """What JSON has no words for is told as Python has it: a line must not be the failure of what it tells of."""
+    try:
+        return _encode(event)
+    except (TypeError, ValueError, RecursionError):
+        return _encode({key: value if isinstance(value, str) else repr(value) for key, value in event.items()})
 
 
 def _renderers(log_format: str) -> list[structlog.types.Processor]:
