@@ -6,6 +6,7 @@ Network namespaces stand for hosts and guests. Cirra's: the net-agent's driver w
 two hosts that a VXLAN joins, with all that it puts in their way: rules against spoofing, security groups, zones. Bare:
 the same bridges and tunnels by `ip`, with `bridge-nf-call-*=0`. On both sides a veth is in the place of each tap, and
 under its name: a tap is as fast as the program that reads it. That nothing lacks to a port is seen before and after.
+Then, instead of Cirra's, a bare tunnel in which the kernel tracks connections: what guarding costs without our rules.
 
 iperf3 sends one TCP stream, with offloads, then UDP in packets of 64 octets; what arrives is counted by the receiver's
 interface. Both ways have their stream from the start, and in turns one of them is stopped (SIGSTOP) and the other goes
@@ -25,12 +26,12 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench._wires import Ends, bare_bridge, bare_tunnel, cirra_bridge, cirra_tunnel
+from bench._wires import Ends, bare_bridge, bare_tunnel, cirra_bridge, cirra_tunnel, tracked_tunnel
 
 BARS = {"bridge": 0.9, "vxlan": 0.9, "pps": 0.45}
 PATIENCE_S = 20.0
@@ -39,6 +40,13 @@ SETTLING_S = 0.1
 # That many packets have arrived: the stream flows.
 FLOWING = 100
 SMALL = ("--udp", "--bandwidth", "0", "--length", "64")
+
+Way = AbstractAsyncContextManager[Ends]
+WAYS: dict[str, tuple[Callable[[Path], Way], Callable[[], Way]]] = {
+    "bridge": (cirra_bridge, bare_bridge),
+    "vxlan": (cirra_tunnel, bare_tunnel),
+    "vxlan_tracked": (lambda _: tracked_tunnel(), bare_tunnel),
+}
 
 Count = tuple[int, int]
 """Octets and packets that the receiver's interface took in."""
@@ -130,15 +138,14 @@ class Pairs:
 
 
 async def run(pairs: int, seconds: float) -> dict[str, Pairs]:
-    ways = {"bridge": (cirra_bridge, bare_bridge), "vxlan": (cirra_tunnel, bare_tunnel)}
     found: dict[str, Pairs] = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # dnsmasq reads its files as a user of its own.
         os.chmod(folder, 0o755)
-        for way, (cirra, bare) in ways.items():
+        for way, (guarded, bare) in WAYS.items():
             own = Path(folder) / way
             own.mkdir(mode=0o755)
-            async with cirra(own) as ours, bare() as theirs:
+            async with guarded(own) as ours, bare() as theirs:
                 compared = await compare((ours, theirs), pairs, seconds)
                 found[way] = Pairs(f"{way}_gbps", [(our[0], bare[0]) for our, bare in compared])
                 compared = await compare((ours, theirs), pairs, seconds, *SMALL)
