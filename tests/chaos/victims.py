@@ -13,7 +13,7 @@ from tests.chaos.history import Moment, kind_of
 from tests.chaos.rounds import CREATES, Strike
 
 NATS_AWAY_S = 5.0
-_STEPS = 7  # of a create on one port
+_STEPS = 6  # of a create on one port
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ async def _runner(cloud: ChaosCloud, event: RecordedEvent) -> str:
 _AMID_STEPS = [Moment("StepStarted", number) for number in range(1, CREATES * _STEPS, _STEPS)]
 _AMID_DOMAINS = [
     Moment(event, number)
-    for number in range(1, 2 * CREATES, 4)
+    for number in range(1, CREATES, 2)
     for event in ("InstanceDomainDesired", "InstanceDomainObserved")
 ]
 

@@ -161,13 +161,14 @@ class Prepared:
         user_data: bytes = b"",
         metadata: Mapping[str, str] | None = None,
         tags: Sequence[str] = (),
+        nics: int = 1,
         **request: Any,
     ) -> commands.Accepted:
         wanted = compute.Instance(
             display_name=name,
             image=self.image_id,
             flavor=self.flavor_id,
-            nics=[compute.InstanceNic(network=self.network_id)],
+            nics=[compute.InstanceNic(network=self.network_id)] * nics,
             user_data=user_data,
             metadata=metadata,
             tags=tags,

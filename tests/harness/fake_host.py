@@ -26,6 +26,7 @@ class FakeHost:
     `failing_removal`: the same of what shall be absent. `holding`, `holding_removal`: kind → an event that is
     waited for before acting. `generations`: kind and id → the newest that it was told, kept for what is gone too: an
     older wish is `refused`, as agents do. `acks_lost`: JetStream brings each command so many times more.
+    `effort`: how much work it says that a guest was.
     """
 
     name: str
@@ -48,6 +49,7 @@ class FakeHost:
     mute: bool = False
     told: list[agent.DesiredObject] = field(default_factory=list)
     acks_lost: int = 0
+    effort: agent.Effort = field(default_factory=agent.Effort)
     generations: dict[tuple[str, str], int] = field(default_factory=dict)
     refused: int = 0
     _sequence: int = 0
@@ -136,6 +138,7 @@ class FakeHost:
             report.failure.CopyFrom(failing[desired.kind])
         elif desired.kind == "domain":
             report.domain.state = self._domain(desired)
+            report.effort.CopyFrom(self.effort)
         else:
             self._port(desired, report.port)
         fact = "DomainObserved" if desired.kind == "domain" else "PortObserved"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -42,6 +42,17 @@ class Setting:
     prepared: Prepared
 
 
+@contextmanager
+def in_place(saga: Saga[Any]) -> Iterator[None]:
+    """Conductors that begin meanwhile run it in place of the product's of that name."""
+    constant = saga.name.replace("-", "_").upper()
+    with ExitStack() as stack:
+        for module in modules_below(conductor):
+            if constant in vars(module):
+                stack.enter_context(patch.object(module, constant, saga))
+        yield
+
+
 @asynccontextmanager
 async def interposed_plane(
     cell: Cell, folder: Path, kits: Iterable[Interposed[Any]], *, conductors: int = 2
@@ -52,10 +63,7 @@ async def interposed_plane(
     """
     async with AsyncExitStack() as stack:
         for kit in kits:
-            constant = kit.original.name.replace("-", "_").upper()
-            for module in modules_below(conductor):
-                if constant in vars(module):
-                    stack.enter_context(patch.object(module, constant, kit.saga))
+            stack.enter_context(in_place(kit.saga))
         plane = await stack.enter_async_context(control_plane(cell, folder, conductors=conductors))
         hosts = [await plane.add_host(FakeHost(name, cell)) for name in HOSTS]
         await plane.hosts_are_up(*HOSTS)

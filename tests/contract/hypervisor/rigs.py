@@ -15,7 +15,14 @@ from typing import Any, Protocol
 
 import libvirt
 
-from cirra.agent.v1.desired_pb2 import DESIRED_POWER_ON, DesiredObject, DesiredPower, DomainSpec, ImageRef
+from cirra.agent.v1.desired_pb2 import (
+    DESIRED_POWER_ON,
+    DesiredObject,
+    DesiredPower,
+    DomainObserved,
+    DomainSpec,
+    ImageRef,
+)
 from compute_agent.drivers.base import HostFacts, HypervisorDriver
 from compute_agent.drivers.libvirt.driver import LibvirtDriver
 from compute_agent.drivers.libvirt.xml import domain_name
@@ -105,6 +112,13 @@ def desired(
         create=create,
         domain=spec,
     )
+
+
+async def make_so(rig: Rig, wish: DesiredObject) -> DomainObserved:
+    """As the agent's runtime does with what it has noted nothing of."""
+    if wish.create:
+        await rig.handler.establish(wish)
+    return await rig.handler.ensure(wish)
 
 
 def absent(instance_id: str, generation: int) -> DesiredObject:

@@ -17,12 +17,12 @@ from cirra.agent.v1.desired_pb2 import (
 )
 from core.agent.handler import AgentFailure
 from core.agent.state_folder import MARKER
-from tests.contract.hypervisor.rigs import PATIENCE_S, Rig, absent, desired, new_id, until
+from tests.contract.hypervisor.rigs import PATIENCE_S, Rig, absent, desired, make_so, new_id, until
 
 
 async def build(rig: Rig, instance_id: str) -> DomainObserved:
     """As the saga's build step: disk and definition, not started."""
-    return await rig.handler.ensure(desired(rig, instance_id, 1, power=DESIRED_POWER_OFF, create=True))
+    return await make_so(rig, desired(rig, instance_id, 1, power=DESIRED_POWER_OFF, create=True))
 
 
 async def run(rig: Rig, instance_id: str) -> int:
@@ -34,7 +34,7 @@ async def run(rig: Rig, instance_id: str) -> int:
 
 async def failure_of(rig: Rig, *arguments: object, **options: object) -> AgentFailure:
     with pytest.raises(AgentFailure) as caught:
-        await rig.handler.ensure(desired(rig, *arguments, **options))  # type: ignore[arg-type]
+        await make_so(rig, desired(rig, *arguments, **options))  # type: ignore[arg-type]
     assert caught.value.remedy
     return caught.value
 
@@ -48,6 +48,20 @@ async def test_a_build_makes_disk_and_definition_and_starts_nothing(rig: Rig) ->
     assert (folder / "disk").exists()
     assert json.loads((folder / "disk.info").read_text())["base_sha256"] == rig.image.sha256
     assert await rig.handler.known_objects() == {instance_id}
+
+
+async def test_a_create_makes_the_guest_and_starts_it_once(rig: Rig) -> None:
+    rig.use_obedient_image()
+    instance_id = new_id()
+    wish = desired(rig, instance_id, 1, create=True)
+    assert await make_so(rig, wish) == DomainObserved(state=DOMAIN_STATE_RUNNING, disk_present=True)
+    process = rig.process(instance_id)
+    inode = rig.state.instance(instance_id).disk.stat().st_ino
+    await rig.start_agent()
+    assert (await make_so(rig, wish)).state == DOMAIN_STATE_RUNNING
+    assert (rig.process(instance_id), rig.state.instance(instance_id).disk.stat().st_ino) == (process, inode)
+    await rig.shut_down_from_within(instance_id)
+    assert (await make_so(rig, wish)).state == DOMAIN_STATE_SHUTOFF
 
 
 async def test_a_build_again_keeps_the_disk(rig: Rig) -> None:

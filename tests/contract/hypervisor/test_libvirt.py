@@ -17,13 +17,21 @@ import libvirt
 import psutil
 import pytest
 
-from cirra.agent.v1.desired_pb2 import DESIRED_POWER_OFF, DOMAIN_STATE_RUNNING, DOMAIN_STATE_SHUTOFF, NicSpec
+from cirra.agent.v1.desired_pb2 import (
+    DESIRED_POWER_OFF,
+    DOMAIN_STATE_ABSENT,
+    DOMAIN_STATE_CRASHED,
+    DOMAIN_STATE_RUNNING,
+    DOMAIN_STATE_SHUTOFF,
+    DomainObserved,
+    NicSpec,
+)
 from compute_agent.drivers.libvirt import driver, guest
 from compute_agent.drivers.libvirt.driver import LibvirtDriver
 from core.agent.handler import AgentFailure
 from core.errors import Unavailable
 from core.ids import tap_device
-from tests.contract.hypervisor.rigs import PATIENCE_S, LibvirtRig, absent, desired, new_id, until
+from tests.contract.hypervisor.rigs import PATIENCE_S, LibvirtRig, absent, desired, make_so, new_id, until
 
 pytestmark = pytest.mark.root
 
@@ -42,7 +50,7 @@ def nic() -> Iterator[NicSpec]:
 
 
 async def run(rig: LibvirtRig, instance_id: str, **changes: Any) -> int:
-    await rig.handler.ensure(desired(rig, instance_id, 1, power=DESIRED_POWER_OFF, create=True, **changes))
+    await make_so(rig, desired(rig, instance_id, 1, power=DESIRED_POWER_OFF, create=True, **changes))
     assert (await rig.handler.ensure(desired(rig, instance_id, 2, **changes))).state == DOMAIN_STATE_RUNNING
     return rig.process(instance_id)
 
@@ -111,9 +119,21 @@ async def test_the_disk_is_an_overlay_of_the_flavors_size_on_a_base_that_nobody_
     assert base.stat().st_mode & 0o777 == 0o444
 
 
+async def test_a_guest_that_was_made_and_does_not_start_says_why_and_can_be_removed(libvirt_rig: LibvirtRig) -> None:
+    instance_id = new_id()
+    with pytest.raises(AgentFailure) as caught:
+        await make_so(libvirt_rig, desired(libvirt_rig, instance_id, 1, create=True, memory_mib=2**31 - 1))
+    assert (caught.value.reason, caught.value.reschedule) == ("DOMAIN_START_FAILED", True)
+    assert "memory" in caught.value.message and "libvirtd" in caught.value.remedy
+    assert caught.value.facts == DomainObserved(state=DOMAIN_STATE_CRASHED, disk_present=True)
+    assert (await libvirt_rig.handler.remove(absent(instance_id, 2))).state == DOMAIN_STATE_ABSENT
+    assert not libvirt_rig.state.instance(instance_id).path.exists()
+    assert await libvirt_rig.handler.known_objects() == set()
+
+
 async def test_many_guests_of_one_image_fill_the_cache_once(libvirt_rig: LibvirtRig) -> None:
     wishes = [desired(libvirt_rig, new_id(), 1, power=DESIRED_POWER_OFF, create=True) for _ in range(6)]
-    await asyncio.gather(*(libvirt_rig.handler.ensure(wish) for wish in wishes))
+    await asyncio.gather(*(make_so(libvirt_rig, wish) for wish in wishes))
     assert libvirt_rig.downloads == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 from cirra.agent.v1.desired_pb2 import DESIRED_POWER_OFF, DOMAIN_STATE_RUNNING, NicSpec
 from core.agent.handler import AgentFailure
 from core.ids import tap_device
-from tests.contract.hypervisor.rigs import LibvirtRig, Rig, desired, new_id, until
+from tests.contract.hypervisor.rigs import LibvirtRig, Rig, desired, make_so, new_id, until
 
 
 def _nic(number: int) -> NicSpec:
@@ -34,7 +34,7 @@ def nics(request: pytest.FixtureRequest) -> Iterator[tuple[NicSpec, NicSpec]]:
 
 async def run(rig: Rig, instance_id: str, *nics: NicSpec) -> int:
     """A guest that is up: before that it hears of no NIC that shall go. Its process."""
-    await rig.handler.ensure(desired(rig, instance_id, 1, power=DESIRED_POWER_OFF, create=True, nics=nics))
+    await make_so(rig, desired(rig, instance_id, 1, power=DESIRED_POWER_OFF, create=True, nics=nics))
     await rig.handler.ensure(desired(rig, instance_id, 2, nics=nics))
     log = rig.state.instance(instance_id).console_log
     await until(lambda: log.exists() and any(word in log.read_bytes() for word in (b"TINY", b"booted")), "it is up")
@@ -89,7 +89,7 @@ async def test_a_guest_without_a_system_keeps_its_nic(libvirt_rig: LibvirtRig, n
     libvirt_rig.use_obedient_image()
     libvirt_rig.driver._release_patience_s = 1.0
     instance_id = new_id()
-    await libvirt_rig.handler.ensure(desired(libvirt_rig, instance_id, 1, create=True, nics=nics[:1]))
+    await make_so(libvirt_rig, desired(libvirt_rig, instance_id, 1, create=True, nics=nics[:1]))
     process = libvirt_rig.process(instance_id)
     with pytest.raises(AgentFailure) as caught:
         await libvirt_rig.handler.ensure(desired(libvirt_rig, instance_id, 2))

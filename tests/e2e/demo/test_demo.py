@@ -86,7 +86,7 @@ async def test_one_trace_tells_of_every_part(cloud: Cloud, booted: Booted) -> No
 
 
 async def test_timeline_has_each_step_with_its_duration(booted: Booted) -> None:
-    wanted = {"claim_host", "bind_port", "build", "start", "PortLeaseSeen", "InstanceMetadataFetched"}
+    wanted = {"claim_host", "bind_port", "spawn", "PortLeaseSeen", "InstanceMetadataFetched"}
 
     async def told() -> bool:
         timeline = await booted.tenant.user.timeline.get(booted.instance.name)
@@ -95,7 +95,7 @@ async def test_timeline_has_each_step_with_its_duration(booted: Booted) -> None:
     await comes_true(told, "each step is told")
     timeline = await booted.tenant.user.timeline.get(booted.instance.name)
     durations = {entry.title: entry.duration_ms for entry in timeline.entries}
-    assert durations["start"] > 0
+    assert durations["spawn"] > 0
     sources = {entry.source.partition("@")[0] for entry in timeline.entries}
     assert {"conductor", "placement", "net-agent", "compute-agent", "metadata"} <= sources
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TIMES = 50
 TIMEOUT_S = 120.0
-STEPS = ["accept", "allocate_port", "claim_host", "bind_port", "build", "start", "activate"]
+STEPS = ["accept", "allocate_port", "claim_host", "bind_port", "spawn", "activate"]
 T = TypeVar("T")
 
 
@@ -144,7 +144,7 @@ async def test_the_timeline_of_a_create(cloud: Cloud, tenant: Tenant, parts: Par
     timeline = await _hand_over(tenant, 1).timeline.get(instance)
     steps = [entry for entry in timeline.entries if entry.title in STEPS]
     assert [entry.title for entry in steps] == STEPS
-    assert all(entry.duration_ms > 0 for entry in steps if entry.title in ("claim_host", "bind_port", "build", "start"))
+    assert all(entry.duration_ms > 0 for entry in steps if entry.title in ("claim_host", "bind_port", "spawn"))
     assert not any(entry.failed for entry in timeline.entries)
     positions = [entry.position for entry in timeline.entries]
     assert positions == sorted(positions)

@@ -69,7 +69,7 @@ async def test_what_is_told_of_it(cloud: Cloud, tenant: Tenant, parts: Parts) ->
     stuck = operation.stuck
     assert (operation.state, operation.done) == (operations.OPERATION_STATE_STUCK, False)
     assert (stuck.step, stuck.undoing, stuck.host, stuck.tries, stuck.retries) == (
-        "build",
+        "spawn",
         True,
         operation.error.host,
         1,
@@ -225,7 +225,7 @@ async def test_an_operator_at_night(cloud: Cloud, tenant: Tenant, parts: Parts, 
     listed = await cirra("saga", "list", "--stuck")
     assert (listed.code, listed.stderr) == (0, "")
     [line] = [line for line in listed.stdout.splitlines() if operation.uid in line]
-    for word in ("instance-create", "undo of build", operation.stuck.host, "DISK_BUSY", "held by another process"):
+    for word in ("instance-create", "undo of spawn", operation.stuck.host, "DISK_BUSY", "held by another process"):
         assert word in line
     shown = await cirra("saga", "show", operation.uid)
     for word in ("since", "tried 1x", "remedy: see who holds it: lsof", f"cirra operation retry {operation.uid}"):

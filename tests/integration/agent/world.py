@@ -71,14 +71,23 @@ class Shelf:
         # Nobody can look at it now.
         self.dark = False
         self.calls: list[tuple[str, str, int]] = []
+        self.established: list[tuple[str, int]] = []
+        # What keeps it from establishing, once each.
+        self.unmakable: list[Exception] = []
         self.open = asyncio.Event()
         self.open.set()
         self.errors: list[Exception] = []
         self.at_once = self.most_at_once = 0
 
+    async def establish(self, desired: DesiredObject) -> None:
+        self.established.append((desired.object_id, desired.generation))
+        if self.unmakable:
+            raise self.unmakable.pop(0)
+        self.things.setdefault(desired.object_id, 0)
+
     async def ensure(self, desired: DesiredObject) -> DomainObserved:
         await self._begin("ensure", desired)
-        if desired.object_id not in self.things and not desired.create:
+        if desired.object_id not in self.things:
             raise AgentFailure("the disk is not there", reason="DISK_MISSING", remedy="mount it")
         self.things[desired.object_id] = desired.generation
         return DomainObserved(state=DOMAIN_STATE_RUNNING, disk_present=True)

@@ -218,11 +218,11 @@ async def test_a_timeline_tells_the_whole_story_in_order(world: World, alice: Cl
     await guest.saga_goes_on(saga.StepStarted(step="claim_host", attempt=1))
     await guest.claims("host-1")
     await guest.saga_goes_on(saga.StepSucceeded(step="claim_host", attempt=1, detail="on host-1"))
-    await guest.saga_goes_on(saga.StepStarted(step="build", attempt=1))
+    await guest.saga_goes_on(saga.StepStarted(step="spawn", attempt=1))
     failure = agent.Failure(reason="IMAGE_DOWNLOAD_FAILED", message="no route")
     await guest.happens(compute_events.InstanceDomainObserved(host="host-1", failure=failure))
     last = await guest.saga_goes_on(
-        saga.StepFailed(step="build", attempt=1, error=operations.OperationError(reason="IMAGE_DOWNLOAD_FAILED"))
+        saga.StepFailed(step="spawn", attempt=1, error=operations.OperationError(reason="IMAGE_DOWNLOAD_FAILED"))
     )
     await guest.happens_to_port(network_events.PortLeaseSeen(host="host-1", ip_address="192.168.1.10"))
     alice.position = last.position + 1
@@ -234,7 +234,7 @@ async def test_a_timeline_tells_the_whole_story_in_order(world: World, alice: Cl
         ("instance-create", "conductor", False),
         ("claim_host", "conductor", False),
         ("ClaimMade", "placement", False),
-        ("build", "conductor", True),
+        ("spawn", "conductor", True),
         ("InstanceDomainObserved", "compute-agent@host-1", True),
         ("PortLeaseSeen", "net-agent@host-1", False),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from uuid import uuid4
@@ -70,11 +71,13 @@ def libvirtd(log_watch: LogWatch) -> Iterator[PrivateLibvirtd]:
 
 async def test_a_simulated_guests_life(world: ComputeWorld) -> None:
     await world.start_compute_agent(driver="simulated", simulated_vcpus=12)
-    await world.command(domain_wish(1, OFF, create=True))
-    built = await world.until_reported(ID, 1)
-    assert (built.domain.state, built.domain.disk_present) == (DOMAIN_STATE_SHUTOFF, True)
-    await world.command(domain_wish(2, ON))
-    assert (await world.until_reported(ID, 2)).domain.state == DOMAIN_STATE_RUNNING
+    await world.command(domain_wish(1, ON, create=True))
+    made = await world.until_reported(ID, 1)
+    assert (made.domain.state, made.domain.disk_present) == (DOMAIN_STATE_RUNNING, True)
+    assert made.effort.establishing_us > 0 < made.effort.ensuring_us
+    await world.command(domain_wish(2, OFF))
+    stopped = await world.until_reported(ID, 2)
+    assert (stopped.domain.state, stopped.effort.establishing_us) == (DOMAIN_STATE_SHUTOFF, 0)
     await world.command(domain_wish(3, ON, absent=True))
     assert (await world.until_reported(ID, 3)).domain.state == DOMAIN_STATE_ABSENT
     await until(lambda: inventories(world), "the inventory is reported")
@@ -125,26 +128,40 @@ async def test_the_process_killed_and_started_again_goes_on(world: ComputeWorld)
     assert await agent.wait() == 0
 
 
+@pytest.mark.parametrize("lost", ["the disk", "all of it"])
+async def test_a_create_that_comes_again_after_a_kill_makes_no_blank_disk(world: ComputeWorld, lost: str) -> None:
+    agent = await world.start_compute_agent_process(driver="simulated")
+    await world.command(domain_wish(1, ON, create=True))
+    await world.until_reported(ID, 1)
+    agent.kill()
+    await agent.wait()
+    folder = world.folder / "state/instances" / ID
+    if lost == "all of it":
+        shutil.rmtree(folder)
+    else:
+        (folder / "disk").unlink()
+    await world.start_compute_agent_process(driver="simulated")
+    await world.command(domain_wish(1, ON, create=True))
+    assert (await world.until_reported(ID, 1, count=2)).failure.reason == "DISK_MISSING"
+    assert not (folder / "disk").exists()
+
+
 @pytest.mark.root
 async def test_a_real_guests_life(world: ComputeWorld, libvirtd: PrivateLibvirtd) -> None:
     tiny = guests.build("tiny")
     gateway = ImageGateway(world.authority, world.folder / "gateway-tls", tiny.path)
     assert isinstance(world.conductor, TicketingConductor)
     world.conductor.url = await gateway.start()
-    off = spec(DESIRED_POWER_OFF, virt_type="qemu", image=image_ref(tiny))
     on = spec(DESIRED_POWER_ON, virt_type="qemu", image=image_ref(tiny))
     try:
         agent = await world.start_compute_agent(libvirt_uri=libvirtd.uri)
-        await world.command(domain_wish(1, off, create=True))
-        built = (await world.until_reported(ID, 1)).domain
-        assert (built.state, built.disk_present, built.image_cached) == (DOMAIN_STATE_SHUTOFF, True, False)
+        await world.command(domain_wish(1, on, create=True))
+        made = (await world.until_reported(ID, 1)).domain
+        assert (made.state, made.disk_present, made.image_cached) == (DOMAIN_STATE_RUNNING, True, False)
         assert gateway.requests == [""]
-
-        await world.command(domain_wish(2, on))
-        assert (await world.until_reported(ID, 2)).domain.state == DOMAIN_STATE_RUNNING
         [process] = libvirtd.guest_pids()
 
-        world.conductor.want(domain_wish(2, on))
+        world.conductor.want(domain_wish(1, on))
         await agent.close()
         told = len(world.reports_on(ID))
         await world.start_compute_agent(libvirt_uri=libvirtd.uri)
@@ -156,13 +173,13 @@ async def test_a_real_guests_life(world: ComputeWorld, libvirtd: PrivateLibvirtd
         os.kill(process, signal.SIGKILL)
         await until(lambda: len(world.reports_on(ID)) >= told + 2, "crash and repair are reported")
         crashed, repaired = world.reports_on(ID)[told : told + 2]
-        assert (crashed.domain.state, crashed.generation) == (DOMAIN_STATE_CRASHED, 2)
+        assert (crashed.domain.state, crashed.generation) == (DOMAIN_STATE_CRASHED, 1)
         assert crashed.domain.disk_present
         assert repaired.domain.state == DOMAIN_STATE_RUNNING
         assert libvirtd.guest_pids() not in ([], [process])
 
-        await world.command(domain_wish(3, on, absent=True))
-        assert (await world.until_reported(ID, 3)).domain.state == DOMAIN_STATE_ABSENT
+        await world.command(domain_wish(2, on, absent=True))
+        assert (await world.until_reported(ID, 2)).domain.state == DOMAIN_STATE_ABSENT
         assert libvirtd.guest_pids() == []
         assert [path.name for path in (world.folder / "state/instances").iterdir()] == ["_base"]
     finally:

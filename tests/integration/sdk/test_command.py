@@ -29,7 +29,7 @@ async def test_the_first_day(cloud: Cloud, cirra: Cirra, tmp_path: Path) -> None
     created = await cirra("server", "create", "web", *wanted, "--user-data", tmp_path / "setup", "--wait", "-o", "json")
     assert (created.code, created.json["status"]) == (0, "ACTIVE")
     steps = [line.split()[1] for line in created.stderr.splitlines() if "✓" in line]
-    assert {"claim_host", "bind_port", "build", "start"} <= set(steps)
+    assert {"claim_host", "bind_port", "spawn"} <= set(steps)
     assert "instance-create: done in" in created.stderr
 
     [listed] = (await cirra("server", "list", "-o", "json")).json
@@ -39,7 +39,7 @@ async def test_the_first_day(cloud: Cloud, cirra: Cirra, tmp_path: Path) -> None
     assert "! the guest has not fetched its metadata yet" in shown, "a simulated guest never does"
 
     titles = [entry["title"] for entry in (await cirra("timeline", "web", "-o", "json")).json["entries"]]
-    assert titles[0] == "InstanceCreated" and {"build", "InstanceActivated"} <= set(titles)
+    assert titles[0] == "InstanceCreated" and {"spawn", "InstanceActivated"} <= set(titles)
     assert "claim_host" in (await cirra("timeline", "web")).stdout
     [operation] = (await cirra("operation", "list", "--target", "web", "-o", "json")).json
     assert (operation["kind"], operation["state"]) == ("instance-create", "SUCCEEDED")

@@ -44,13 +44,13 @@ def test_another_attempt_forgets_the_error(history: History) -> None:
     history.add_all(
         "saga",
         uid,
-        saga.StepStarted(step="build", attempt=1),
-        saga.StepFailed(step="build", attempt=1, error=error, reschedule=True),
-        saga.StepUndone(step="build", attempt=1),
+        saga.StepStarted(step="spawn", attempt=1),
+        saga.StepFailed(step="spawn", attempt=1, error=error, reschedule=True),
+        saga.StepUndone(step="spawn", attempt=1),
     )
     operation = row_of(history, OPERATION, uid).resource
     assert operation.state == operations.OPERATION_STATE_UNWINDING and operation.error == error
-    history.add("saga", uid, saga.StepStarted(step="build", attempt=2))
+    history.add("saga", uid, saga.StepStarted(step="spawn", attempt=2))
     operation = row_of(history, OPERATION, uid).resource
     assert operation.state == operations.OPERATION_STATE_RUNNING and not operation.HasField("error")
     assert [(step.attempt, step.state) for step in operation.steps] == [

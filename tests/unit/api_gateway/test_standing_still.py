@@ -34,9 +34,9 @@ def test_where_it_stands_is_told_until_it_is_beyond(history: History) -> None:
     uid = _started(history)
     cause = operations.OperationError(reason="DISK_FULL", host="h1")
     trouble = operations.OperationError(reason="NO_ANSWER", host="h1")
-    stuck = saga.SagaStuck(step="build", item="i", undoing=True, error=trouble, tries=6)
+    stuck = saga.SagaStuck(step="spawn", item="i", undoing=True, error=trouble, tries=6)
     history.add_all(
-        "saga", uid, saga.StepStarted(step="build", item="i"), saga.StepFailed(step="build", item="i", error=cause)
+        "saga", uid, saga.StepStarted(step="spawn", item="i"), saga.StepFailed(step="spawn", item="i", error=cause)
     )
     first = history.add("saga", uid, stuck)
     history.add_all("saga", uid, saga.SagaRetried(note="disk added"), stuck)
@@ -44,11 +44,11 @@ def test_where_it_stands_is_told_until_it_is_beyond(history: History) -> None:
     since = operations.OperationStuck().since
     since.FromDatetime(first.recorded_at)
     assert operation.stuck == operations.OperationStuck(
-        step="build", item="i", undoing=True, host="h1", since=since, tries=12, retries=1, error=trouble
+        step="spawn", item="i", undoing=True, host="h1", since=since, tries=12, retries=1, error=trouble
     )
     assert (operation.state, operation.error) == (operations.OPERATION_STATE_STUCK, cause)
     assert operation.steps[0].state == operations.STEP_STATE_STUCK
-    history.add_all("saga", uid, saga.SagaRetried(), saga.StepUndone(step="build", item="i"))
+    history.add_all("saga", uid, saga.SagaRetried(), saga.StepUndone(step="spawn", item="i"))
     operation = _resource(history, OPERATION, uid)
     assert not operation.HasField("stuck")
     assert (operation.state, operation.error) == (operations.OPERATION_STATE_UNWINDING, cause)
@@ -70,7 +70,7 @@ def test_a_stuck_step_that_goes_forward_again(history: History) -> None:
 
 def test_a_resolution_tells_who_why_and_what_is_left(history: History) -> None:
     uid = _started(history)
-    history.add("saga", uid, saga.SagaStuck(step="build"))
+    history.add("saga", uid, saga.SagaStuck(step="spawn"))
     resolved = history.add("saga", uid, saga.SagaResolved(note="host is scrap", left=["h1: a guest"]))
     resolution = _resource(history, OPERATION, uid).resolution
     assert (resolution.reason, resolution.user_id, list(resolution.left)) == ("host is scrap", "u1", ["h1: a guest"])
@@ -82,10 +82,10 @@ def test_a_thing_whose_saga_stands_still_is_in_error_until_that_goes_on(history:
     history.add("instance", uid, compute_events.InstanceCreated(project_id="p", task_id="t"))
     target = f"projects/p/instances/{uid}"
     trouble = operations.OperationError(reason="NO_ANSWER", message="h1 does not answer")
-    stuck = history.add("saga", uuid4(), saga.SagaStuck(step="build", undoing=True, error=trouble, target=target))
+    stuck = history.add("saga", uuid4(), saga.SagaStuck(step="spawn", undoing=True, error=trouble, target=target))
     instance = _resource(history, INSTANCE, uid)
     assert (instance.status, instance.task_state) == (compute.INSTANCE_STATUS_ERROR, "instance-create")
-    assert instance.fault.message == "undoing build failed: h1 does not answer (NO_ANSWER)"
+    assert instance.fault.message == "undoing spawn failed: h1 does not answer (NO_ANSWER)"
     assert str(stuck.aggregate_id) in instance.fault.remedy
     history.add("saga", stuck.aggregate_id, saga.SagaRetried(target=target))
     instance = _resource(history, INSTANCE, uid)

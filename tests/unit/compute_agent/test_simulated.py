@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ class Host:
         (self.state.path / FAULTS_FILE).write_text(json.dumps(rules))
 
     async def ensure(self, generation: int = 1, *, create: bool = True) -> int:
-        return (await self.handler.ensure(wish(generation, create=create))).state
+        wanted = wish(generation, create=create)
+        if create:
+            await self.handler.establish(wanted)
+        return (await self.handler.ensure(wanted)).state
 
 
 def wish(generation: int, *, create: bool) -> DesiredObject:
@@ -102,6 +106,45 @@ async def test_a_hosts_boot_turns_all_guests_off_and_reconcile_starts_them(host:
     assert await host.ensure(create=False) == DOMAIN_STATE_RUNNING
 
 
+async def test_a_guest_that_shut_itself_down_stays_down_when_its_create_comes_again(host: Host) -> None:
+    await host.ensure()
+    host.driver.shut_down_from_within(ID)
+    for life in ("this one", "the next"):
+        assert await host.ensure() == DOMAIN_STATE_SHUTOFF, life
+        host.boot("boot-1")
+    assert await host.ensure(2) == DOMAIN_STATE_RUNNING, "a newer wish starts it"
+
+
+async def test_a_guest_that_shut_itself_down_stays_down_though_the_agent_died_as_it_started_it(host: Host) -> None:
+    start = host.driver.start
+
+    async def start_and_die(spec: DomainSpec) -> None:
+        await start(spec)
+        raise asyncio.CancelledError
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(asyncio.CancelledError):
+        patched.setattr(host.driver, "start", start_and_die)
+        await host.ensure()
+    host.driver.shut_down_from_within(ID)
+    host.boot("boot-1")
+    assert await host.ensure() == DOMAIN_STATE_SHUTOFF
+
+
+async def test_a_start_is_done_though_the_agent_died_before_it(host: Host) -> None:
+    """Of a guest that had shut itself down before: that must not be taken for what came of the start."""
+    await host.ensure()
+    host.driver.shut_down_from_within(ID)
+
+    async def die(spec: DomainSpec) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(asyncio.CancelledError):
+        patched.setattr(host.driver, "start", die)
+        await host.ensure(2)
+    host.boot("boot-1")
+    assert await host.ensure(2) == DOMAIN_STATE_RUNNING
+
+
 async def test_after_a_failure_the_failure_is_what_there_is_to_say(host: Host) -> None:
     await host.ensure()
     host.faults({"match": "*", "operation": "define", "reason": "NO_LUCK"})
@@ -120,8 +163,9 @@ async def test_after_a_failure_the_failure_is_what_there_is_to_say(host: Host) -
 async def test_a_spec_for_another_object_is_poison(host: Host) -> None:
     desired = wish(1, create=True)
     desired.object_id = "0197a000-0000-7000-8000-00000000aa02"
-    with pytest.raises(Poison):
-        await host.handler.ensure(desired)
+    for act in (host.handler.establish, host.handler.ensure):
+        with pytest.raises(Poison):
+            await act(desired)
 
 
 async def test_a_host_whose_storage_fails_says_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

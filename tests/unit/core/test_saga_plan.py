@@ -162,6 +162,38 @@ def test_steps_side_by_side_are_those_that_have_not_succeeded(events: list[Any],
     assert [action.started for action in together] == [key in run.steps for key in expected]
 
 
+RENEWED = replace(
+    SAGA,
+    steps=tuple(
+        replace(step, name="spawn", undo=nothing, no_undo="", formerly=("build", "start"))
+        if step.name == "start"
+        else step
+        for step in SAGA.steps
+    ),
+)
+
+
+def test_what_was_done_by_an_older_table_is_done_anew_by_the_step_that_took_it_over() -> None:
+    run = run_of(*BOUND, *done("build"), started("start"))
+    assert next_action(RENEWED, run, PARAMS) == DoStep(("spawn", ""), 1, False)
+
+
+def test_what_was_done_by_an_older_table_is_undone_by_the_step_that_took_it_over() -> None:
+    events = [*BOUND, *done("build"), started("start"), failed("start", reschedule=True)]
+    assert may_restart(RENEWED, run_of(*events), ("start", ""))
+    order = []
+    while isinstance(action := next_action(RENEWED, run_of(*events), PARAMS), UndoStep):
+        order.append(action.key[0])
+        events.append(undone(*action.key))
+    assert order == ["start", "build", "bind", "bind", "claim"]
+    assert action == DoStep(("claim", ""), 2, False)
+
+
+def test_no_two_steps_have_taken_over_the_same() -> None:
+    with pytest.raises(TypeError, match="two steps for claim"):
+        replace(SAGA, steps=tuple(replace(it, formerly=("claim",) if it.name == "bind" else ()) for it in SAGA.steps))
+
+
 def test_a_step_is_beside_one_that_comes_before_it() -> None:
     with pytest.raises(TypeError, match="does not come before it"):
         replace(SAGA, steps=tuple(replace(it, beside="tell" if it.name == "bind" else "") for it in SAGA.steps))

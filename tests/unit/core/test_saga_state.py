@@ -13,7 +13,7 @@ from core.errors import FailedPrecondition
 from core.saga import SagaRun
 
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
-KEY = ("build", "")
+KEY = ("spawn", "")
 
 
 def at(seconds: float) -> datetime:
@@ -38,7 +38,7 @@ def adopted(runner: str, left_s: float | None) -> pb.SagaAdopted:
     return event
 
 
-STARTED = ((0, pb.SagaStarted(saga="make", runner="r1")), (10, pb.StepStarted(step="build", attempt=1)))
+STARTED = ((0, pb.SagaStarted(saga="make", runner="r1")), (10, pb.StepStarted(step="spawn", attempt=1)))
 
 
 def test_a_step_that_nobody_has_adopted_has_spent_nothing() -> None:
@@ -64,7 +64,7 @@ def test_a_retry_begins_anew() -> None:
     run = recorded(
         *STARTED,
         (500, adopted("r2", 40)),
-        (600, pb.SagaStuck(step="build")),
+        (600, pb.SagaStuck(step="spawn")),
         (700, pb.SagaRetried()),
         (900, adopted("r3", 720)),
     )
@@ -73,11 +73,11 @@ def test_a_retry_begins_anew() -> None:
 
 def test_a_retry_by_another_replica_adopts_first() -> None:
     """So that whoever sees the run go on sees who runs it."""
-    run = recorded(*STARTED, (20, pb.SagaStuck(step="build")))
+    run = recorded(*STARTED, (20, pb.SagaStuck(step="spawn")))
     run.retry("mended", "r2")
     names = [type(event.data).__name__ for event in run.pending_events]  # type: ignore[attr-defined]
     assert names == ["SagaAdopted", "SagaRetried"]
-    again = recorded(*STARTED, (20, pb.SagaStuck(step="build")))
+    again = recorded(*STARTED, (20, pb.SagaStuck(step="spawn")))
     again.retry("mended", "r1")
     assert len(again.pending_events) == 1
 

@@ -31,25 +31,25 @@ def test_the_tiny_guest_is_given_a_script() -> None:
 def test_each_step_is_told_once_when_it_ends() -> None:
     told: list[str] = []
     teller = StepTeller(told.append)
-    running = OperationStep(step="build", state=STEP_STATE_RUNNING, attempt=1)
-    done = OperationStep(step="build", state=STEP_STATE_SUCCEEDED, attempt=1, detail="downloaded")
+    running = OperationStep(step="spawn", state=STEP_STATE_RUNNING, attempt=1)
+    done = OperationStep(step="spawn", state=STEP_STATE_SUCCEEDED, attempt=1, detail="downloaded")
     done.end_time.FromMilliseconds(1500)
     done.start_time.FromMilliseconds(250)
     for step in (running, done, done):
         teller.on_change(Operation(steps=[step]))
-    assert [line.split() for line in told] == [["build", "done", "1.250", "s", "downloaded"]]
+    assert [line.split() for line in told] == [["spawn", "done", "1.250", "s", "downloaded"]]
 
 
 def test_bars_are_drawn_on_the_scale_of_the_steps() -> None:
     entries = [
         TimelineEntry(offset_ms=0, duration_ms=500, title="claim_host", source="conductor"),
-        TimelineEntry(offset_ms=500, duration_ms=500, title="build", source="conductor"),
+        TimelineEntry(offset_ms=500, duration_ms=500, title="spawn", source="conductor"),
         TimelineEntry(offset_ms=60_000, title="PortLeaseSeen", source="net-agent@h"),
     ]
-    claim, build, lease = timeline_lines(Timeline(entries=entries))
-    assert claim.count("█") == build.count("█") == 12
-    assert claim.index("█") < build.index("█") < lease.index("·")
-    assert "0.500 s" in build and "[net-agent@h]" in lease
+    claim, spawn, lease = timeline_lines(Timeline(entries=entries))
+    assert claim.count("█") == spawn.count("█") == 12
+    assert claim.index("█") < spawn.index("█") < lease.index("·")
+    assert "0.500 s" in spawn and "[net-agent@h]" in lease
 
 
 def test_a_key_is_private_and_its_public_part_fits_authorized_keys(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_waiting_prints_each_step_once_with_its_duration_on_stderr(gateway: Fake
 
 
 def test_waiting_for_what_fails_ends_with_fault_and_remedy(gateway: FakeGateway, cirra: Cirra) -> None:
-    failed = step("build", operations.STEP_STATE_FAILED, 0.1, 0.2)
+    failed = step("spawn", operations.STEP_STATE_FAILED, 0.1, 0.2)
     failed.error.CopyFrom(operations.OperationError(reason="DISK_FULL", message="no space on host-1"))
     undone = step("claim_host", operations.STEP_STATE_UNDONE, 0, 0.012)
     error = operations.OperationError(reason="DISK_FULL", message="no space on host-1", remedy="add a disk")
@@ -125,7 +125,7 @@ def test_waiting_for_what_fails_ends_with_fault_and_remedy(gateway: FakeGateway,
     assert lines == [
         "✓ claim_host 12 ms on host-1",
         "↶ claim_host 12 ms undone",
-        "✗ build 100 ms DISK_FULL: no space on host-1",
+        "✗ spawn 100 ms DISK_FULL: no space on host-1",
         "error: no space on host-1 (DISK_FULL)",
         "remedy: add a disk",
     ]

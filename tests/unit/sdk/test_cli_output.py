@@ -136,15 +136,15 @@ def test_a_timeline_is_a_waterfall(gateway: FakeGateway, cirra: Cirra) -> None:
     timeline = events.Timeline(resource="r", trace_id="abc")
     timeline.entries.add(offset_ms=0, title="InstanceCreated", source="conductor")
     timeline.entries.add(offset_ms=0, duration_ms=500, title="claim_host", detail="on host-1", source="placement")
-    timeline.entries.add(offset_ms=500, duration_ms=500, title="build", source="conductor", failed=True)
+    timeline.entries.add(offset_ms=500, duration_ms=500, title="spawn", source="conductor", failed=True)
     gateway.answers("GetTimeline", timeline)
     result = cirra("timeline", UID)
-    created, claim, build = result.stdout.splitlines()[2:]
+    created, claim, spawn = result.stdout.splitlines()[2:]
     assert created.split() == ["+0", "ms", "▏", "InstanceCreated", "conductor"]
     bar = "█" * 16
     assert claim.split() == ["+0", "ms", bar, "500", "ms", "claim_host", "on", "host-1", "placement"]
-    assert build.split() == ["+500", "ms", bar, "500", "ms", "build", "conductor"]
-    assert build.index(bar) == claim.index(bar) + len(bar), "one begins where the other ends"
+    assert spawn.split() == ["+500", "ms", bar, "500", "ms", "spawn", "conductor"]
+    assert spawn.index(bar) == claim.index(bar) + len(bar), "one begins where the other ends"
     assert result.stderr == "trace abc\n"
 
 

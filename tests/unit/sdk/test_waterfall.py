@@ -29,7 +29,7 @@ def test_a_bar(offset_ms: int, duration_ms: int, drawn: str) -> None:
 def test_the_whole_is_what_was_built_not_the_years_after() -> None:
     entries = [
         events.TimelineEntry(offset_ms=0, title="InstanceCreated"),
-        events.TimelineEntry(offset_ms=100, duration_ms=400, title="build"),
+        events.TimelineEntry(offset_ms=100, duration_ms=400, title="spawn"),
         events.TimelineEntry(offset_ms=10_000_000, title="PortAddressSeen"),
     ]
     assert span_ms(entries) == 500
@@ -40,11 +40,11 @@ def test_the_whole_is_what_was_built_not_the_years_after() -> None:
 @pytest.mark.parametrize("columns", [60, 80, 110, 160])
 def test_it_fits_the_terminal_and_keeps_what_matters(columns: int) -> None:
     timeline = events.Timeline()
-    timeline.entries.add(offset_ms=12, duration_ms=1500, title="build", detail="image downloaded", source="conductor")
+    timeline.entries.add(offset_ms=12, duration_ms=1500, title="spawn", detail="image downloaded", source="conductor")
     console = Console(width=columns, record=True, file=None, quiet=False, force_terminal=False)
     with console.capture() as captured:
         console.print(waterfall(timeline, columns))
     lines = captured.get().splitlines()
     assert max(len(line) for line in lines) <= columns
-    assert "+12 ms" in lines[2] and "1.50 s" in lines[2] and "build" in lines[2]
+    assert "+12 ms" in lines[2] and "1.50 s" in lines[2] and "spawn" in lines[2]
     assert ("conductor" in lines[2]) == (columns >= 100)

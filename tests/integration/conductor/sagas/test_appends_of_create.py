@@ -11,8 +11,6 @@ from tests.harness.control_plane import control_plane
 from tests.harness.fake_host import FakeHost
 from tests.harness.invariants import check_invariants
 
-WISHES = ("PortBindingDesired", "InstanceDomainDesired")
-
 
 async def test_a_create_is_five_appends(cell: Cell, tmp_path: Path) -> None:
     async with control_plane(cell, tmp_path, conductors=1) as plane:
@@ -32,11 +30,10 @@ async def test_a_create_is_five_appends(cell: Cell, tmp_path: Path) -> None:
             {event.type.rpartition(".")[2] for event in together}
             for _, together in groupby(events, lambda event: event.recorded_at)
         ]
-        # One more where port and domain are not ready at about the same time.
-        assert len(appends) in (5, 6)
-        assert {"InstanceHostAssigned", "StepSucceeded", "StepStarted", *WISHES} == appends[2]
-        observed = set.union(*appends[3:-1])
-        assert {"PortBindingObserved", "InstanceDomainObserved"} < observed
-        assert "InstanceDomainDesired" in appends[-2]
-        assert {"InstanceDomainObserved", "InstanceActivated", "SagaCompleted"} < appends[-1]
+        accepted, claimed, binding, spawning, over = appends
+        assert ("InstanceCreated" in accepted, claimed) == (True, {"ClaimMade"})
+        between = {"StepSucceeded", "StepStarted"}
+        assert binding == {"InstanceHostAssigned", *between, "PortBindingDesired"}
+        assert spawning == {"PortBindingObserved", *between, "InstanceDomainDesired"}
+        assert {"InstanceDomainObserved", "InstanceActivated", "SagaCompleted"} < over
         await check_invariants(plane)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Long enough for what does answer, on a busy machine.
 DEADLINE = timedelta(seconds=6)
-WAITS = [("bind_port", "port"), ("build", "domain"), ("start", "domain")]
+WAITS = [("bind_port", "port"), ("spawn", "domain")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -79,7 +79,7 @@ async def test_a_create_ends_in_error(create: CreateStage, step: str, kind: str)
 async def test_an_undo_is_stuck_and_goes_on_when_the_host_answers(create: CreateStage, kind: str) -> None:
     for host in create.hosts:
         host.holding_removal[kind] = asyncio.Event()
-    saga_id = await begun(create, Plan(fail=(At("start", Moment.AFTER),)))
+    saga_id = await begun(create, Plan(fail=(At("spawn", Moment.AFTER),)))
     run = await create.ended(saga_id)
     await _require_late(run, SagaStatus.STUCK)
     assert run.stuck is not None and run.stuck.undoing

@@ -48,14 +48,14 @@ async def test_between_effects(create: CreateStage, delete: DeleteStage, at: At)
 
 @pytest.mark.parametrize("at", KIT.points("undo"), ids=str)
 async def test_while_it_is_unwound(create: CreateStage, delete: DeleteStage, at: At) -> None:
-    plan = Plan(fail=(At("start", Moment.AFTER),), hold=at)
+    plan = Plan(fail=(At("spawn", Moment.AFTER),), hold=at)
     uid, creation = await _accepted(create, plan)
     deletion = (await delete.prepared.delete(uid)).operation_id
     plan.go_on.set()
     await _require_deleted(create, delete, creation, deletion, SagaStatus.UNWOUND)
 
 
-@pytest.mark.parametrize(("step", "kind"), [("bind_port", "port"), ("build", "domain"), ("start", "domain")])
+@pytest.mark.parametrize(("step", "kind"), [("bind_port", "port"), ("spawn", "domain")])
 async def test_while_a_host_is_at_work(create: CreateStage, delete: DeleteStage, step: str, kind: str) -> None:
     plan = Plan(hold=At(step, Moment.BEFORE))
     uid, creation = await _accepted(create, plan)

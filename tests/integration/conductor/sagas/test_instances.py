@@ -11,8 +11,10 @@ import pytest
 
 from cirra.agent.v1 import desired_pb2 as agent
 from cirra.compute.v1 import compute_pb2 as compute
+from cirra.operations.v1.events_pb2 import StepSucceeded
 from conductor.compute.actions import State
 from conductor.compute.flavor import Flavor
+from conductor.hosts.desired_state import DesiredState
 from conductor.network.port import Port
 from core.errors import NotFound
 from core.rpc.context import acting_as
@@ -97,23 +99,65 @@ async def test_a_guest_is_built_where_it_was_claimed(
     assert instance.task_id == ""
     [host] = [host for host in hosts if host.name == instance.host]
     assert host.domains.keys() == {str(instance.id)}
-    assert [desired.domain.power for desired in host.told if desired.kind == "domain"][:2] == [
-        agent.DESIRED_POWER_OFF,
-        agent.DESIRED_POWER_ON,
-    ]
+    [power] = {desired.domain.power for desired in host.told if desired.kind == "domain"}
+    assert power == agent.DESIRED_POWER_ON
     [nic] = instance.nics
     [port_spec] = host.ports.values()
     assert [each.ip_address for each in port_spec.port.addresses] == [nic.fixed_ip]
     assert (await usage(plane))["quota/instances"] == 1
 
 
-async def test_the_disk_may_be_made_by_the_build_alone(
+async def test_the_disk_may_be_made_by_the_creates_own_command_alone(
     plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
 ) -> None:
-    instance = await plane.instance(await create_active(plane, prepared))
+    """Not by what hosts read, though it is the newest wish; nor by a later one."""
+    uid = await create_active(plane, prepared)
+    instance = await plane.instance(uid)
+    assert instance.domain is not None and instance.domain.create
     [host] = [host for host in hosts if host.name == instance.host]
+    desired_state = DesiredState(plane.repository.log.pool, f"{plane.cell.name}_conductor", f"{plane.cell.name}_log")
+
+    async def listed(since: int) -> list[agent.DesiredObject]:
+        return await desired_state.of_host(host.name, "compute", since)
+
+    async with asyncio.timeout(PATIENCE_S):
+        while not await listed(0):  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.02)
+    answers = [*await listed(0), *await listed(1)]
+    assert [(each.object_id, each.generation, each.create) for each in answers] == [(uid, 1, False)] * 2
+    with acting_as(ADMIN):
+        stopped = await plane.compute.StopInstance(compute.StopInstanceRequest(name=uid))
+    assert (await plane.ended(stopped.operation_id)).status is SagaStatus.COMPLETED
     creating = {desired.generation: desired.create for desired in host.told if desired.kind == "domain"}
     assert creating == {1: True, 2: False}
+
+
+async def test_a_create_tells_how_long_its_host_took(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
+) -> None:
+    async def told() -> str:
+        run = await plane.ended((await prepared.create()).operation_id)
+        events = await plane.repository.log.read_aggregate(run.id)
+        steps = [StepSucceeded.FromString(it.data) for it in events if it.type.endswith(".StepSucceeded")]
+        return next(step.detail for step in steps if step.step == "spawn")
+
+    assert await told() == "image downloaded"
+    for host in hosts:
+        host.effort = agent.Effort(establishing_us=1_540_000, ensuring_us=14_200)
+    assert await told() == "image downloaded; disk made in 1.5 s, started in 14 ms"
+
+
+async def test_a_guest_is_wished_for_once_all_its_ports_are_wired(
+    plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared
+) -> None:
+    accepted = await prepared.create(nics=3)
+    assert (await plane.ended(accepted.operation_id)).status is SagaStatus.COMPLETED
+    events = [event.type.rpartition(".")[2] for event in await plane.repository.log.read(after=0, limit=10_000)]
+    last_wired = len(events) - events[::-1].index("PortBindingObserved")
+    assert events.count("PortBindingObserved") == 3
+    assert events.index("InstanceDomainDesired") >= last_wired
+    bindings = [number for number, event in enumerate(events) if event == "PortBindingDesired"]
+    assert max(bindings) < events.index("PortBindingObserved"), "they are wired at the same time"
 
 
 async def test_a_deleted_guest_leaves_nothing(plane: ControlPlane, hosts: list[FakeHost], prepared: Prepared) -> None:

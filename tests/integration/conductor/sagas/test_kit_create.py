@@ -31,7 +31,7 @@ from tests.harness.instance_sagas import CreateStage, create_and_delete
 SAGAS = (INSTANCE_CREATE,)
 POINTS = Interposed(INSTANCE_CREATE).points()
 UNDOING = Interposed(INSTANCE_CREATE).points("undo")
-LAST = At("start", Moment.AFTER)  # everything has been done, and can still be undone
+LAST = At("spawn", Moment.AFTER)  # everything has been done, and can still be undone
 EARLY = At("claim_host", Moment.AFTER)
 
 
@@ -97,7 +97,7 @@ async def test_a_do_that_comes_amid_the_undos_leaves_nothing(create: CreateStage
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "stands",
-    [At("claim_host", Moment.BEFORE), EARLY, At("bind_port", Moment.AFTER), At("build", Moment.AFTER), LAST],
+    [At("claim_host", Moment.BEFORE), EARLY, At("bind_port", Moment.AFTER), At("spawn", Moment.BEFORE), LAST],
     ids=str,
 )
 async def test_a_runner_that_wakes_in_the_next_attempt_changes_nothing(create: CreateStage, stands: At) -> None:

@@ -38,6 +38,7 @@ def test_a_task_that_gives_up_leaves_the_power_as_it_was_and_nothing_comes_after
     instance.desire_domain(TURN, wish)
     instance.power_back("t2", earlier)
     assert (power(instance), instance.task_id, instance.boots) == (earlier, "", 1)
+    assert instance.domain is not None and not instance.domain.create, "what is taken back makes no disk"
     with pytest.raises(FailedPrecondition):
         instance.desire_domain(TURN, wish)
     saved(instance)

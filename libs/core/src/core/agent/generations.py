@@ -99,6 +99,7 @@ class GenerationStore:
         return record is not None and record.tombstone
 
     def is_established(self, kind: str, object_id: str) -> bool:
+        """Whether it was made here and not removed since: if it is missing, it was lost."""
         record = self._records.get((kind, object_id))
         return record is not None and record.established
 
@@ -129,6 +130,13 @@ class GenerationStore:
             key,
             Record(desired.generation, desired.absent, established, self._now(), desired.epoch, spec_digest(desired)),
         )
+        await self._ledger.flush()
+
+    async def establish(self, desired: DesiredObject) -> None:
+        """Note, durably, that what it holds its data in is here: from now on that is never made anew. *desired* is
+        recorded."""
+        key = key_of(desired)
+        self._note(key, replace(self._records[key], established=True))
         await self._ledger.flush()
 
     def settle(self, desired: DesiredObject) -> None:

@@ -76,10 +76,14 @@ class Handler(Protocol):
     def kind(self) -> str:
         """The name of the fact in `Report.facts`: "domain", "port"."""
 
+    async def establish(self, desired: DesiredObject) -> None:
+        """Make what holds data, if it is not there. Comes before `ensure`, for a create alone, and never again once it
+        is noted that it was done. Whoever holds no data has nothing to do."""
+
     async def ensure(self, desired: DesiredObject) -> Message:
         """Make it so; the facts observed afterwards (`DomainObserved`, `PortObserved`).
 
-        Only with `desired.create` may it make what holds data; else what is missing is an `AgentFailure`.
+        It makes nothing that holds data: what is missing of that is an `AgentFailure`.
         """
 
     async def remove(self, desired: DesiredObject) -> Message:

@@ -13,7 +13,7 @@ from typing import Literal, cast
 import structlog
 from google.protobuf.message import Message
 
-from cirra.agent.v1.desired_pb2 import DesiredObject
+from cirra.agent.v1.desired_pb2 import DesiredObject, Effort
 from core import metrics, telemetry
 from core.agent.derived import is_derived
 from core.agent.faults import Faults
@@ -121,13 +121,13 @@ class Objects:
             await self._store.record(desired)
             try:
                 async with self._slots:
-                    facts = await self._act(handler, desired, cause)
+                    facts, effort = await self._act(handler, desired, cause)
             except AgentFailure as failure:
                 await self._fail(desired, failure, cause)
                 return
             self._store.settle(desired)
             self._unbuilt_since.pop(key, None)
-            await self._tell_done(desired, facts, cause)
+            await self._tell_done(desired, facts, effort, cause)
             if not desired.absent:
                 self._made[key] = wish_of(desired)
 
@@ -138,12 +138,12 @@ class Objects:
             return False
         return cause == "difference" or is_derived(desired.kind)
 
-    async def _tell_done(self, desired: DesiredObject, facts: Message | None, cause: Cause) -> None:
+    async def _tell_done(self, desired: DesiredObject, facts: Message | None, effort: Effort, cause: Cause) -> None:
         if is_derived(desired.kind):
             self._faults.clear(desired.kind, desired.object_id)
             return
         # A removal is listed by the conductor until it has heard of it: it is said again as long as it is asked.
-        await self._report(desired, facts, force=cause == "command" or desired.absent)
+        await self._report(desired, facts, effort=effort, force=cause == "command" or desired.absent)
 
     def _require_accepted(self, desired: DesiredObject) -> None:
         """Raises HostObserveOnly unless this host may act on a wish of that epoch. Older ones are refused elsewhere."""
@@ -151,22 +151,40 @@ class Objects:
         if waits or desired.epoch > self._store.epoch:
             raise HostObserveOnly(self._store.epoch, max(desired.epoch, self._store.told_epoch))
 
-    async def _act(self, handler: Handler | DerivedHandler, desired: DesiredObject, cause: Cause) -> Message | None:
+    async def _act(
+        self, handler: Handler | DerivedHandler, desired: DesiredObject, cause: Cause
+    ) -> tuple[Message | None, Effort]:
         verb = "remove" if desired.absent else "ensure"
         began = self._monotonic()
         outcome = "error"
         try:
             attributes = _attributes(desired, cause)
             with telemetry.tracer().start_as_current_span(f"{verb} {desired.kind}", attributes=attributes):
-                facts = await (handler.remove(desired) if desired.absent else handler.ensure(desired))
+                done = await self._effect(handler, desired, cause)
             outcome = "done"
-            return facts
+            return done
         except AgentFailure:
             outcome = "failed"
             raise
         finally:
             elapsed = self._monotonic() - began
             metrics.COMMANDS.labels(self._agent, desired.kind, cause, outcome).observe(elapsed)
+
+    async def _effect(
+        self, handler: Handler | DerivedHandler, desired: DesiredObject, cause: Cause
+    ) -> tuple[Message | None, Effort]:
+        if desired.absent:
+            return await handler.remove(desired), Effort()
+        began = established = self._monotonic()
+        # Once, whatever brings the command again: nothing blank is put in the place of what was lost. That is noted
+        # before anything uses what was made.
+        if desired.create and cause == "command" and not self._store.is_established(*key_of(desired)):
+            await cast(Handler, handler).establish(desired)
+            await self._store.establish(desired)
+            established = self._monotonic()
+        facts = await handler.ensure(desired)
+        ended = self._monotonic()
+        return facts, Effort(establishing_us=_us(established - began), ensuring_us=_us(ended - established))
 
     async def _refuse(self, desired: DesiredObject, cause: Cause) -> None:
         acted_on = self._store.generation(desired.kind, desired.object_id)
@@ -189,7 +207,13 @@ class Objects:
         await self._report(desired, failure.facts, failure=failure, force=cause == "command")
 
     async def _report(
-        self, desired: DesiredObject, facts: Message | None, *, failure: AgentFailure | None = None, force: bool
+        self,
+        desired: DesiredObject,
+        facts: Message | None,
+        *,
+        failure: AgentFailure | None = None,
+        effort: Effort | None = None,
+        force: bool,
     ) -> None:
         await self._reporter.report(
             desired.kind,
@@ -197,6 +221,7 @@ class Objects:
             facts,
             failure=failure.to_message() if failure else None,
             generation=desired.generation,
+            effort=effort,
             force=force,
         )
 
@@ -214,6 +239,10 @@ class Objects:
             since = self._monotonic()
             self._unbuilt_since[key] = (desired.generation, since)
         return self._monotonic() - since < self._unbuilt_grace_s
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1e6)
 
 
 def _attributes(desired: DesiredObject, cause: Cause) -> dict[str, str | int | bool]:

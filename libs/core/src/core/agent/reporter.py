@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from google.protobuf.message import Message
 
-from cirra.agent.v1.desired_pb2 import Failure, Report
+from cirra.agent.v1.desired_pb2 import Effort, Failure, Report
 from core import metrics, telemetry
 from core.bus import Bus, BusUnavailable, publish_report
 
@@ -86,12 +86,13 @@ class Reporter:
         *,
         failure: Failure | None = None,
         generation: int | None = None,
+        effort: Effort | None = None,
         force: bool = False,
     ) -> bool:
         """Say *facts*, or *failure* with what facts there are. Returns once JetStream has it, after whatever time.
 
         *generation*: what was acted on; by default the one last acted on. What is no news is not said, unless *force*
-        or some time has passed. Returns whether it was said.
+        or some time has passed; *effort* is told, and is no news. Returns whether it was said.
         """
         fact = facts.DESCRIPTOR.name if facts is not None else fact_of_kind(kind)
         acted_on = self._generation_of(kind, object_id) if generation is None else generation
@@ -108,6 +109,8 @@ class Reporter:
         content = report.SerializeToString(deterministic=True)
         if not force and self._is_old_news(key, content):
             return False
+        if effort is not None:
+            report.effort.CopyFrom(effort)
         self._stamp(report)
         # Noted before it is sent: of two reports at once, the one with the higher number is the last word.
         said = self._said[key] = _Said(content, report, self._monotonic())

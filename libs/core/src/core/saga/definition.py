@@ -127,6 +127,8 @@ class Step(Generic[P]):
     changes anything; why, `do` will find out again.
     `beside`: the earliest step, before it or it itself, that its `do` may run at the same time as. They start in one
     append; they must change different aggregates; when one fails, all of them are undone.
+    `formerly`: steps of earlier versions of the saga whose work this one does: what a run has begun under such a name
+    is undone as this step is, and is done, whole, under its own.
     `only_decides`: `do` reads, and gives what to save (`Together`); nothing has to be recorded before it, not even what
     the step before has changed (`StepContext.unsaved`).
     """
@@ -142,6 +144,7 @@ class Step(Generic[P]):
     opening: Opening[P] | None = None
     beside: str = ""
     only_decides: bool = False
+    formerly: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.undo is None) == (not self.no_undo):
@@ -178,9 +181,13 @@ class Saga(Generic[P]):
         for number, step in enumerate(self.steps):
             if step.beside and index.get(step.beside, len(index)) > number:
                 raise TypeError(f"step {step.name} would run beside {step.beside}, which does not come before it")
+            for name in step.formerly:
+                if index.setdefault(name, number) != number:
+                    raise TypeError(f"saga {self.name} has two steps for {name}")
         object.__setattr__(self, "_index", index)
 
     def step(self, name: str) -> Step[P]:
+        """The step of that name, or that has taken over what was once done under it."""
         return self.steps[self._index[name]]
 
     def position(self, name: str) -> int:

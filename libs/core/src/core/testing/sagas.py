@@ -1,7 +1,7 @@
 """The four tests that every saga passes (DESIGN §4), for any saga on any stage.
 
     kit = Interposed(INSTANCE_CREATE)          # `kit.saga` goes where the saga went: its steps are the saga's own
-    await fails(stage, At("build", Moment.AFTER))
+    await fails(stage, At("spawn", Moment.AFTER))
 
 - `fails`: at a step, before or after its effect. Before the pivot nothing is left; after it the run is stuck, visible,
   and completes once a person has it retried. `fails_undoing`: an undo fails, and the stuck run unwinds once retried.

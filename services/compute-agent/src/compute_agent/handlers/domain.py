@@ -56,20 +56,30 @@ class DomainHandler:
         # Domains that are as desired, and by which generation.
         self._settled: dict[str, int] = {}
 
+    async def establish(self, desired: DesiredObject) -> None:
+        """The instance has a disk: the one that is there, or one made of its image. Raises `AgentFailure`."""
+        spec = _spec_of(desired)
+        async with self._acting(desired.object_id):
+            if await self._driver.disk(spec.instance_id) is not None:
+                return
+            # A guest that is there without its file has lost it for good: a new one would hide that.
+            if await self._driver.observe(spec.instance_id) is not None:
+                raise self._disk_missing(spec.instance_id)
+            disk = await self._driver.create_disk(spec)
+            log.info("disk created", instance_id=spec.instance_id, image_cached=disk.image_cached)
+
     async def ensure(self, desired: DesiredObject) -> DomainObserved:
         """The domain is defined as its spec says, on its disk, and on or off as desired.
 
-        Makes a disk only if `desired.create`. A guest that runs is not restarted, whatever has changed, unless it is to
-        be booted anew: which boot runs is told by the guest itself, so that a command that comes twice, or after a
-        crash, boots it once. One that shut itself down stays down until a newer generation wants it on. Raises
-        `AgentFailure`.
+        A guest that runs is not restarted, whatever has changed, unless it is to be booted anew: which boot runs is
+        told by the guest itself, so that a command that comes twice, or after a crash, boots it once. One that shut
+        itself down stays down until a newer generation wants it on. Raises `AgentFailure`.
         """
-        spec = desired.domain
-        if spec.instance_id != desired.object_id:
-            raise Poison(f"the spec of domain {desired.object_id} is for instance {spec.instance_id!r}")
+        spec = _spec_of(desired)
         try:
             async with self._acting(desired.object_id):
-                await self._ensure_disk(spec, create=desired.create)
+                if await self._driver.disk(spec.instance_id) is None:
+                    raise self._disk_missing(spec.instance_id)
                 await self._driver.define(spec, desired.generation)
                 await self._ensure_nics(spec)
                 await self._ensure_power(spec, desired.generation)
@@ -138,15 +148,6 @@ class DomainHandler:
             except OSError as error:
                 raise storage_failed(error) from error
 
-    async def _ensure_disk(self, spec: DomainSpec, *, create: bool) -> None:
-        if await self._driver.disk(spec.instance_id) is not None:
-            return
-        # A guest that runs without its file has lost it for good: a new one would hide that.
-        if not create or await self._driver.observe(spec.instance_id) is not None:
-            raise disk_missing(self._state.instance(spec.instance_id).disk)
-        disk = await self._driver.create_disk(spec)
-        log.info("disk created", instance_id=spec.instance_id, image_cached=disk.image_cached)
-
     async def _ensure_nics(self, spec: DomainSpec) -> None:
         """A guest that runs, and shall, has the NICs of its definition; one that is off gets them when it starts."""
         guest = await self._driver.observe(spec.instance_id)
@@ -176,11 +177,18 @@ class DomainHandler:
         if guest is None or guest.state != DOMAIN_STATE_RUNNING:
             if await asyncio.to_thread(self._power(spec.instance_id).stays_down, generation):
                 return
+            # Before, so that a crash in between leaves the note; but what ended before must not be taken for the end
+            # of what is to be started.
+            if guest is None or not guest.shut_down_by_guest:
+                await self._note_on(spec.instance_id, generation)
             await self._driver.start(spec)
             log.info("guest started", instance_id=spec.instance_id, generation=generation)
-        if self._noted_on.get(spec.instance_id) != generation:
-            await asyncio.to_thread(self._power(spec.instance_id).note_on, generation)
-            self._noted_on[spec.instance_id] = generation
+        await self._note_on(spec.instance_id, generation)
+
+    async def _note_on(self, instance_id: str, generation: int) -> None:
+        if self._noted_on.get(instance_id) != generation:
+            await asyncio.to_thread(self._power(instance_id).note_on, generation)
+            self._noted_on[instance_id] = generation
 
     async def _note_shutdown_by_guest(self, instance_id: str) -> None:
         self._noted_on.pop(instance_id, None)
@@ -204,8 +212,17 @@ class DomainHandler:
             log.warning("guest could not be observed", instance_id=instance_id, error=str(error), after=failure.reason)
             return None
 
+    def _disk_missing(self, instance_id: str) -> AgentFailure:
+        return disk_missing(self._state.instance(instance_id).disk)
+
     def _power(self, instance_id: str) -> PowerRecord:
         return PowerRecord(self._state.instance(instance_id).path)
+
+
+def _spec_of(desired: DesiredObject) -> DomainSpec:
+    if desired.domain.instance_id != desired.object_id:
+        raise Poison(f"the spec of domain {desired.object_id} is for instance {desired.domain.instance_id!r}")
+    return desired.domain
 
 
 def _facts(guest: Guest | None, disk: Disk | None) -> DomainObserved:

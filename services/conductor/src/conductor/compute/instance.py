@@ -13,7 +13,7 @@ from cirra.conductor.v1.sagas_pb2 import GuestPower
 # Imported for what it registers.
 from conductor.compute import instance_quota as _quota  # noqa: F401
 from conductor.compute.actions import Action, State, require_allowed, require_unlocked
-from conductor.compute.wishes import power_of, same_wish, set_power
+from conductor.compute.wishes import copy_of, power_of, same_wish, set_power
 from conductor.hosts.observation import Observation, ReportClock
 from conductor.requests import require_live
 from conductor.turn import Turn
@@ -128,8 +128,7 @@ class Instance(Aggregate, kind="instance"):
         if self.task_id != task_id:
             return
         if self.domain is not None and power_of(self.domain.domain) != earlier:
-            wanted = agent.DesiredObject()
-            wanted.CopyFrom(self.domain)
+            wanted = copy_of(self.domain)
             set_power(wanted.domain, earlier)
             self._desire_domain(Turn(task_id, 1), wanted)
         self.end_task(task_id)
@@ -213,6 +212,7 @@ class Instance(Aggregate, kind="instance"):
                 generation=report.generation,
                 observed=report.domain,
                 failure=report.failure if report.HasField("failure") else None,
+                effort=report.effort if report.HasField("effort") else None,
             )
         )
         if self.domain is not None and report.host == self.domain.host:
@@ -379,7 +379,7 @@ class Instance(Aggregate, kind="instance"):
             del self.leaving[event.host]
         if self.domain is not None and event.host == self.domain.host:
             self.report_clock = self.report_clock.after(event.host, event.boot_id, event.sequence)
-            self.observation = Observation(event.generation, event.observed, event.failure)
+            self.observation = Observation(event.generation, event.observed, event.failure, event.effort)
             self.guest_state = event.observed.state or self.guest_state
 
     @applies(pb.InstanceActivated)

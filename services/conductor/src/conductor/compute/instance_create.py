@@ -23,6 +23,7 @@ from conductor.compute.steps import (
     specified,
     turn_of,
 )
+from conductor.hosts.observation import Observation
 from conductor.network.port import Port
 from core.errors import CirraError
 from core.saga import Abandoned, Saga, Step, StepContext, StepError, Together, taken_at_start
@@ -30,7 +31,7 @@ from core.saga.engine import CANCELLED
 
 Context = StepContext[InstanceCreateParams]
 
-BUILD_DEADLINE = timedelta(minutes=10)
+SPAWN_DEADLINE = timedelta(minutes=10)
 MAX_HOSTS = 3
 
 
@@ -104,16 +105,19 @@ async def unbind_port(ctx: Context) -> None:
         await teardown.unbind_port(services_of(ctx), ctx.item, turn_of(ctx), claimed.host)
 
 
-async def wish_off(ctx: Context) -> tuple[Instance]:
-    return await _wish_domain(ctx, agent.DESIRED_POWER_OFF, create=True)
+async def wish_guest(ctx: Context) -> tuple[Instance]:
+    """The guest on its host, running; its disk is yet to be made."""
+    instance, spec = await specified(ctx, agent.DESIRED_POWER_ON)
+    instance.desire_domain(turn_of(ctx), domain_wish(_host(ctx), spec, create=True))
+    return (instance,)
 
 
-async def build(ctx: Context) -> Together:
-    """Disk and domain, not started: the one step that may create a disk."""
+async def spawn(ctx: Context) -> Together:
+    """Disk, domain, and its start: the one step that may create a disk. All ports are wired by then."""
     ctx.on_host(_host(ctx))
-    answered = await domain_told(ctx, wish_off, lambda facts: facts.state == agent.DOMAIN_STATE_SHUTOFF)
-    said = answered.aggregate.observation
-    ctx.describe("image from the host's cache" if said is not None and said.facts.image_cached else "image downloaded")
+    answered = await domain_told(ctx, wish_guest, lambda facts: facts.state == agent.DOMAIN_STATE_RUNNING)
+    assert answered.aggregate.observation is not None  # that is what was waited for
+    ctx.describe(_how_made(answered.aggregate.observation))
     return answered.together
 
 
@@ -122,15 +126,6 @@ async def remove_domain(ctx: Context) -> None:
     if claimed is not None:
         ctx.on_host(claimed.host)
         await teardown.remove_domain(services_of(ctx), ctx.params.instance_id, turn_of(ctx), claimed.host)
-
-
-async def wish_on(ctx: Context) -> tuple[Instance]:
-    return await _wish_domain(ctx, agent.DESIRED_POWER_ON, create=False)
-
-
-async def start(ctx: Context) -> Together:
-    ctx.on_host(_host(ctx))
-    return (await domain_told(ctx, wish_on, lambda facts: facts.state == agent.DOMAIN_STATE_RUNNING)).together
 
 
 async def abandon(ctx: Context) -> Abandoned:
@@ -169,14 +164,14 @@ INSTANCE_CREATE = Saga(
         Step(name="claim_host", do=claim_host, undo=release_claim),
         Step(name="bind_port", opening=wish_port, do=bind_port, undo=unbind_port, each="port_ids", beside="bind_port"),
         Step(
-            name="build",
-            opening=wish_off,
-            do=build,
+            name="spawn",
+            opening=wish_guest,
+            do=spawn,
             undo=remove_domain,
-            deadline=BUILD_DEADLINE,
-            beside="bind_port",
+            deadline=SPAWN_DEADLINE,
+            pivot=True,
+            formerly=("build", "start"),
         ),
-        Step(name="start", opening=wish_on, do=start, no_undo="build's undo removes the domain", pivot=True),
         Step(name="activate", do=activate, only_decides=True, no_undo="after the pivot"),
     ),
     restart_from="claim_host",
@@ -185,15 +180,20 @@ INSTANCE_CREATE = Saga(
 )
 
 
-async def _wish_domain(ctx: Context, power: agent.DesiredPower.ValueType, *, create: bool) -> tuple[Instance]:
-    """The domain as its host shall have it."""
-    instance, spec = await specified(ctx, power)
-    instance.desire_domain(turn_of(ctx), domain_wish(_host(ctx), spec, create=create))
-    return (instance,)
-
-
 def _host(ctx: Context) -> str:
     return ctx.result("claim_host", HostClaimed).host
+
+
+def _how_made(said: Observation[agent.DomainObserved]) -> str:
+    """Where the image came from, and how long its host took for what it had to do."""
+    image = "image from the host's cache" if said.facts.image_cached else "image downloaded"
+    parts = ("disk made", said.effort.establishing_us), ("started", said.effort.ensuring_us)
+    took = ", ".join(f"{part} in {_duration(us)}" for part, us in parts if us)
+    return f"{image}; {took}" if took else image
+
+
+def _duration(us: int) -> str:
+    return f"{us / 1e6:.1f} s" if us >= 1e6 else f"{us / 1e3:.0f} ms"
 
 
 def _fault(error: OperationError) -> public.Fault:

@@ -9,6 +9,7 @@ from cirra.compute.v1 import compute_pb2 as public
 from cirra.compute.v1 import events_pb2 as pb
 from cirra.conductor.v1.sagas_pb2 import InterfaceParams
 from conductor.compute.instance import Instance
+from conductor.compute.wishes import copy_of
 from conductor.network.port import Port
 from conductor.turn import Turn
 from core.errors import FailedPrecondition, NotFound
@@ -51,9 +52,7 @@ def public_nic(port: Port) -> public.InstanceNic:
 def desire_nics(instance: Instance, turn: Turn, nics: Sequence[agent.NicSpec]) -> None:
     """Its host shall give it these NICs; all else stays. Raises FailedPrecondition for a task that is not its own."""
     assert instance.domain is not None  # the table of actions wants it built
-    wanted = agent.DesiredObject()
-    wanted.CopyFrom(instance.domain)
-    wanted.create = False
+    wanted = copy_of(instance.domain)
     del wanted.domain.nics[:]
     wanted.domain.nics.extend(nics)
     instance.desire_domain(turn, wanted)

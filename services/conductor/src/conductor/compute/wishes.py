@@ -16,6 +16,14 @@ def set_power(spec: agent.DomainSpec, power: GuestPower) -> None:
     spec.power, spec.boot, spec.hard_boot = power.power, power.boot, power.hard_boot
 
 
+def copy_of(present: agent.DesiredObject) -> agent.DesiredObject:
+    """A wish to be changed. It makes no disk: only a create's own wish does."""
+    copy = agent.DesiredObject()
+    copy.CopyFrom(present)
+    copy.create = False
+    return copy
+
+
 def same_wish(present: agent.DesiredObject, wanted: agent.DesiredObject) -> bool:
     """Whether they differ in nothing but their generation."""
     copy = agent.DesiredObject()

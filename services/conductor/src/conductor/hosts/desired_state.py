@@ -101,7 +101,7 @@ class DesiredStateProjection(Projection):
                 await self._accepted(connection, placement.HostDifferencesAccepted.FromString(event.data))
 
     def _wish(self, desired: agent.DesiredObject, event: RecordedEvent) -> None:
-        # Only the command of a saga's build step may create: what is kept for reconcile may not.
+        # Only the command of the step that makes a guest may create: what is kept for reconcile may not.
         kept = agent.DesiredObject()
         kept.CopyFrom(desired)
         kept.create = False

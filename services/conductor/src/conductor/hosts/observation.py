@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -14,11 +14,13 @@ F = TypeVar("F", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Observation(Generic[F]):
-    """The facts after a host acted on `generation`; `failure.reason` is empty when it made it so."""
+    """The facts after a host acted on `generation`; `failure.reason` is empty when it made it so. `effort`: how long
+    that took; it makes no difference."""
 
     generation: int
     facts: F
     failure: agent.Failure
+    effort: agent.Effort = field(default_factory=agent.Effort, compare=False)
 
     @property
     def failed(self) -> bool:

@@ -14,7 +14,7 @@ from net_agent.model import Port, port_from_spec
 
 
 class PortHandler:
-    """See `core.agent.handler.Handler`. A port holds no data, so `create` makes no difference."""
+    """See `core.agent.handler.Handler`."""
 
     def __init__(self, driver: NetworkDriver, state: StateFolder) -> None:
         self._driver = driver
@@ -23,6 +23,9 @@ class PortHandler:
     @property
     def kind(self) -> str:
         return "port"
+
+    async def establish(self, desired: DesiredObject) -> None:
+        """A port holds no data."""
 
     async def ensure(self, desired: DesiredObject) -> PortObserved:
         """Says wired only after having seen it so; what isn't in place is the failure's message."""
