@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600
 
 CREATES, DELETES = 10, 5
 # Of the creates and the deletes together; about a third of them.
-MOMENT = Moment("StepStarted", 30)
+MOMENT = Moment("StepStarted", 22)
 SHORT_S, LONG_S = 8.0, 60.0
 
 

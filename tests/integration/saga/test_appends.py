@@ -16,7 +16,7 @@ from core.eventlog.errors import LogUnavailable
 from core.eventlog.types import Append, Appended
 from core.ids import uuid7
 from core.repository import Repository
-from core.saga import Saga, SagaEngine, SagaRun, Step, StepContext, Together
+from core.saga import Interventions, Saga, SagaEngine, SagaRun, Step, StepContext, Together, taken_at_start
 from core.saga.state import SagaStatus
 
 
@@ -189,7 +189,7 @@ async def test_a_step_that_only_decides_is_one_append_with_its_neighbours(
 ) -> None:
     runs = Runs(repository, Step(name="accept", do=nothing, no_undo="a test"), BLUE)
     assert (await runs.run()).status is SagaStatus.COMPLETED
-    assert appends[1:] == [["Value", "StepSucceeded", "StepStarted", "StepSucceeded", "SagaCompleted"]]
+    assert appends[1:] == [["Value", "StepSucceeded", "StepSucceeded", "SagaCompleted"]]
 
 
 async def test_a_step_that_only_decides_reads_what_the_step_before_has_changed(
@@ -243,7 +243,7 @@ async def test_who_gave_something_to_be_saved_is_told_that_it_was(repository: Re
     assert told == [(False, ("white", "blue")), (True, ("white", "green", "blue"))]
 
 
-async def test_a_step_that_only_decides_and_fails_has_started(repository: Repository) -> None:
+async def test_a_step_that_only_decides_and_fails_has_started(repository: Repository, appends: list[list[str]]) -> None:
     async def refuse(ctx: Context) -> None:
         raise CirraError("no", reason="BROKEN")
 
@@ -251,6 +251,39 @@ async def test_a_step_that_only_decides_and_fails_has_started(repository: Reposi
     run = await Runs(repository, Step(name="accept", do=nothing, no_undo="a test"), step).run()
     assert run.status is SagaStatus.UNWOUND
     assert list(run.steps) == [("accept", ""), ("refuse", "")]
+    assert appends[1:] == [["StepSucceeded", "StepStarted", "StepFailed", "SagaUnwound"]]
+
+
+async def test_what_the_first_append_has_taken_has_succeeded_and_has_not_started(
+    repository: Repository, appends: list[list[str]]
+) -> None:
+    accept = Step(name="accept", do=taken_at_start, no_undo="a test")
+    run = await Runs(repository, accept, REDDEN).run()
+    assert run.status is SagaStatus.COMPLETED
+    assert list(run.steps) == [("accept", ""), ("redden", "")]
+    assert appends[0] == ["Value", "SagaStarted", "StepSucceeded", "StepStarted"]
+
+
+async def test_a_step_that_only_decides_and_stood_still_goes_on_once_retried(repository: Repository) -> None:
+    asked = 0
+
+    async def decide(ctx: Context) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise CirraError("no", reason="BROKEN")
+
+    runs = Runs(
+        repository,
+        Step(name="pivot", do=nothing, no_undo="a test", pivot=True),
+        Step(name="decide", do=decide, no_undo="a test", only_decides=True),
+    )
+    run = await runs.run()
+    assert run.status is SagaStatus.STUCK
+    await Interventions(repository, runs.engine).retry(run.id, "mended")
+    async with asyncio.timeout(60):
+        await runs.engine.idle()
+    assert (await repository.load(SagaRun, run.id)).status is SagaStatus.COMPLETED
 
 
 async def nothing(ctx: Context) -> None:

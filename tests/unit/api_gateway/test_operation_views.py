@@ -38,6 +38,15 @@ def test_steps_that_succeed(history: History) -> None:
     assert OPERATION.columns(operation).about == "0190"
 
 
+def test_a_step_that_only_decides_takes_no_time(history: History) -> None:
+    uid = _started(history)
+    history.add("saga", uid, saga.StepSucceeded(step="accept", item="a", attempt=1, detail="taken"))
+    [step] = row_of(history, OPERATION, uid).resource.steps
+    assert (step.step, step.item, step.attempt, step.detail) == ("accept", "a", 1, "taken")
+    assert step.state == operations.STEP_STATE_SUCCEEDED
+    assert step.start_time == step.end_time != step.start_time.__class__()
+
+
 def test_another_attempt_forgets_the_error(history: History) -> None:
     uid = _started(history)
     error = operations.OperationError(reason="HOST_GONE")

@@ -38,6 +38,17 @@ def test_a_step_is_one_entry_from_its_start_to_its_end() -> None:
     assert told.trace_id == "0af7651916cd43dd8448eb211c80319c"
 
 
+def test_a_step_that_only_decides_is_one_entry() -> None:
+    history, run = History(), uuid4()
+    history.add("saga", run, saga.StepSucceeded(step="allocate_port", item="a", attempt=1))
+    history.add("saga", run, saga.StepSucceeded(step="choose", attempt=1, detail="the nearest"))
+    told = timeline("r", history.events)
+    assert [(entry.title, entry.detail, entry.duration_ms, entry.failed) for entry in told.entries] == [
+        ("allocate_port", "a", 0, False),
+        ("choose", "the nearest", 0, False),
+    ]
+
+
 def test_failures_say_why_and_what_was_undone() -> None:
     history, run = History(), uuid4()
     error = OperationError(reason="NO_VALID_HOST", message="no host is up")

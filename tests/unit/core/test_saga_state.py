@@ -91,3 +91,21 @@ def test_only_a_stuck_run_is_retried_or_resolved(end: Any) -> None:
     with pytest.raises(FailedPrecondition):
         run.resolve("why", [])
     assert not run.pending_events
+
+
+def test_a_step_that_only_decided_has_begun_when_it_succeeded() -> None:
+    run = recorded(STARTED[0], (10, pb.StepSucceeded(step="accept", attempt=1)))
+    assert run.steps["accept", ""].succeeded
+    assert run.steps["accept", ""].since == at(10)
+
+
+def test_a_step_that_was_begun_keeps_when() -> None:
+    assert recorded(*STARTED, (30, pb.StepSucceeded(step="build", attempt=1))).steps[KEY].since == at(10)
+
+
+def test_a_step_that_only_decided_begins_another_attempt() -> None:
+    failed = pb.StepFailed(step="build", attempt=1, reschedule=True)
+    decided = pb.StepSucceeded(step="choose", attempt=1)
+    run = recorded(STARTED[0], (5, decided), STARTED[1], (20, failed), (30, pb.StepSucceeded(step="choose", attempt=2)))
+    assert (run.attempt, run.unwinding) == (2, False)
+    assert list(run.steps) == [KEY, ("choose", "")]

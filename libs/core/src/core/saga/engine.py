@@ -1,7 +1,7 @@
 """Runs sagas. A run belongs to one replica at a time, by name, in the log; racing replicas meet in its version.
 
 StepStarted is in the log before the effect; a step's success is saved together with the next step's start, and with
-what that begins with. A runner that loses an append reloads, and stops if the run is another's now.
+what that begins with. A step without an effect of its own has succeeded, and no more is said of it. A runner that loses an append reloads, and stops if the run is another's now.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -49,6 +49,7 @@ from core.saga.plan import (
     UndoStep,
     Unwind,
     can_unwind,
+    has_started,
     may_restart,
     next_action,
     side_by_side,
@@ -141,8 +142,8 @@ class SagaEngine:
         action = next_action(saga, run, params)
         while isinstance(action, DoStep):
             step, item = action.key
-            run.record(pb.StepStarted(step=step, item=item, attempt=action.attempt))
             if saga.step(step).do is not taken_at_start:
+                run.record(pb.StepStarted(step=step, item=item, attempt=action.attempt))
                 return
             run.record(pb.StepSucceeded(step=step, item=item, attempt=action.attempt))
             action = next_action(saga, run, params)
@@ -231,7 +232,9 @@ class SagaEngine:
         match next_action(saga, run, params):
             case DoStep() as first:
                 actions = side_by_side(saga, run, params, first)
-                if starting := [action for action in actions if not action.started]:
+                if saga.step(first.key[0]).only_decides:
+                    pass  # nothing has to be in the log before it
+                elif starting := [action for action in actions if not action.started]:
                     await self._start(saga, run, params, starting)
                 else:
                     await self._save(run, patient=True)
@@ -267,9 +270,8 @@ class SagaEngine:
                 opened[action.key] = await opening_of(step.opening, context)
                 unsaved |= {it.id: it for it in opened[action.key]}
             run.record(pb.StepStarted(step=action.key[0], item=action.key[1], attempt=action.attempt))
-        if not saga.step(actions[0].key[0]).only_decides:
-            await self._save(run, tuple(it for it in unsaved.values() if it.id not in changed), patient=True)
-            running.opened = opened
+        await self._save(run, tuple(it for it in unsaved.values() if it.id not in changed), patient=True)
+        running.opened = opened
 
     async def _save(self, run: SagaRun, opened: tuple[Aggregate, ...] = (), *, patient: bool = False) -> None:
         """The run's events between what its last step changed and what the next one begins with. `patient` when it goes
@@ -303,7 +305,8 @@ class SagaEngine:
         opened: Sequence[Aggregate],
     ) -> Coroutine[Any, Any, Outcome]:
         step, notes = saga.step(action.key[0]), Notes()
-        deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up, spent=run.steps[action.key].spent)
+        spent = run.steps[action.key].spent if action.started else timedelta()
+        deadline = Deadline(step.deadline, step.deadline_cap, running=self._bus_up, spent=spent)
         context = context_of(
             run,
             params,
@@ -354,6 +357,8 @@ class SagaEngine:
         self, saga: Saga[Any], run: SagaRun, params: Any, key: StepKey, attempt: int, error: CirraError, notes: Notes
     ) -> None:
         log.warning("step failed", saga=saga.name, step=key[0], item=key[1], reason=error.reason, error=str(error))
+        if saga.step(key[0]).only_decides and not has_started(run, key, attempt):
+            run.record(pb.StepStarted(step=key[0], item=key[1], attempt=attempt))
         if not can_unwind(saga, run, params):
             run.record(_stuck(run, key, error, notes, undoing=False))
             return

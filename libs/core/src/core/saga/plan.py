@@ -77,6 +77,12 @@ def can_unwind(saga: Saga[P], run: SagaRun, params: P) -> bool:
     return not pivots or not all(_succeeded(saga, run, key, run.attempt) for key in pivots)
 
 
+def has_started(run: SagaRun, key: StepKey, attempt: int) -> bool:
+    """Whether the log says that it has: it may have run."""
+    record = run.steps.get(key)
+    return record is not None and record.attempt == attempt
+
+
 def may_restart(saga: Saga[P], run: SagaRun, key: StepKey) -> bool:
     """Whether a failure at this step may be followed by another attempt."""
     if not saga.restart_from or run.attempt >= saga.max_attempts or run.cancelled:
@@ -92,8 +98,7 @@ def _forward(saga: Saga[P], run: SagaRun, params: P, attempt: int) -> Action:
 
 
 def _do(run: SagaRun, key: StepKey, attempt: int) -> DoStep:
-    record = run.steps.get(key)
-    return DoStep(key, attempt, record is not None and record.attempt == attempt)
+    return DoStep(key, attempt, has_started(run, key, attempt))
 
 
 def _backward(saga: Saga[P], run: SagaRun, params: P) -> Action:

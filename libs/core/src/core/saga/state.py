@@ -85,6 +85,9 @@ class SagaRun(Aggregate, kind="saga"):
 
     @applies(pb.StepStarted)
     def _step_started(self, event: pb.StepStarted) -> None:
+        self._begun(event)
+
+    def _begun(self, event: pb.StepStarted | pb.StepSucceeded) -> None:
         if event.attempt > self.attempt:
             self.attempt, self.error, self.rescheduling = event.attempt, None, False
         key = (event.step, event.item)
@@ -94,6 +97,9 @@ class SagaRun(Aggregate, kind="saga"):
     @applies(pb.StepSucceeded)
     def _step_succeeded(self, event: pb.StepSucceeded) -> None:
         key = (event.step, event.item)
+        record = self.steps.get(key)
+        if record is None or record.attempt != event.attempt:  # one that only decides: begun and over at once
+            self._begun(event)
         self.steps[key] = StepRecord(event.attempt, self.steps[key].since, True, event.result)
 
     @applies(pb.StepFailed)

@@ -152,7 +152,7 @@ def _detail(message: Any) -> str:
     return describe(message) if describe else ""
 
 
-def _step_item(message: saga.StepStarted | saga.StepUndone) -> str:
+def _step_item(message: saga.StepStarted | saga.StepSucceeded | saga.StepUndone) -> str:
     attempt = f"attempt {message.attempt}" if message.attempt > 1 else ""
     return ", ".join(filter(None, (message.item, attempt)))
 
@@ -220,7 +220,7 @@ _DETAILS: Mapping[str, Callable[[Any], str]] = {
     for message_class, describe in (
         (saga.StepStarted, _step_item),
         (saga.StepUndone, _step_item),
-        (saga.StepSucceeded, lambda message: message.detail),
+        (saga.StepSucceeded, lambda message: message.detail or _step_item(message)),
         (saga.StepFailed, _error),
         (saga.SagaStuck, _error),
         (saga.SagaUnwound, _error),

@@ -32,6 +32,12 @@ def _started(operation: pb.Operation, event: RecordedEvent, message: events.Saga
 
 @OPERATION.on(events.StepStarted)
 def _step_started(operation: pb.Operation, event: RecordedEvent, message: events.StepStarted) -> None:
+    _begun(operation, event, message).state = pb.STEP_STATE_RUNNING
+
+
+def _begun(
+    operation: pb.Operation, event: RecordedEvent, message: events.StepStarted | events.StepSucceeded
+) -> pb.OperationStep:
     newest = max((step.attempt for step in operation.steps), default=0)
     if message.attempt > newest:
         # Another attempt: what made the last one fail is in its steps.
@@ -41,17 +47,16 @@ def _step_started(operation: pb.Operation, event: RecordedEvent, message: events
     if step is None:
         step = operation.steps.add(step=message.step, item=message.item, attempt=message.attempt)
         step.start_time.FromDatetime(event.recorded_at)
-    step.state = pb.STEP_STATE_RUNNING
+    return step
 
 
 @OPERATION.on(events.StepSucceeded)
 def _step_succeeded(operation: pb.Operation, event: RecordedEvent, message: events.StepSucceeded) -> None:
-    step = _find(operation, message)
-    if step is not None:
-        step.state = pb.STEP_STATE_SUCCEEDED
-        step.detail = message.detail
-        step.ClearField("error")
-        step.end_time.FromDatetime(event.recorded_at)
+    step = _begun(operation, event, message)  # that only decides has not begun before
+    step.state = pb.STEP_STATE_SUCCEEDED
+    step.detail = message.detail
+    step.ClearField("error")
+    step.end_time.FromDatetime(event.recorded_at)
     _passed(operation, message.step, message.item)
 
 
