@@ -93,7 +93,7 @@ async def bootstrap(lifetime: Lifetime, settings: ConductorSettings) -> None:
     plane = await open_plane(lifetime, "conductor", settings)
     await ensure_streams(plane.bus, settings=stream_settings(settings))
     await ensure_report_consumer(plane.bus, CONSUMER, FACTS)
-    relay = Relay(plane.log, plane.leases, plane.bus, holder=plane.runner)
+    relay = Relay(plane.log, plane.leases, plane.bus, holder=plane.runner, hearer=plane.events)
     lifetime.start(relay.run(), "relay")
     # Before the log is known to be whole, or a new epoch has begun, nobody is told anything by its word.
     await relay.wait_whole()

@@ -1,5 +1,7 @@
 """What stream EVENTS tells this process: fetched and decoded once, for all of its tails.
 
+The process that relays the log to the stream knows first what is in there: the relay tells it, and NATS is not asked.
+
 A process that is concerned by few types of events has NATS send it those alone. Sequences then leave gaps; that nothing
 got lost on the way is told by the numbers that the consumer gives to what it sends.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,6 +87,10 @@ class EventStream:
         self._session = 0
         self._arrived = 0
         self._begins_at = 0
+        # Of the last message that arrived, or before which it begins.
+        self._last_sequence = 0
+        # Unset while the relay of this process tells what arrives.
+        self._asks_nats = asyncio.Event()
 
     def cursor(self) -> EventCursor:
         return EventCursor(self)
@@ -100,7 +106,8 @@ class EventStream:
                     return False
                 self._window.clear()
                 self._window_bytes = self._arrived = 0
-                self._begins_at = first_sequence
+                self._begins_at, self._last_sequence = first_sequence, first_sequence - 1
+                self._asks_nats.set()
                 self._following = asyncio.create_task(self._follow(), name="events of the stream")
             if not self._reaches_back_to(first_sequence):
                 return False
@@ -145,6 +152,20 @@ class EventStream:
                 await asyncio.wait((following,))
             await self._reader.close()
 
+    def published(self, events: Sequence[RecordedEvent]) -> None:
+        """What this process has put into the stream, in order. NATS is not asked for what follows, until `interrupted`;
+        but for what lies before these events, where that has not arrived yet."""
+        if self._following is None or self.types is not None or events[0].position > self._last_sequence + 1:
+            return
+        for event in events:
+            self._take(Delivered(event.position, event))
+        self._asks_nats.clear()
+        self._wake()
+
+    def interrupted(self) -> None:
+        """Others may have put into the stream what follows."""
+        self._asks_nats.set()
+
     def _reaches_back_to(self, sequence: int) -> bool:
         if self._arrived > len(self._window):
             return self._window[0].sequence <= sequence
@@ -161,6 +182,10 @@ class EventStream:
                         return
                     self._take(delivered(message))
                 self._wake()
+                if not self._asks_nats.is_set():
+                    await self._reader.close()
+                    await self._asks_nats.wait()
+                    await self._reader.open(self._last_sequence + 1)
         except Exception:
             _log.exception("tail.stream_broke_off")
         finally:  # the cursors are lost; the next one that opens begins anew
@@ -171,6 +196,10 @@ class EventStream:
             self._wake()
 
     def _take(self, message: Delivered) -> None:
+        """As it arrives, from the relay or from NATS; from the one what has come from the other already."""
+        if message.sequence <= self._last_sequence:
+            return
+        self._last_sequence = message.sequence
         self._window.append(message)
         self._window_bytes += _size_bytes(message)
         self._arrived += 1

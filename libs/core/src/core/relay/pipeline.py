@@ -13,6 +13,7 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -41,10 +42,20 @@ class PipelineBroken(Exception):
         self.acked = acked
 
 
+class Hearer(Protocol):
+    """Is told what is in the stream by who puts it there."""
+
+    def published(self, events: Sequence[RecordedEvent]) -> None:
+        """The stream has taken these, one after the other."""
+
+    def interrupted(self) -> None:
+        """What it takes from here on may be told by nobody."""
+
+
 class Pipeline:
     """Sends events from `position` + 1 on. `sent` and `acked` are positions."""
 
-    def __init__(self, bus: Bus, position: int, *, ack_timeout_s: float) -> None:
+    def __init__(self, bus: Bus, position: int, *, ack_timeout_s: float, hearer: Hearer | None = None) -> None:
         self.sent = position
         self.acked = position
         self._bus = bus
@@ -54,6 +65,8 @@ class Pipeline:
         # (position, bytes sent up to it) of each message whose acknowledgement was asked for and is awaited
         self._asked: deque[tuple[int, int]] = deque()
         self._last_asked = (position, 0)
+        self._hearer = hearer
+        self._unacknowledged: deque[RecordedEvent] = deque()
         self._broken: str | None = None
         self._news = asyncio.Event()
         self._inbox = ""
@@ -71,6 +84,9 @@ class Pipeline:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._stop_listening()
+        self._break("it is closed")
+        if self._hearer is not None:
+            self._hearer.interrupted()
         if self._subscription is not None:
             with contextlib.suppress(nats.errors.Error):
                 await self._subscription.unsubscribe()
@@ -108,6 +124,7 @@ class Pipeline:
         headers, data = self._encode(event)
         self._bytes_sent += len(headers) + len(data)
         self.sent = event.position
+        self._unacknowledged.append(event)
         reply = ""
         if is_last or self._must_ask(event.position):
             reply = f"{self._inbox}.{event.position}"
@@ -158,7 +175,16 @@ class Pipeline:
         self.acked = max(self.acked, position)
         while self._asked and self._asked[0][0] <= position:
             self._bytes_acked = self._asked.popleft()[1]
+        self._tell(position)
         self._news.set()
+
+    def _tell(self, position: int) -> None:
+        """Of what is acknowledged up to there; of nothing once it is broken: somebody else may tell then."""
+        taken: list[RecordedEvent] = []
+        while self._unacknowledged and self._unacknowledged[0].position <= position:
+            taken.append(self._unacknowledged.popleft())
+        if taken and self._hearer is not None and self._broken is None:
+            self._hearer.published(taken)
 
     def _break(self, reason: str) -> None:
         self._broken = self._broken or reason

@@ -23,7 +23,7 @@ from core.eventlog.log import EventLog
 from core.eventlog.types import RecordedEvent
 from core.relay.backlog import Backlog
 from core.relay.mirror import Mirror, Mirrored
-from core.relay.pipeline import Pipeline, PipelineBroken
+from core.relay.pipeline import Hearer, Pipeline, PipelineBroken
 from core.relay.verdict import Evidence, Lost, Stale, Whole, judge
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +37,10 @@ _VERIFICATIONS = 5
 
 
 class Relay:
-    """`run` it on every replica of the conductor. `position`: how far the stream is known to mirror the log."""
+    """`run` it on every replica of the conductor. `position`: how far the stream is known to mirror the log.
+
+    `hearer`: who in this process follows the stream, and need not hear from NATS what this has published.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Relay:
         refill: int = 10_000,
         ack_timeout_s: float = 2.0,
         idle_check_s: float = 2.0,
+        hearer: Hearer | None = None,
     ) -> None:
         self.position = 0
         self._event_log = log
@@ -63,6 +67,7 @@ class Relay:
         self._ack_timeout_s = ack_timeout_s
         self._idle_check_s = idle_check_s
         self._refill = refill
+        self._hearer = hearer
         self._mirror = Mirror(log, bus, settings or StreamSettings(), refill=refill)
 
     async def run(self) -> None:
@@ -99,7 +104,7 @@ class Relay:
             await self._bus.wait_connected()
             try:
                 mirrored = await self._verified(lease)
-                async with Pipeline(self._bus, mirrored.position, ack_timeout_s=self._ack_timeout_s) as pipeline:
+                async with self._pipeline(mirrored) as pipeline:
                     pauses = backoff()
                     await self._publish(pipeline, mirrored)
                 continue
@@ -155,6 +160,9 @@ class Relay:
     def _reached(self, position: int) -> None:
         self.position = position
         RELAY_POSITION.set(position)
+
+    def _pipeline(self, mirrored: Mirrored) -> Pipeline:
+        return Pipeline(self._bus, mirrored.position, ack_timeout_s=self._ack_timeout_s, hearer=self._hearer)
 
     async def _publish(self, pipeline: Pipeline, mirrored: Mirrored) -> None:
         """Returns when the stream has to be verified again; PipelineBroken when publishing failed."""
