@@ -92,18 +92,33 @@ class Deadline:
         return DeadlineExceeded(f"not done after {self._cap_s:.0f} s, whatever the progress")
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Begins the work and awaits it; cancels it and raises `DeadlineExceeded` once the deadline has passed."""
+        """Awaits the work; cancels it and raises `DeadlineExceeded` once the deadline has passed."""
         token = _at_work.set(self)
-        task = asyncio.ensure_future(work())  # which sees this deadline
-        _at_work.reset(token)
         try:
-            while True:
-                done, _ = await asyncio.wait({task}, timeout=TICK_S)
-                if done:
-                    return task.result()
-                if self.expired:
-                    raise self._exceeded()
+            async with asyncio.timeout(None) as timeout:
+                with self._looked_at(timeout):
+                    return await work()
+        except TimeoutError:
+            if timeout.expired():
+                raise self._exceeded() from None
+            raise  # the work's own
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+            _at_work.reset(token)
+
+    @contextmanager
+    def _looked_at(self, timeout: asyncio.Timeout) -> Iterator[None]:
+        """Within it, what it times out at once when the deadline is seen to have passed."""
+        loop = asyncio.get_running_loop()
+        timers: list[asyncio.TimerHandle] = []
+
+        def look() -> None:
+            if self.expired:
+                timeout.reschedule(loop.time())
+            else:
+                timers[:] = [loop.call_later(TICK_S, look)]
+
+        timers.append(loop.call_later(TICK_S, look))
+        try:
+            yield
+        finally:
+            timers[0].cancel()
