@@ -1,7 +1,8 @@
 """Runs sagas. A run belongs to one replica at a time, by name, in the log; racing replicas meet in its version.
 
 StepStarted is in the log before the effect; a step's success is saved together with the next step's start, and with
-what that begins with. A step without an effect of its own has succeeded, and no more is said of it. A runner that loses an append reloads, and stops if the run is another's now.
+what that begins with. A step without an effect of its own has succeeded, and no more is said of it. A runner that loses
+an append reloads, and stops if the run is another's now.
 """
 
 from __future__ import annotations
