@@ -1,5 +1,5 @@
-"""The process that relays the log hears by itself what it has published: in order, once, without a gap, and only what is
-in the stream."""
+"""The process that relays the log hears by itself what it has published: in order, once, without a gap, and only what
+is in the stream."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ FOR_EVER_S = 3600.0
 
 
 def make(log: EventLog, leases: Leases, bus: Bus, stream: EventStream | None = None, lease: str = "relay") -> Relay:
-    return Relay(
-        log, leases, bus, holder=lease, lease_name=lease, ack_timeout_s=0.5, idle_check_s=0.2, hearer=stream
-    )
+    return Relay(log, leases, bus, holder=lease, lease_name=lease, ack_timeout_s=0.5, idle_check_s=0.2, hearer=stream)
 
 
 async def asks_nats(bus: Bus) -> bool:
+    await bus.wait_connected()
     return await consumers(bus) == 1
 
 
@@ -142,3 +141,21 @@ async def test_what_is_refused_is_not_told(log: EventLog, bus: Bus) -> None:
             await pipeline.settle()
     assert heard.positions == [1, 2, 3, 4]
     assert heard.interruptions == 1
+
+
+async def test_what_does_not_follow_is_left_to_nats(log: EventLog, bus: Bus) -> None:
+    await append(log, 10)
+    events, stream = await log.read(after=0), EventStream(bus)
+    cursor = stream.cursor()
+    assert await cursor.open(1)
+
+    async def heard() -> list[int]:
+        return [message.sequence for message in await cursor.fetch(100, 0.0)]
+
+    stream.published(events[4:])
+    assert await heard() == []
+    stream.published(events[:4])
+    assert await heard() == [1, 2, 3, 4]
+    stream.published(events[2:])
+    assert await heard() == [5, 6, 7, 8, 9, 10]
+    await cursor.close()
