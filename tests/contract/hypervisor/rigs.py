@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import textwrap
@@ -37,6 +38,8 @@ from tests.contract.hypervisor import key_guest
 
 PATIENCE_S = 120.0
 _KEY_ENTER = 28  # linux/input-event-codes.h
+# The simulated guest, the tiny image's and the obedient one's.
+_UP = re.compile(b"booted|TINY|" + re.escape(key_guest.GREETING))
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -119,6 +122,13 @@ async def make_so(rig: Rig, wish: DesiredObject) -> DomainObserved:
     if wish.create:
         await rig.handler.establish(wish)
     return await rig.handler.ensure(wish)
+
+
+async def until_up(rig: Rig, instance_id: str) -> None:
+    """Waits for a guest to say on its console that it is up."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not _UP.search(await rig.driver.console_tail(instance_id, 1 << 16)):  # noqa: ASYNC110 - nothing here says when
+            await asyncio.sleep(0.05)
 
 
 def absent(instance_id: str, generation: int) -> DesiredObject:

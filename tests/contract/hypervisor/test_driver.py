@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
@@ -17,7 +16,7 @@ from cirra.agent.v1.desired_pb2 import (
 )
 from core.agent.handler import AgentFailure
 from core.agent.state_folder import MARKER
-from tests.contract.hypervisor.rigs import PATIENCE_S, Rig, absent, desired, make_so, new_id, until
+from tests.contract.hypervisor.rigs import PATIENCE_S, Rig, absent, desired, make_so, new_id, until_up
 
 
 async def build(rig: Rig, instance_id: str) -> DomainObserved:
@@ -44,9 +43,7 @@ async def test_a_build_makes_disk_and_definition_and_starts_nothing(rig: Rig) ->
     facts = await build(rig, instance_id)
     assert facts == DomainObserved(state=DOMAIN_STATE_SHUTOFF, disk_present=True, image_cached=False)
     assert rig.process(instance_id) == 0
-    folder = rig.state.instance(instance_id).path
-    assert (folder / "disk").exists()
-    assert json.loads((folder / "disk.info").read_text())["base_sha256"] == rig.image.sha256
+    assert rig.state.instance(instance_id).disk.exists()
     assert await rig.handler.known_objects() == {instance_id}
 
 
@@ -278,8 +275,7 @@ async def test_the_console_can_be_read(rig: Rig) -> None:
     instance_id = new_id()
     assert await rig.driver.console_tail(instance_id, 100) == b""
     await run(rig, instance_id)
-    log = rig.state.instance(instance_id).console_log
-    await until(lambda: log.exists() and log.stat().st_size > 20, "the guest writes to its console")
+    await until_up(rig, instance_id)
     assert len(await rig.driver.console_tail(instance_id, 10)) == 10
 
 

@@ -111,12 +111,14 @@ async def test_a_tap_that_is_missing_is_named(libvirt_rig: LibvirtRig) -> None:
 async def test_the_disk_is_an_overlay_of_the_flavors_size_on_a_base_that_nobody_writes(libvirt_rig: LibvirtRig) -> None:
     instance_id = new_id()
     await run(libvirt_rig, instance_id, disk_gib=2)
-    disk = libvirt_rig.state.instance(instance_id).disk
-    info = json.loads(output_of("qemu-img", "info", "-U", "--output=json", str(disk)))
+    folder = libvirt_rig.state.instance(instance_id)
+    info = json.loads(output_of("qemu-img", "info", "-U", "--output=json", str(folder.disk)))
     base = libvirt_rig.state.image_cache / libvirt_rig.image.sha256
     assert (info["format"], info["virtual-size"]) == ("qcow2", 2 << 30)
     assert (info["backing-filename"], info["backing-filename-format"]) == (str(base), "qcow2")
     assert base.stat().st_mode & 0o777 == 0o444
+    made_of = folder.disk_info()
+    assert made_of is not None and made_of.base_sha256 == libvirt_rig.image.sha256
 
 
 async def test_a_guest_that_was_made_and_does_not_start_says_why_and_can_be_removed(libvirt_rig: LibvirtRig) -> None:

@@ -11,7 +11,7 @@ import pytest
 from cirra.agent.v1.desired_pb2 import DESIRED_POWER_OFF, DOMAIN_STATE_RUNNING, NicSpec
 from core.agent.handler import AgentFailure
 from core.ids import tap_device
-from tests.contract.hypervisor.rigs import LibvirtRig, Rig, desired, make_so, new_id, until
+from tests.contract.hypervisor.rigs import LibvirtRig, Rig, desired, make_so, new_id, until, until_up
 
 
 def _nic(number: int) -> NicSpec:
@@ -36,8 +36,7 @@ async def run(rig: Rig, instance_id: str, *nics: NicSpec) -> int:
     """A guest that is up: before that it hears of no NIC that shall go. Its process."""
     await make_so(rig, desired(rig, instance_id, 1, power=DESIRED_POWER_OFF, create=True, nics=nics))
     await rig.handler.ensure(desired(rig, instance_id, 2, nics=nics))
-    log = rig.state.instance(instance_id).console_log
-    await until(lambda: log.exists() and any(word in log.read_bytes() for word in (b"TINY", b"booted")), "it is up")
+    await until_up(rig, instance_id)
     return rig.process(instance_id)
 
 

@@ -198,6 +198,52 @@ async def test_a_disk_that_is_put_in_anothers_place_is_looked_at_again(tmp_path:
     assert second is not None and second.image_cached
 
 
+async def test_a_create_makes_three_inodes(host: Host) -> None:
+    """The folder, the guest with its disk and console, and the note that it was on: each is dear (`write_in_place`)."""
+    await host.ensure()
+    folder = host.state.instance(ID)
+    assert await host.driver.console_tail(ID, 1000)
+    files = {file.name: file.stat().st_ino for file in folder.path.iterdir()}
+    assert files[folder.disk.name] and len(set(files.values())) == 2, files
+
+
+async def test_a_disk_is_no_guest_and_is_made_anew_while_there_is_none(host: Host) -> None:
+    spec = wish(1, create=True).domain
+    await host.driver.create_disk(spec)
+    for life in ("this one", "the next"):
+        assert (await host.driver.guests(), await host.driver.observe(ID)) == (set(), None), life
+        host.boot("boot-2")
+    host.state.instance(ID).disk.unlink()
+    assert await host.driver.disk(ID) is None
+    assert await host.ensure() == DOMAIN_STATE_RUNNING
+
+
+async def test_a_disk_is_made_though_the_agent_died_as_it_made_it(host: Host) -> None:
+    def die(source: object, target: object) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(asyncio.CancelledError):
+        patched.setattr("os.link", die)
+        await host.ensure()
+    host.boot("boot-1")
+    assert await host.driver.disk(ID) is None
+    assert await host.ensure() == DOMAIN_STATE_RUNNING
+
+
+async def test_the_console_keeps_the_end_over_many_boots_and_a_restart(host: Host) -> None:
+    for boot in range(200):
+        await host.driver.define(wish(1, create=True).domain, 1)
+        await host.driver.stop(ID, grace_s=0)
+        await host.driver.start(DomainSpec(instance_id=ID, hostname=f"web-{boot}", vcpus=2))
+    host.boot("boot-1")
+    assert (await host.driver.console_tail(ID, 1 << 16)).endswith(
+        b"web-198 booted: 2 vCPU\nsimulated guest web-199 booted: 2 vCPU\n"
+    )
+    assert await host.driver.console_tail(ID, 7) == b"2 vCPU\n"
+    assert len(list(host.state.instance(ID).path.iterdir())) == 1
+    assert (host.state.instance(ID).path / "simulated.json").stat().st_size < 4096
+
+
 async def test_a_guest_that_another_process_has_changed_is_read_again(tmp_path: Path) -> None:
     host = Host(tmp_path)
     assert await host.ensure() == DOMAIN_STATE_RUNNING

@@ -19,7 +19,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from uuid import UUID
 
-from compute_agent.files import Write, sync_folder, write_atomically
+from compute_agent.files import sync_folder, write_atomically
 from core.agent import state_folder
 from core.agent.state_folder import FOLDER_MODE
 from core.ids import parse_uuid
@@ -65,8 +65,8 @@ class InstanceFolder:
         """Makes the folder if it is absent."""
         self.path.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
-    def write_disk_info(self, info: DiskInfo, *, write: Write = write_atomically) -> None:
-        write(self.info, json.dumps(asdict(info)) + "\n")
+    def write_disk_info(self, info: DiskInfo) -> None:
+        write_atomically(self.info, json.dumps(asdict(info)) + "\n")
 
     def disk_info(self) -> DiskInfo | None:
         try:

@@ -3,6 +3,9 @@
 It is real in all that the agent can see: guests and disks are files in the instance folders, so that they outlive the
 agent and not the host's boot, and it says "simulated" in the inventory. Latency and faults are settable:
 `<state>/simulated-faults.json` holds a list of rules (`Fault`), read before each operation.
+
+A guest's file has its console in it, and its disk is another name of that file: each may go without the other, and two
+files fewer are made (`write_in_place` says what they cost).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cirra.agent.v1.desired_pb2 import (
+    DOMAIN_STATE_ABSENT,
     DOMAIN_STATE_CRASHED,
     DOMAIN_STATE_RUNNING,
     DOMAIN_STATE_SHUTOFF,
@@ -28,16 +32,17 @@ from cirra.agent.v1.desired_pb2 import (
 )
 from compute_agent.drivers.base import Disk, DriverInfo, Guest, HostFacts
 from compute_agent.drivers.changes import Changes
-from compute_agent.drivers.disk import disk_in
 from compute_agent.errors import domain_foreign, flavor_disk_too_small, virt_type_unsupported
 from compute_agent.files import write_atomically, write_in_place
-from compute_agent.instances import DiskInfo, InstanceFolder, StateFolder
+from compute_agent.instances import InstanceFolder, StateFolder
 from core.agent.handler import AgentFailure
 
 VIRT_TYPE = "simulated"
 FAULTS_FILE = "simulated-faults.json"
 _GUEST_FILE = "simulated.json"
 _GIB = 1 << 30
+# A guest's file is to stay below a page (`write_in_place`).
+_CONSOLE_MAX_CHARS = 1024
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -60,7 +65,8 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedGuest:
-    """A guest as it is stored. `process` changes with each start, as a process id does; 0: off."""
+    """A guest as it is stored; absent while there is but its disk. `process` changes with each start, as a process id
+    does; 0: off. `image_cached`: of its disk. `console`: the end of what it wrote."""
 
     display_name: str
     state: DomainState.ValueType
@@ -71,6 +77,8 @@ class SimulatedGuest:
     shut_down_by_guest: bool = False
     # The ports that it has been started with, or been given since.
     nics: tuple[str, ...] = ()
+    image_cached: bool = False
+    console: str = ""
 
 
 class SimulatedDriver:
@@ -94,7 +102,6 @@ class SimulatedDriver:
         self._injected: Counter[Fault] = Counter()
         # As last read or written, and the file's state by then.
         self._remembered: dict[str, tuple[_State, SimulatedGuest]] = {}
-        self._disks: dict[str, tuple[_State, Disk | None]] = {}
         self._faults_file = state.path / FAULTS_FILE
         self._changes = Changes(self.guests)
 
@@ -125,21 +132,21 @@ class SimulatedDriver:
         return Guest(instance_id, found.state, found.shut_down_by_guest, found.boot if found.process else 0)
 
     async def disk(self, instance_id: str) -> Disk | None:
-        folder = self._state.instance(instance_id)
-        state = _state_of(folder.disk)
-        if state is None:
-            self._disks.pop(instance_id, None)
+        if _state_of(self._state.instance(instance_id).disk) is None:
             return None
-        known = self._disks.get(instance_id)
-        if known is None or known[0] != state:
-            known = self._disks[instance_id] = state, disk_in(folder)
-        return known[1]
+        found = self._stored(instance_id)
+        return Disk(image_cached=found is not None and found.image_cached)
 
     async def create_disk(self, spec: DomainSpec) -> Disk:
         await self._take_time("create_disk", spec.instance_id, spec.display_name)
         if 0 < spec.disk_gib * _GIB < spec.image.virtual_size_bytes:
             raise flavor_disk_too_small(spec.disk_gib, spec.image.virtual_size_bytes)
-        return _create_disk(self._state, spec)
+        cached = _cache_image(self._state, spec.image.sha256)
+        folder = self._state.instance(spec.instance_id)
+        folder.create()
+        self._save(spec.instance_id, replace(self._stored_or_new(spec), image_cached=cached))
+        os.link(self._file(spec.instance_id), folder.disk)
+        return Disk(image_cached=cached)
 
     async def define(self, spec: DomainSpec, generation: int) -> None:
         await self._take_time("define", spec.instance_id, spec.display_name)
@@ -147,12 +154,12 @@ class SimulatedDriver:
             raise virt_type_unsupported(spec.virt_type, self.info.virt_types)
         if (self._foreign / spec.instance_id).exists():
             raise domain_foreign(spec.instance_id)
-        found = self._load(spec.instance_id)
-        if found is None:
+        found = self._stored_or_new(spec)
+        state = DOMAIN_STATE_SHUTOFF if found.state == DOMAIN_STATE_ABSENT else found.state
+        defined = replace(found, display_name=spec.display_name, state=state)
+        if defined != found:
             self._state.instance(spec.instance_id).create()
-            self._save(spec.instance_id, SimulatedGuest(spec.display_name, DOMAIN_STATE_SHUTOFF, self._boot_id))
-        elif found.display_name != spec.display_name:
-            self._save(spec.instance_id, replace(found, display_name=spec.display_name))
+            self._save(spec.instance_id, defined)
 
     async def start(self, spec: DomainSpec) -> None:
         await self._take_time("start", spec.instance_id, spec.display_name)
@@ -160,18 +167,19 @@ class SimulatedDriver:
         assert found is not None, "start comes after define"
         if found.process:
             return
-        starts = found.starts + 1
-        running = SimulatedGuest(
-            found.display_name,
-            DOMAIN_STATE_RUNNING,
-            self._boot_id,
-            process=starts,
-            starts=starts,
+        console = f"{found.console}simulated guest {spec.hostname} booted: {spec.vcpus} vCPU\n"
+        running = replace(
+            found,
+            state=DOMAIN_STATE_RUNNING,
+            boot_id=self._boot_id,
+            process=found.starts + 1,
+            starts=found.starts + 1,
             boot=spec.boot,
+            shut_down_by_guest=False,
             nics=tuple(nic.port_id for nic in spec.nics),
+            console=console[-_CONSOLE_MAX_CHARS:],
         )
         self._save(spec.instance_id, running)
-        _log_boot(self._state.instance(spec.instance_id), spec)
 
     async def stop(self, instance_id: str, *, grace_s: float) -> None:
         found = self._load(instance_id)
@@ -206,7 +214,9 @@ class SimulatedDriver:
         self._state.instance(instance_id).delete()
 
     async def console_tail(self, instance_id: str, max_bytes: int) -> bytes:
-        return self._state.instance(instance_id).console_tail(max_bytes)
+        found = self._load(instance_id)
+        written = b"" if found is None else found.console.encode()
+        return written[max(0, len(written) - max_bytes) :]
 
     def changes(self) -> AsyncIterator[str]:
         return aiter(self._changes)
@@ -240,7 +250,15 @@ class SimulatedDriver:
         self._changes.note(instance_id)
 
     def _load(self, instance_id: str) -> SimulatedGuest | None:
-        """The guest as it is now: of an earlier boot none runs."""
+        """The guest as it is now."""
+        found = self._stored(instance_id)
+        return None if found is None or found.state == DOMAIN_STATE_ABSENT else found
+
+    def _stored_or_new(self, spec: DomainSpec) -> SimulatedGuest:
+        return self._stored(spec.instance_id) or SimulatedGuest(spec.display_name, DOMAIN_STATE_ABSENT, self._boot_id)
+
+    def _stored(self, instance_id: str) -> SimulatedGuest | None:
+        """What the file says, of now: of an earlier boot none runs."""
         file = self._file(instance_id)
         state = _state_of(file)
         if state is None:
@@ -255,7 +273,7 @@ class SimulatedDriver:
                 return None
             found = SimulatedGuest(**json.loads(text))
             self._remembered[instance_id] = state, found
-        if found.boot_id == self._boot_id:
+        if found.boot_id == self._boot_id or found.state == DOMAIN_STATE_ABSENT:
             return found
         return replace(found, state=DOMAIN_STATE_SHUTOFF, process=0, shut_down_by_guest=False)
 
@@ -317,28 +335,11 @@ def _read_faults(file: Path) -> list[Fault]:
         return []
 
 
-def _create_disk(state: StateFolder, spec: DomainSpec) -> Disk:
-    """An empty file for the disk, and one for the image in the cache, under a name that no real base has."""
-    base = state.image_cache / f"{spec.image.sha256}.{VIRT_TYPE}"
+def _cache_image(state: StateFolder, sha256: str) -> bool:
+    """Puts an empty file for the image into the cache, under a name that no real base has. Was it there?"""
+    base = state.image_cache / f"{sha256}.{VIRT_TYPE}"
     cached = base.exists()
     if not cached:
         state.image_cache.mkdir(exist_ok=True)
         base.touch()
-    folder = state.instance(spec.instance_id)
-    folder.create()
-    info = DiskInfo(
-        format="raw",
-        base_sha256=spec.image.sha256,
-        base_format=spec.image.disk_format,
-        image_id=spec.image.image_id,
-        size_bytes=max(spec.disk_gib * _GIB, spec.image.virtual_size_bytes),
-        image_cached=cached,
-    )
-    folder.write_disk_info(info, write=write_in_place)
-    folder.disk.touch()
-    return Disk(image_cached=cached)
-
-
-def _log_boot(folder: InstanceFolder, spec: DomainSpec) -> None:
-    with folder.console_log.open("a") as log:
-        log.write(f"simulated guest {spec.display_name} ({spec.hostname}) booted: {spec.vcpus} vCPU\n")
+    return cached
