@@ -25,6 +25,7 @@ from compute_agent.drivers.base import Disk, Guest, HypervisorDriver
 from compute_agent.errors import disk_missing, disk_out_of_reach, storage_failed
 from compute_agent.handlers.power import PowerRecord
 from compute_agent.instances import StateFolder
+from core.agent.hand import Hand
 from core.agent.handler import AgentFailure
 from core.agent.locks import KeyedLocks
 from core.errors import CirraError, Poison
@@ -51,6 +52,7 @@ class DomainHandler:
         self._shutdown_grace_s = shutdown_grace_s
         # The runtime acts on an object one at a time; looking at it after an event waits for that to end.
         self._locks = KeyedLocks()
+        self._hand = Hand("power records")
         # The generations that are noted as on (`PowerRecord`), by this process.
         self._noted_on: dict[str, int] = {}
         # Domains that are as desired, and by which generation.
@@ -175,24 +177,29 @@ class DomainHandler:
         if guest is not None and guest.shut_down_by_guest:
             await self._note_shutdown_by_guest(spec.instance_id)
         if guest is None or guest.state != DOMAIN_STATE_RUNNING:
-            if await asyncio.to_thread(self._power(spec.instance_id).stays_down, generation):
+            # Noted before, so that a crash in between leaves the note; but what ended before must not be taken for the
+            # end of what is to be started.
+            note = guest is None or not guest.shut_down_by_guest
+            if not await self._may_start(spec.instance_id, generation, note=note):
                 return
-            # Before, so that a crash in between leaves the note; but what ended before must not be taken for the end
-            # of what is to be started.
-            if guest is None or not guest.shut_down_by_guest:
-                await self._note_on(spec.instance_id, generation)
             await self._driver.start(spec)
             log.info("guest started", instance_id=spec.instance_id, generation=generation)
         await self._note_on(spec.instance_id, generation)
 
+    async def _may_start(self, instance_id: str, generation: int, *, note: bool) -> bool:
+        may = await self._hand.do(self._power(instance_id).may_start, generation, note=note)
+        if may and note:
+            self._noted_on[instance_id] = generation
+        return may
+
     async def _note_on(self, instance_id: str, generation: int) -> None:
         if self._noted_on.get(instance_id) != generation:
-            await asyncio.to_thread(self._power(instance_id).note_on, generation)
+            await self._hand.do(self._power(instance_id).note_on, generation)
             self._noted_on[instance_id] = generation
 
     async def _note_shutdown_by_guest(self, instance_id: str) -> None:
         self._noted_on.pop(instance_id, None)
-        await asyncio.to_thread(self._power(instance_id).note_shutdown_by_guest)
+        await self._hand.do(self._power(instance_id).note_shutdown_by_guest)
 
     async def _prove_ground(self, instance_id: str) -> None:
         try:

@@ -36,10 +36,15 @@ class PowerRecord:
         if (power := self._read()) is not None:
             self._write(_Power(power.generation, shut_down_by_guest=True), write_atomically)
 
-    def stays_down(self, generation: int) -> bool:
-        """Did the guest shut itself down after this generation had been made to run?"""
+    def may_start(self, generation: int, *, note: bool) -> bool:
+        """Not when the guest shut itself down after this generation had been made to run. When it may, `note` also
+        notes that it is on."""
         power = self._read()
-        return power is not None and power.shut_down_by_guest and power.generation >= generation
+        if power is not None and power.shut_down_by_guest and power.generation >= generation:
+            return False
+        if note:
+            self.note_on(generation)
+        return True
 
     def _read(self) -> _Power | None:
         try:
