@@ -60,6 +60,7 @@ class Patience:
         self._budget_s = budget_s
         self._forgiving = forgiving
         self._last_trouble = time.monotonic()
+        self._renewed_at: float | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -78,6 +79,12 @@ class Patience:
         await asyncio.sleep(wait_s)
         self._last_trouble = time.monotonic()
         return True
+
+    def may_renew(self) -> bool:
+        """Whether to try with another token: once; what may run for hours, again when the last was good for long."""
+        now, before = time.monotonic(), self._renewed_at
+        self._renewed_at = now
+        return before is None or (self._forgiving and now - before > self._budget_s)
 
 
 class Transport:
@@ -175,15 +182,13 @@ class Transport:
 
     async def _tried(self, once: Callable[[str], Awaitable[T]], *, forgiving: bool = False) -> T:
         patience = Patience(self.retry_for_s, forgiving=forgiving)
-        may_renew = True
         while True:
             token = await self.tokens.get()
             try:
                 return await once(token)
             except Unauthenticated:
-                if not may_renew or not self.tokens.reject(token):
+                if not patience.may_renew() or not self.tokens.reject(token):
                     raise
-                may_renew = False
             except CirraApiError as error:
                 if not _passes(error) or not await patience.pause():
                     raise

@@ -213,6 +213,38 @@ async def test_watching_an_operation_ends_with_it(world: World, alice: Client) -
     assert [operation.name for operation in listed.operations] == [guest.operation.name]
 
 
+async def test_who_watches_for_the_outcome_alone_is_told_once_when_it_settles(world: World, alice: Client) -> None:
+    guest = await _boot(world, alice)
+
+    async def told() -> list[operations.Operation]:
+        request = operations.WatchOperationRequest(name=guest.operation.name, settled_only=True)
+        return [operation async for operation in alice.stream(alice.operations.WatchOperation, request)]
+
+    async with asyncio.timeout(TIMEOUT_S):
+        outcome = asyncio.create_task(told())
+        everything = alice.stream(
+            alice.operations.WatchOperation, operations.WatchOperationRequest(name=guest.operation.name)
+        )
+        async with aclosing(aiter(everything)) as changes:
+            await anext(changes)
+            await guest.saga_goes_on(saga.StepStarted(step="claim_host", attempt=1))
+            await anext(changes)
+            assert not outcome.done()
+            await guest.saga_goes_on(
+                saga.SagaStuck(step="claim_host", error=operations.OperationError(reason="HOST_GONE"))
+            )
+            stuck = await anext(changes)
+            assert await outcome == await told() == [stuck]
+            assert (stuck.state, stuck.done) == (operations.OPERATION_STATE_STUCK, False)
+            alice.position = (await guest.saga_goes_on(saga.SagaRetried())).position
+            await alice.call(alice.operations.GetOperation, operations.GetOperationRequest(name=guest.operation.name))
+            outcome = asyncio.create_task(told())
+            await guest.saga_goes_on(saga.StepSucceeded(step="claim_host", attempt=1), saga.SagaCompleted())
+            *_, done = [change async for change in changes]
+        assert await outcome == await told() == [done]
+    assert done.state == operations.OPERATION_STATE_SUCCEEDED and done.steps[0].HasField("end_time")
+
+
 async def test_a_timeline_tells_the_whole_story_in_order(world: World, alice: Client) -> None:
     guest = await _boot(world, alice)
     await guest.saga_goes_on(saga.StepStarted(step="claim_host", attempt=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from grpc import StatusCode
 
@@ -10,6 +12,9 @@ from cirra.events.v1 import events_pb2 as events
 from cirra.operations.v1 import operations_pb2 as operations
 from cirra_sdk import AsyncClient, OperationFailed, errors
 from tests.unit.sdk.fake_gateway import GONE, Failure, FakeGateway
+
+RUNNING = operations.Operation(name="operations/1", state=operations.OPERATION_STATE_RUNNING)
+DONE = operations.Operation(name="operations/1", state=operations.OPERATION_STATE_SUCCEEDED, done=True, position=30)
 
 
 async def test_a_watch_goes_on_after_an_interruption_and_says_nothing_twice(
@@ -89,13 +94,11 @@ async def test_a_watch_of_what_went_away_meanwhile_ends(gateway: FakeGateway, cl
 
 
 async def test_waiting_for_an_operation_tells_each_change(gateway: FakeGateway, client: AsyncClient) -> None:
-    running = operations.Operation(name="operations/1", state=operations.OPERATION_STATE_RUNNING)
-    done = operations.Operation(name="operations/1", state=operations.OPERATION_STATE_SUCCEEDED, done=True, position=30)
     gateway.fails("WatchOperation", GONE)
-    gateway.answers("WatchOperation", [running, done])
+    gateway.answers("WatchOperation", [RUNNING, DONE])
     told: list[operations.Operation] = []
-    assert await client.operations.wait("operations/1", on_change=told.append) == done
-    assert told == [running, done]
+    assert await client.operations.wait("operations/1", on_change=told.append) == DONE
+    assert told == [RUNNING, DONE]
     assert client.position == 30, "who waited reads what was done"
 
 
@@ -113,6 +116,49 @@ async def test_waiting_for_an_operation_that_fails(
         "add a host",
     )
     assert failed.value.operation.state == state
+
+
+@pytest.mark.parametrize(
+    "answers", [pytest.param([DONE], id="settled"), pytest.param([RUNNING, DONE], id="older cloud")]
+)
+async def test_who_is_told_of_no_change_asks_for_the_outcome_alone(
+    gateway: FakeGateway, client: AsyncClient, answers: list[operations.Operation]
+) -> None:
+    gateway.fails("WatchOperation", GONE)
+    gateway.answers("WatchOperation", answers)
+    assert await client.operations.wait("operations/1") == DONE
+    assert client.position == 30
+    await client.operations.wait("operations/1", on_change=lambda change: None)
+    [change async for change in client.operations.watch("operations/1")]
+    asked = [request.settled_only for request in gateway.requests("WatchOperation")]
+    assert asked == [True, True, False, False], "also after an interruption"
+
+
+async def test_waiting_in_silence_outlives_several_tokens(gateway: FakeGateway) -> None:
+    rounds = iter([0.5, 0.5])
+    never = threading.Event()
+
+    def answer(request: operations.WatchOperationRequest) -> object:
+        quiet_s = next(rounds, None)
+        if quiet_s is None:
+            yield DONE
+        else:
+            never.wait(quiet_s)
+            gateway.good_tokens.clear()
+            raise Failure(StatusCode.UNAUTHENTICATED, "watching ends with it", "TOKEN_EXPIRED")
+
+    gateway.answers("WatchOperation", answer)
+    async with AsyncClient.connect(endpoint=gateway.endpoint, user="ann", password="secret", retry_for_s=0.4) as client:
+        assert await client.operations.wait("operations/1") == DONE
+    tokens = [call.metadata["authorization"] for call in gateway.calls_of("WatchOperation")]
+    assert tokens == ["Bearer token-1", "Bearer token-2", "Bearer token-3"]
+
+
+async def test_waiting_with_tokens_that_are_never_good_ends(gateway: FakeGateway, client: AsyncClient) -> None:
+    gateway.fails("WatchOperation", *[Failure(StatusCode.UNAUTHENTICATED, "no", "TOKEN_REVOKED")] * 2)
+    gateway.answers("WatchOperation", [DONE])
+    with pytest.raises(errors.Unauthenticated):
+        await client.operations.wait("operations/1")
 
 
 async def test_waiting_has_an_end(gateway: FakeGateway, client: AsyncClient) -> None:

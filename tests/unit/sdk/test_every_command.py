@@ -143,6 +143,7 @@ ELSEWHERE = {
     "security_group.rules": "security group rule create",
     "key_pair.type": "it is read from the key",
     "subnet.no_gateway": "--gateway none",
+    "settled_only": "who waits with the command is told each step",
 }
 
 

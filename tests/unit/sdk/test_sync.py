@@ -44,6 +44,8 @@ def test_waiting_blocks_until_the_operation_is_done(gateway: FakeGateway, client
     told: list[operations.Operation] = []
     assert client.operations.wait("1", on_change=told.append) == steps[1]
     assert told == steps
+    assert client.operations.wait("1") == steps[1]
+    assert [request.settled_only for request in gateway.requests("WatchOperation")] == [False, True]
 
 
 def test_a_watch_that_is_left_ends_at_the_server_too(gateway: FakeGateway, client: Client) -> None:

@@ -66,9 +66,11 @@ class Operations(Readable[pb.Operation]):
         )
         return changed
 
-    async def watch(self, operation: pb.Operation | str) -> AsyncGenerator[pb.Operation, None]:
+    def watch(self, operation: pb.Operation | str) -> AsyncGenerator[pb.Operation, None]:
         """Each change of it until it is done (`done` of the last answer); goes on through restarts of the cloud."""
-        request = pb.WatchOperationRequest(name=name_of(operation))
+        return self._watch(pb.WatchOperationRequest(name=name_of(operation)))
+
+    async def _watch(self, request: pb.WatchOperationRequest) -> AsyncGenerator[pb.Operation, None]:
         last: pb.Operation | None = None
         async with aclosing(
             self._transport.resumed(lambda: self._transport.stream(self._stub.WatchOperation, request))
@@ -94,7 +96,9 @@ class Operations(Readable[pb.Operation]):
 
         Raises OperationFailed when it ends otherwise, or stands still for a person to help (STUCK), and TimeoutError.
         """
-        async with asyncio.timeout(timeout_s), aclosing(self.watch(operation)) as changes:
+        # A cloud that is older tells each change all the same.
+        request = pb.WatchOperationRequest(name=name_of(operation), settled_only=on_change is None)
+        async with asyncio.timeout(timeout_s), aclosing(self._watch(request)) as changes:
             async for change in changes:
                 if on_change is not None:
                     on_change(change)

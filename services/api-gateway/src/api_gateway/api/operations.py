@@ -59,5 +59,5 @@ class OperationService(Servicer, operations_pb2_grpc.OperationServiceServicer):
 
     async def WatchOperation(self, request: pb.WatchOperationRequest, context: Any) -> AsyncIterator[pb.Operation]:
         call = await self.enter(context)
-        async for operation in watch_operation(call, request.name):
+        async for operation in watch_operation(call, request.name, settled_only=request.settled_only):
             yield operation

@@ -43,13 +43,21 @@ async def watch_instances(call: Call, name: str) -> AsyncIterator[compute.WatchI
                     return
 
 
-async def watch_operation(call: Call, name: str) -> AsyncIterator[operations.Operation]:
-    """Of one operation, until it is done. Changes that come within a moment are one; the last is told at once."""
+async def watch_operation(call: Call, name: str, *, settled_only: bool) -> AsyncIterator[operations.Operation]:
+    """Of one operation, until it is done. Changes that come within a moment are one; the last is told at once.
+
+    *settled_only*: nothing but what it is when it is done, or stuck.
+    """
     uid = parse_uuid(last_segment(name)) or UUID((await call.reader.find(OPERATION, name)).uid)
     with call.parts.feed.subscribe(uid, after=call.parts.projector.position()) as subscription:
         await call.parts.caught_up(subscription.after)
         row = await call.reader.find(OPERATION, name)
         fold = Fold([row], only=[OPERATION])
+        if settled_only:
+            while not _settled(row.resource):
+                _changes(fold, await subscription.batch())
+            yield row.resource
+            return
         yield _copy(row.resource)
         while not row.resource.done:
             changed = _changes(fold, await subscription.batch())
@@ -112,6 +120,10 @@ async def _watched(call: Call, name: str) -> _Watched:
 def _changes(fold: Fold, events: Iterable[RecordedEvent]) -> bool:
     """Takes the events in; whether any of them changed a row."""
     return any([fold.apply(event) for event in events])
+
+
+def _settled(operation: operations.Operation) -> bool:
+    return operation.done or operation.state == operations.OPERATION_STATE_STUCK
 
 
 def _copy(operation: operations.Operation) -> operations.Operation:
