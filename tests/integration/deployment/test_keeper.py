@@ -22,7 +22,10 @@ from deployment.status import PartState, PartStatus, Phase, Status
 
 READY = """
 import json, os, signal, sys
-open(os.environ["CIRRA_READY_FILE"], "w").write(json.dumps({"pid": os.getpid()}))
+ready_file = os.environ["CIRRA_READY_FILE"]
+with open(f"{ready_file}.new", "w") as file:
+    json.dump({"pid": os.getpid()}, file)
+os.rename(file.name, ready_file)
 print("said", flush=True)
 signal.pause()
 """
