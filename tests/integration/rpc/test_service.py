@@ -40,9 +40,14 @@ async def work_for_ever():
 async def bootstrap(lifetime: Lifetime, settings: ServiceSettings) -> None:
     if settings.cell == "broken":
         raise ValueError("cannot be wired")
-    if settings.cell == "waiting":
+    if settings.cell in ("waiting", "deaf"):
         say("waiting")
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if settings.cell == "waiting":
+                raise
+            await asyncio.Event().wait()
     if settings.cell == "busy":
         asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
     async def close() -> None:
@@ -149,8 +154,10 @@ async def test_what_can_not_be_wired_ends_with_an_error(start: Start) -> None:
     assert "cannot be wired" in death["exception"]
 
 
-async def test_a_signal_ends_a_bootstrap_that_waits(start: Start) -> None:
-    service = await start(CIRRA_CELL="waiting")
+@pytest.mark.parametrize("how", ["waiting", "deaf"])
+async def test_a_signal_ends_a_bootstrap_that_waits(start: Start, how: str) -> None:
+    """Also one that takes no notice of being cancelled for the first time."""
+    service = await start(CIRRA_CELL=how)
     assert service.process.stdout is not None
     async with asyncio.timeout(PATIENCE_S):
         assert await service.process.stdout.readline() == b"waiting\n"

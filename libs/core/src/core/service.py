@@ -29,6 +29,7 @@ from core.settings import ServiceSettings
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 Bootstrap = Callable[["Lifetime", SettingsT], Awaitable[None]]
 
+_CANCEL_AGAIN_S = 1.0
 STOP_TIMEOUT_S = 15.0
 EXIT_TIMEOUT_S = 3.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -225,10 +226,11 @@ def _on_signal(lifetime: Lifetime, number: signal.Signals) -> None:
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:
-    """Cancel and wait until it has ended; its own error was reported when it happened."""
-    if not task.done():
+    """Cancel until it has ended; its own error was reported when it happened. Who is about to connect to a NATS that is
+    not there may take no notice of the first time (nats-py catches it with the attempt's failure)."""
+    while not task.done():
         task.cancel()
-        await asyncio.wait({task})
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_S)
 
 
 def _write_ready_file(path: Path, facts: dict[str, str | int]) -> None:
