@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -10,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from core.eventlog.types import RecordedEvent
-from core.projection import HistoryChanged
+from core.projection import HistoryChanged, Moves
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +44,7 @@ class News:
         self._begin = begin
         self._happened = happened
         self._tail: Tail | None = None
-        self._moved = asyncio.Condition()
+        self._moves = Moves()
 
     async def run(self) -> None:
         """For ever. A log that was restored is followed anew."""
@@ -65,16 +64,10 @@ class News:
             return True
         if self._tail is not None:
             self._tail.look()  # what lies between may be of no concern: the stream does not tell of it
-        try:
-            async with asyncio.timeout(timeout_s), self._moved:
-                await self._moved.wait_for(lambda: self.position >= position)
-        except TimeoutError:
-            return False
-        return True
+        return await self._moves.until(lambda: self.position >= position, timeout_s)
 
     async def _tell(self, events: list[RecordedEvent], up_to: int) -> None:
         for event in events:
             self._happened(event)
         self.position = up_to
-        async with self._moved:
-            self._moved.notify_all()
+        await self._moves.tell()

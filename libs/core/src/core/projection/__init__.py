@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.projection.checkpoints import ProjectionState
 from core.projection.errors import HistoryChanged, ProjectionHalted
+from core.projection.moves import Moves
 from core.projection.projection import Projection
 from core.projection.projector import Progress, Projector
 from core.projection.statements import Statements
@@ -14,6 +15,7 @@ __all__ = [
     "EventStream",
     "EventTail",
     "HistoryChanged",
+    "Moves",
     "Progress",
     "Projection",
     "ProjectionHalted",

@@ -15,7 +15,7 @@ from core.bus import Bus
 from core.errors import Unavailable
 from core.eventlog.log import EventLog
 from core.eventlog.types import Head, RecordedEvent
-from core.projection import EventStream, EventTail, HistoryChanged
+from core.projection import EventStream, EventTail, HistoryChanged, Moves
 
 _log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ class Feed:
         self._listeners: list[Callable[[RecordedEvent], None]] = []
         self._learners: list[Callable[[int], Awaitable[None]]] = []
         self._recent: deque[RecordedEvent] = deque(maxlen=_RECENT)
-        self._moved = asyncio.Condition()
+        self._moves = Moves()
         self._started = asyncio.Event()
         self.position = 0
         # The log's, as far as it is known here.
@@ -137,12 +137,7 @@ class Feed:
         """True once all events up to the position were delivered; False when they were not in time."""
         if self.position >= position:
             return True
-        try:
-            async with asyncio.timeout(timeout_s), self._moved:
-                await self._moved.wait_for(lambda: self.position >= position)
-        except TimeoutError:
-            return False
-        return True
+        return await self._moves.until(lambda: self.position >= position, timeout_s)
 
     @contextmanager
     def subscribe(self, aggregate_id: UUID | None = None, *, after: int | None = None) -> Iterator[Subscription]:
@@ -172,5 +167,4 @@ class Feed:
                     subscription.push(event)
         # Before anything is awaited: who subscribes from now on begins after these.
         self.position, self.epoch = events[-1].position, events[-1].epoch
-        async with self._moved:
-            self._moved.notify_all()
+        await self._moves.tell()

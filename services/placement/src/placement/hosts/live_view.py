@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
 from cirra.placement.v1 import events_pb2 as pb
 from core.eventlog.types import RecordedEvent
+from core.projection import Moves
 from placement.hosts.table import HostTable
 from placement.hosts.view import Held, HostView
 
@@ -26,7 +26,7 @@ class LiveView:
 
     def __init__(self) -> None:
         self._view = HostView()
-        self._moved = asyncio.Condition()
+        self._moves = Moves()
         self._tail: Tail | None = None
 
     def silent_lately(self, within_s: float) -> list[int]:
@@ -67,12 +67,7 @@ class LiveView:
             return True
         if self._tail is not None:
             self._tail.look()  # what lies between may be of no concern: the stream does not tell of it
-        try:
-            async with asyncio.timeout(timeout_s), self._moved:
-                await self._moved.wait_for(lambda: self.position >= position)
-        except TimeoutError:
-            return False
-        return True
+        return await self._moves.until(lambda: self.position >= position, timeout_s)
 
     async def follow(self, tail: Tail) -> None:
         """Takes in events for ever. A new history (after a restore) is a new `LiveView`: the process restarts."""
@@ -80,5 +75,4 @@ class LiveView:
         while True:
             for event in await tail.next():
                 self._view.apply(event)
-            async with self._moved:
-                self._moved.notify_all()
+            await self._moves.tell()
